@@ -1,0 +1,329 @@
+"""Every exception that runmgr raises on purpose.
+
+The tree (names above the line are those of Pydantic AI, with the same meaning)::
+
+    Exception
+    ├── ModelRetry                      a tool or validator asks the model to try again
+    ├── CallDeferred                    a tool's result comes later, from outside
+    ├── ApprovalRequired                a tool call waits for a person
+    ├── ToolRetryError                  internal: carries the retry prompt of a failed call
+    ├── RuntimeError
+    │   ├── UserError                   the program that uses runmgr made a mistake
+    │   │   └── InputError              a file, a line or an argument of a command is wrong
+    │   └── AgentRunError               a run failed
+    │       ├── UsageLimitExceeded
+    │       │   └── BudgetExhausted     a request can no longer fit a hard budget
+    │       ├── UnexpectedModelBehavior
+    │       │   ├── ContentFilterError
+    │       │   └── IncompleteToolCall
+    │       └── ModelAPIError           the provider failed
+    │           ├── ModelHTTPError      ... with a status
+    │           ├── ModelConnectionError   ... before or without an answer
+    │           ├── ModelTimeoutError      ... too slowly
+    │           └── MalformedResponseError ... with a body cut short or not JSON
+    ├── ExceptionGroup
+    │   └── FallbackExceptionGroup      every model of a FallbackModel failed
+    └── RunmgrError ---------------------------------------------------------
+        ├── RunFailed                   ``handle.result()`` of a run that failed
+        ├── RunCancelled                ``handle.result()`` of a run that was cancelled
+        ├── RunEnded                    a command reached a run that had already ended
+        ├── SupervisorClosed            a submission came after the supervisor stopped admitting
+        ├── TooManyFailures             ``max_failures`` was passed; holds the outcomes
+        └── JournalError                the journal cannot be opened, read or written
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from runmgr.messages import RetryPromptPart
+    from runmgr.records.outcomes import RunOutcome
+
+__all__ = (
+    "AgentRunError",
+    "ApprovalRequired",
+    "BudgetExhausted",
+    "CallDeferred",
+    "ContentFilterError",
+    "FallbackExceptionGroup",
+    "IncompleteToolCall",
+    "InputError",
+    "JournalError",
+    "MalformedResponseError",
+    "ModelAPIError",
+    "ModelConnectionError",
+    "ModelHTTPError",
+    "ModelRetry",
+    "ModelTimeoutError",
+    "RunCancelled",
+    "RunEnded",
+    "RunFailed",
+    "RunmgrError",
+    "SupervisorClosed",
+    "ToolRetryError",
+    "TooManyFailures",
+    "UnexpectedModelBehavior",
+    "UsageLimitExceeded",
+    "UserError",
+)
+
+
+class ModelRetry(Exception):
+    """Raise in a tool, output function or validator to have the model try again.
+
+    Args:
+        message: shown to the model.
+    """
+
+    message: str
+
+    def __init__(self, message: str) -> None:
+        self.message = message
+        super().__init__(message)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, self.__class__) and other.message == self.message
+
+    def __hash__(self) -> int:
+        return hash((self.__class__, self.message))
+
+
+class CallDeferred(Exception):
+    """Raise in a tool when its result will come from outside, after the run has ended.
+
+    Args:
+        metadata: kept in ``DeferredToolRequests.metadata`` under the call's id.
+    """
+
+    def __init__(self, metadata: dict[str, Any] | None = None) -> None:
+        self.metadata = metadata
+        super().__init__()
+
+
+class ApprovalRequired(Exception):
+    """Raise in a tool when a person must approve the call first.
+
+    Args:
+        metadata: kept in ``DeferredToolRequests.metadata`` under the call's id.
+    """
+
+    def __init__(self, metadata: dict[str, Any] | None = None) -> None:
+        self.metadata = metadata
+        super().__init__()
+
+
+class ToolRetryError(Exception):
+    """A tool call or output failed and the model is to be told: carries the part to tell it with."""
+
+    def __init__(self, tool_retry: RetryPromptPart) -> None:
+        self.tool_retry = tool_retry
+        super().__init__(tool_retry.model_response() if hasattr(tool_retry, "model_response") else "")
+
+
+class UserError(RuntimeError):
+    """The program that uses runmgr made a mistake; the message says which and the way out."""
+
+    message: str
+
+    def __init__(self, message: str) -> None:
+        self.message = message
+        super().__init__(message)
+
+
+class InputError(UserError):
+    """An input of a command is wrong: names the source, and the line where there is one.
+
+    Args:
+        message: what is wrong.
+        source: the file or argument.
+        line: 1-based line number.
+    """
+
+    def __init__(self, message: str, *, source: str | None = None, line: int | None = None) -> None:
+        self.source = source
+        self.line = line
+        where = "" if source is None else f"{source}: " if line is None else f"{source}:{line}: "
+        super().__init__(where + message)
+
+
+class AgentRunError(RuntimeError):
+    """A run failed."""
+
+    message: str
+
+    def __init__(self, message: str) -> None:
+        self.message = message
+        super().__init__(message)
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class UsageLimitExceeded(AgentRunError):
+    """A run went, or would have gone, over its ``UsageLimits``."""
+
+
+class BudgetExhausted(UsageLimitExceeded):
+    """A request's upper bound no longer fits a hard budget, and no settling request can change that.
+
+    Args:
+        message: names the budget, its limit, what is used and what the request needed.
+        scope: whose budget: ``'supervisor'``, ``'group NAME'`` or ``'run ID'``.
+    """
+
+    def __init__(self, message: str, *, scope: str = "supervisor") -> None:
+        self.scope = scope
+        super().__init__(message)
+
+
+class UnexpectedModelBehavior(AgentRunError):
+    """The model answered something that the run cannot use.
+
+    Args:
+        message: what was wrong.
+        body: the answer, or a part of it; JSON is indented when printed.
+    """
+
+    body: str | None
+
+    def __init__(self, message: str, body: str | None = None) -> None:
+        self.body = None
+        if body is not None:
+            try:
+                self.body = json.dumps(json.loads(body), indent=2)
+            except ValueError:
+                self.body = body
+        super().__init__(message)
+
+    def __str__(self) -> str:
+        return f"{self.message}, body:\n{self.body}" if self.body else self.message
+
+
+class ContentFilterError(UnexpectedModelBehavior):
+    """The provider's content filter stopped the response and left it empty."""
+
+
+class IncompleteToolCall(UnexpectedModelBehavior):
+    """The token limit cut the response inside a tool call's arguments."""
+
+
+class ModelAPIError(AgentRunError):
+    """The provider failed.
+
+    Args:
+        model_name: the model that was asked.
+        message: what happened.
+    """
+
+    model_name: str
+
+    def __init__(self, model_name: str, message: str) -> None:
+        self.model_name = model_name
+        super().__init__(message)
+
+
+class ModelHTTPError(ModelAPIError):
+    """The provider answered with an error status.
+
+    Args:
+        status_code: the HTTP status.
+        model_name: the model that was asked.
+        body: the decoded body, or its text.
+        headers: the response's headers with lower-case names (``retry-after``, rate-limit headers).
+    """
+
+    status_code: int
+    body: object | None
+    headers: Mapping[str, str]
+
+    def __init__(
+        self,
+        status_code: int,
+        model_name: str,
+        body: object | None = None,
+        *,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        self.status_code = status_code
+        self.body = body
+        self.headers = headers or {}
+        super().__init__(model_name, f"status_code: {status_code}, model_name: {model_name}, body: {body}")
+
+    @property
+    def request_id(self) -> str | None:
+        """The provider's id of the request, where it sent one."""
+        return self.headers.get("x-request-id") or self.headers.get("request-id")
+
+
+class ModelConnectionError(ModelAPIError):
+    """No connection, or one that broke before the answer was whole."""
+
+
+class ModelTimeoutError(ModelAPIError):
+    """The provider was slower than the timeout that applied."""
+
+
+class MalformedResponseError(ModelAPIError):
+    """The body was cut short, was not JSON, or lacked what every answer has."""
+
+
+class FallbackExceptionGroup(ExceptionGroup[Any]):
+    """Every model of a ``FallbackModel`` failed; holds each one's exception."""
+
+
+class RunmgrError(Exception):
+    """Base of what only runmgr raises."""
+
+
+class RunFailed(RunmgrError):
+    """A run ended in failure.
+
+    Args:
+        outcome: how it ended; ``outcome.error`` holds type and message.
+    """
+
+    def __init__(self, outcome: RunOutcome) -> None:
+        self.outcome = outcome
+        error = outcome.error
+        super().__init__(f"run {outcome.run_id} failed" + (f": {error.type}: {error.message}" if error else ""))
+
+
+class RunCancelled(RunmgrError):
+    """A run was cancelled.
+
+    Args:
+        outcome: how it ended; ``outcome.error`` holds the reason.
+    """
+
+    def __init__(self, outcome: RunOutcome) -> None:
+        self.outcome = outcome
+        error = outcome.error
+        super().__init__(f"run {outcome.run_id} was cancelled" + (f": {error.message}" if error else ""))
+
+
+class RunEnded(RunmgrError):
+    """A command was sent to a run that had already ended."""
+
+
+class SupervisorClosed(RunmgrError):
+    """The supervisor no longer admits runs."""
+
+
+class TooManyFailures(RunmgrError):
+    """More runs failed than ``max_failures`` allows.
+
+    Args:
+        message: names the limit and the count.
+        outcomes: the failed runs' outcomes, as many as were kept.
+    """
+
+    def __init__(self, message: str, outcomes: tuple[RunOutcome, ...] = ()) -> None:
+        self.outcomes = outcomes
+        super().__init__(message)
+
+
+class JournalError(RunmgrError):
+    """The journal cannot be opened, read or written: names the file and the way out."""
