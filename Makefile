@@ -1,0 +1,78 @@
+# Every target does its own set-up: a fresh machine needs python3 (3.11+), make and the package index.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.stamp
+PEERS  := bench/peers
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+
+.DEFAULT_GOAL := help
+
+$(STAMP): requirements/dev.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "runmgr needs Python 3.11 or newer; '$(PYTHON)' is older. Try: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 2; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "setting up $(VENV) ..."
+	@$(BIN)/python -m pip install --quiet --require-hashes -r requirements/dev.txt
+	@$(BIN)/python -m pip install --quiet --no-build-isolation --no-deps -e .
+	@touch $@
+
+.PHONY: help
+help: ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+.PHONY: setup
+setup: $(STAMP) ## the project's own environment in .venv
+
+.PHONY: demo
+demo: $(STAMP) ## a batch of example prompts against the built-in simulated server
+	@$(BIN)/python -m docs.examples.demo
+
+.PHONY: test
+test: $(STAMP) lint types layers pytest ## everything below: lint, types, layers, pytest
+
+.PHONY: lint
+lint: $(STAMP) ## ruff: rules and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+.PHONY: types
+types: $(STAMP) ## basedpyright, strict
+	$(BIN)/basedpyright
+
+.PHONY: layers
+layers: $(STAMP) ## import contracts
+	$(BIN)/lint-imports
+
+.PHONY: pytest
+pytest: $(STAMP) ## the tests
+	$(BIN)/python -m pytest
+
+.PHONY: format
+format: $(STAMP) ## ruff: mend what it can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+.PHONY: requirements
+requirements: $(STAMP) ## pin again: requirements/*.txt and bench/peers/*.txt from their .in
+	cd requirements && for name in runtime dev; do ../$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes \
+	  --no-emit-index-url --no-header --no-emit-package runmgr --quiet --upgrade $$name.in -o $$name.txt; done
+	cd $(PEERS) && for name in *.in; do ../../$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes \
+	  --no-emit-index-url --no-header --quiet --upgrade $$name -o $${name%.in}.txt; done
+
+$(PEERS)/.venv-%/.stamp: $(PEERS)/%.txt
+	@echo "setting up the peer $* ..."
+	@test -x $(PEERS)/.venv-$*/bin/python || $(PYTHON) -m venv $(PEERS)/.venv-$*
+	@$(PEERS)/.venv-$*/bin/python -m pip install --quiet --require-hashes -r $<
+	@touch $@
+
+.PHONY: bench-overhead
+bench-overhead: $(STAMP) $(PEERS)/.venv-pydantic-ai/.stamp ## cost of a run beside Pydantic AI and bare trio
+	$(BIN)/python bench/overhead.py
+
+.PHONY: bench
+bench: bench-overhead ## every measurement
+
+.PHONY: clean
+clean: ## remove environments and what tests and benches leave
+	rm -rf $(VENV) $(PEERS)/.venv-* .pytest_cache .ruff_cache .hypothesis .import_linter_cache build dist

@@ -1,0 +1,54 @@
+"""Arguments and figures that every child program shares. Standard library only: the peers import it too."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import time
+from collections.abc import Callable
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--runs", type=int, default=1_000)
+    parser.add_argument("--turns", type=int, default=1, help="model requests a run; all but the last call one tool")
+    parser.add_argument("--in-flight", type=int, default=100)
+    parser.add_argument("--mode", choices=("rate", "memory"), default="rate")
+    parser.add_argument("--journal", action="store_true")
+    return parser.parse_args()
+
+
+def rss_kib() -> float:
+    """Resident memory of this process now, in KiB (Linux: second field of statm, in pages)."""
+    with open("/proc/self/statm") as statm:
+        return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1024
+
+
+class Clock:
+    """Wall and CPU seconds (user and system, all threads) since it was made."""
+
+    def __init__(self) -> None:
+        self.wall = time.perf_counter()
+        self.cpu = self._cpu()
+
+    @staticmethod
+    def _cpu() -> float:
+        used = resource.getrusage(resource.RUSAGE_SELF)
+        return used.ru_utime + used.ru_stime
+
+    def figures(self, runs: int) -> dict[str, float]:
+        wall, cpu = time.perf_counter() - self.wall, self._cpu() - self.cpu
+        return {"runs": runs, "wall_s": wall, "runs_per_s": runs / wall, "wall_us": wall / runs * 1e6, "cpu_us": cpu / runs * 1e6}
+
+
+def report(figures: dict[str, float]) -> None:
+    print(json.dumps(figures))
+
+
+def memory_figures(before: float, after: float, runs: int) -> dict[str, float]:
+    return {"runs": runs, "kib_per_run": (after - before) / runs}
+
+
+Step = Callable[[int], str]
