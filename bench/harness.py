@@ -62,7 +62,9 @@ def median(table: list[dict[str, dict[str, Any]]], name: str, figure: str) -> fl
     return statistics.median(row[name][figure] for row in table)
 
 
-def ratio(table: list[dict[str, dict[str, Any]]], over: str, under: str, figure: str) -> tuple[float, float, float]:
+def ratio(
+    table: list[dict[str, dict[str, Any]]], over: str, under: str, figure: str
+) -> tuple[float, float, float]:
     """Median, smallest and largest of ``over``/``under``, each taken within a round."""
     each = sorted(row[over][figure] / row[under][figure] for row in table)
     return statistics.median(each), each[0], each[-1]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import trio
+
 from common import Clock, arguments, memory_figures, report, rss_kib
 
 args = arguments()
@@ -21,7 +22,12 @@ async def model(messages: list[str], gate: trio.Event | None) -> str:
     return f"answer {len(messages)}"
 
 
-async def run(prompt: str, send: trio.MemorySendChannel[list[str]], slots: trio.Semaphore | None, gate: trio.Event | None) -> None:
+async def run(
+    prompt: str,
+    send: trio.MemorySendChannel[list[str]],
+    slots: trio.Semaphore | None,
+    gate: trio.Event | None,
+) -> None:
     messages = [prompt]
     for turn in range(args.turns):
         messages.append(await model(messages, gate))

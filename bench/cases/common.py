@@ -13,7 +13,9 @@ from collections.abc import Callable
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser()
     parser.add_argument("--runs", type=int, default=1_000)
-    parser.add_argument("--turns", type=int, default=1, help="model requests a run; all but the last call one tool")
+    parser.add_argument(
+        "--turns", type=int, default=1, help="model requests a run; all but the last call one tool"
+    )
     parser.add_argument("--in-flight", type=int, default=100)
     parser.add_argument("--mode", choices=("rate", "memory"), default="rate")
     parser.add_argument("--journal", action="store_true")
@@ -40,7 +42,13 @@ class Clock:
 
     def figures(self, runs: int) -> dict[str, float]:
         wall, cpu = time.perf_counter() - self.wall, self._cpu() - self.cpu
-        return {"runs": runs, "wall_s": wall, "runs_per_s": runs / wall, "wall_us": wall / runs * 1e6, "cpu_us": cpu / runs * 1e6}
+        return {
+            "runs": runs,
+            "wall_s": wall,
+            "runs_per_s": runs / wall,
+            "wall_us": wall / runs * 1e6,
+            "cpu_us": cpu / runs * 1e6,
+        }
 
 
 def report(figures: dict[str, float]) -> None:

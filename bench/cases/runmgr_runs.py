@@ -6,11 +6,12 @@ import tempfile
 
 import trio
 import trio.testing
-from common import Clock, arguments, memory_figures, report, rss_kib
 
 from runmgr import Agent, ModelResponse, TextPart, ToolCallPart, open_supervisor
 from runmgr.messages import ModelMessage
 from runmgr.models.function import AgentInfo, FunctionModel
+
+from common import Clock, arguments, memory_figures, report, rss_kib
 
 args = arguments()
 gate: trio.Event | None = None
@@ -36,7 +37,9 @@ async def add(a: int, b: int) -> int:
 
 
 async def many(runs: int, journal: str | None = None, max_running: int | None = None) -> None:
-    async with open_supervisor(max_running=max_running or args.in_flight, max_queued=100, journal=journal) as supervisor:
+    async with open_supervisor(
+        max_running=max_running or args.in_flight, max_queued=100, journal=journal
+    ) as supervisor:
         async with supervisor.map(agent, (f"prompt {index}" for index in range(runs))) as outcomes:
             async for outcome in outcomes:
                 assert outcome.status == "succeeded", outcome.error
