@@ -1,0 +1,75 @@
+"""Where a run stands: enough to go on from it in another process.
+
+`AgentRun.snapshot()` gives one; `Agent.iter(snapshot=...)` goes on from one. The pending step says what comes next and
+holds what that step needs, so that a model response which has been paid for is acted on and never asked for again.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+import msgspec
+
+__all__ = (
+    "Pending",
+    "PendingCallTools",
+    "PendingEnd",
+    "PendingModelRequest",
+    "PendingUserPrompt",
+    "RunSnapshot",
+)
+
+
+class PendingUserPrompt(msgspec.Struct, tag="user_prompt", frozen=True):
+    """The run has not begun: the next step builds the first request from the prompt."""
+
+    prompt: Any = None
+    """Text, a list of content parts, or None where the history ends in a request to send again."""
+
+
+class PendingModelRequest(msgspec.Struct, tag="model_request", frozen=True):
+    """The next step sends this request."""
+
+    request: Any
+    """The `ModelRequest`; not yet among the snapshot's messages."""
+
+
+class PendingCallTools(msgspec.Struct, tag="call_tools", frozen=True):
+    """The next step acts on this response: it is paid for."""
+
+    response: Any
+    """The `ModelResponse`; also the last of the snapshot's messages."""
+
+
+class PendingEnd(msgspec.Struct, tag="end", frozen=True):
+    """The run is over; only its outcome was not yet told."""
+
+    output: Any = None
+    tool_name: str | None = None
+    tool_call_id: str | None = None
+
+
+Pending: TypeAlias = PendingUserPrompt | PendingModelRequest | PendingCallTools | PendingEnd
+"""What an agent's run does next."""
+
+
+class RunSnapshot(msgspec.Struct, kw_only=True):
+    """A run between two steps. Mutable and shared with the run: take what you need before it goes on."""
+
+    run_id: str
+    pending: Any
+    """One of `Pending`; for a user's own graph, a `GraphPending`."""
+    messages: list[Any] = msgspec.field(default_factory=list[Any])
+    """The whole history, oldest first."""
+    new_message_index: int = 0
+    """Where this run's own messages begin."""
+    usage: Any = None
+    """The run's `RunUsage` so far."""
+    run_step: int = 0
+    output_retries: int = 0
+    """Consecutive output failures so far."""
+    tool_retries: dict[str, int] = msgspec.field(default_factory=dict[str, int])
+    """Consecutive failures by tool name."""
+    metadata: dict[str, Any] | None = None
+    history_epoch: int = 0
+    """Goes up when the history was rewritten instead of appended to."""
