@@ -1,0 +1,151 @@
+"""Where rows come from: a file whose ending names its format, or JSONL on standard input."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import zlib
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import IO, Any, TypeAlias, cast
+
+import attrs
+
+from runmgr.batch.inputs import lines, table
+from runmgr.batch.inputs.array import array_rows
+from runmgr.exceptions import InputError
+
+__all__ = ("FORMATS", "FileSource", "Row", "Source", "StdinSource", "open_source")
+
+Row: TypeAlias = tuple[int, dict[str, Any]]
+"""Where it stands (1-based line; for Parquet the row's number) and its fields."""
+
+_Reader: TypeAlias = Callable[[IO[bytes], str], Iterator[Row]]
+
+
+def _parquet_rows(file: IO[bytes], name: str) -> Iterator[Row]:
+    from runmgr.batch.inputs.parquet import parquet_rows
+
+    return parquet_rows(file, name)
+
+
+_READERS: dict[str, _Reader] = {
+    ".jsonl": lines.jsonl_rows,
+    ".ndjson": lines.jsonl_rows,
+    ".csv": table.csv_rows,
+    ".tsv": table.tsv_rows,
+    ".json": array_rows,
+    ".parquet": _parquet_rows,
+    ".txt": lines.text_rows,
+}
+FORMATS = tuple(_READERS)
+
+
+@attrs.frozen
+class FileSource:
+    """A file that can be read more than once.
+
+    Args:
+        name: as the user wrote it, for messages.
+        path: where it is.
+        ending: one of ``FORMATS``.
+        gzipped: whether it is compressed.
+    """
+
+    name: str
+    path: Path
+    ending: str
+    gzipped: bool
+
+    def rows(self) -> Iterator[Row]:
+        """Reads the file from its start; holds one row (for Parquet one batch) at a time. Blocks on the disk.
+
+        Raises:
+            InputError: the file cannot be read, or a row is wrong; names the line.
+        """
+        try:
+            with self._open() as file:
+                yield from _READERS[self.ending](file, self.name)
+        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+            raise InputError(f"the gzip data is damaged or cut short: {error}", source=self.name) from error
+        except OSError as error:
+            raise InputError(f"cannot read it: {error.strerror or error}", source=self.name) from error
+
+    def _open(self) -> IO[bytes]:
+        if self.gzipped:
+            return cast("IO[bytes]", gzip.open(self.path, "rb"))
+        return self.path.open("rb")
+
+    def error(self, message: str, row: int | None = None) -> InputError:
+        """An error that says where: file and line, or file and row number for Parquet."""
+        if row is not None and self.ending == ".parquet":
+            return InputError(f"row {row}: {message}", source=self.name)
+        return InputError(message, source=self.name, line=row)
+
+
+@attrs.frozen
+class StdinSource:
+    """JSONL on standard input: read once, as it comes.
+
+    Args:
+        fd: the file descriptor to read.
+    """
+
+    fd: int = 0
+    name: str = "<stdin>"
+
+    def rows(self) -> AsyncIterator[Row]:
+        """Rows as they arrive; waiting for more can be cancelled and loses nothing.
+
+        Raises:
+            InputError: a line is wrong; names it.
+        """
+        return lines.jsonl_rows_from_fd(self.fd, self.name)
+
+    def error(self, message: str, row: int | None = None) -> InputError:
+        """An error that says where."""
+        return InputError(message, source=self.name, line=row)
+
+
+Source: TypeAlias = FileSource | StdinSource
+
+
+def open_source(name: str | os.PathLike[str]) -> Source:
+    """The source that a command's INPUT names; ``-`` is standard input. Does not read it yet.
+
+    Raises:
+        InputError: no such file, a directory, no permission, or an ending that names no format.
+    """
+    text = os.fspath(name)
+    if text == "-":
+        return StdinSource()
+    path = Path(text)
+    if not path.exists():
+        raise InputError(_missing(path), source=text)
+    if path.is_dir():
+        raise InputError("is a directory, not a file of cases", source=text)
+    if not os.access(path, os.R_OK):
+        raise InputError("cannot read it: permission denied", source=text)
+    suffixes = [suffix.lower() for suffix in path.suffixes[-2:]]
+    gzipped = bool(suffixes) and suffixes[-1] == ".gz"
+    ending = suffixes[-2] if gzipped and len(suffixes) > 1 else suffixes[-1] if suffixes else ""
+    if ending not in _READERS or (gzipped and ending == ".parquet"):
+        raise InputError(
+            f"its ending {path.suffix!r} names no format that is read here: "
+            f"{', '.join(FORMATS)} (each but .parquet also with .gz), or - for JSONL on standard input",
+            source=text,
+        )
+    return FileSource(name=text, path=path, ending=ending, gzipped=gzipped)
+
+
+def _missing(path: Path) -> str:
+    """No such file, and a file beside it that may have been meant."""
+    from difflib import get_close_matches
+
+    try:
+        neighbours = [entry.name for entry in os.scandir(path.parent) if entry.is_file()]
+    except OSError:
+        return f"no such file, and no folder {str(path.parent)!r} either"
+    close = get_close_matches(path.name, neighbours, n=1)
+    hint = f"; did you mean {str(path.with_name(close[0]))!r}?" if close else ""
+    return "no such file" + hint
