@@ -18,7 +18,7 @@ def check_nodes(nodes: Iterable[Any]) -> None:
     for node in nodes:
         if not (inspect.isclass(node) and issubclass(node, BaseNode)):
             instead = (
-                f"write `{type(node).__name__}`, the class"
+                f"write `{node.get_node_id()}`, the class"
                 if isinstance(node, BaseNode)
                 else "subclass `BaseNode`"
             )

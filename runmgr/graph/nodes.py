@@ -16,10 +16,10 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Generic, cast
+from typing import Any, ClassVar, Generic, Never, Self, cast
 from uuid import uuid4
 
-from typing_extensions import Never, Self, TypeVar
+from typing_extensions import TypeVar
 
 __all__ = (
     "BaseNode",
@@ -37,11 +37,11 @@ __all__ = (
 
 StateT = TypeVar("StateT", default=None)
 """A run's state: any object, handed to every node, mutated in place."""
-DepsT = TypeVar("DepsT", default=None, contravariant=True)
+DepsT = TypeVar("DepsT", default=None, contravariant=True)  # noqa: PLC0105  # documented name
 """What nodes need from outside: clients, settings. Never saved."""
-RunEndT = TypeVar("RunEndT", covariant=True, default=None)
+RunEndT = TypeVar("RunEndT", covariant=True, default=None)  # noqa: PLC0105  # documented name
 """The type of a run's output: what ``End`` holds."""
-NodeRunEndT = TypeVar("NodeRunEndT", covariant=True, default=Never)
+NodeRunEndT = TypeVar("NodeRunEndT", covariant=True, default=Never)  # noqa: PLC0105  # documented name
 """The type of the output that one node may end the run with; ``Never`` when it does not."""
 
 _SNAPSHOT_ID = "__snapshot_id"

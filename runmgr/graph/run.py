@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Generic
+from typing import TYPE_CHECKING, Any, Generic, cast
 
 from .exceptions import GraphNodeStatusError, GraphRuntimeError
 from .nodes import BaseNode, DepsT, End, GraphRunContext, RunEndT, StateT, new_snapshot_id
@@ -67,7 +67,7 @@ class GraphRun(Generic[StateT, DepsT, RunEndT]):
         return self.ctx.state
 
     @property
-    def deps(self) -> DepsT:
+    def deps(self) -> DepsT:  # pyright: ignore[reportGeneralTypeIssues]  # read-only, as documented
         """The run's dependencies."""
         return self.ctx.deps
 
@@ -180,14 +180,12 @@ class GraphRun(Generic[StateT, DepsT, RunEndT]):
     ) -> BaseNode[StateT, DepsT, RunEndT] | End[RunEndT]:
         """A step returned neither a node nor `End`: a fork, or a mistake."""
         name = type(node).__name__
-        if not isinstance(returned, (list, tuple)) or not all(
-            isinstance(branch, BaseNode) for branch in returned
-        ):  # pyright: ignore[reportUnknownVariableType]
+        branches = _branches(returned)
+        if branches is None:
             raise GraphRuntimeError(
                 f"Invalid node return type: `{type(returned).__name__}`. Expected `BaseNode` or `End`; `{name}.run` "
                 f"returned {returned!r}."
             )
-        branches: Sequence[BaseNode[Any, Any, Any]] = returned
         if self._fork is None:
             raise GraphRuntimeError(
                 f"`{name}.run` returned {len(branches)} nodes: a fork, which runs them as child actors. Only a supervisor "
@@ -216,6 +214,15 @@ class GraphRun(Generic[StateT, DepsT, RunEndT]):
 
     def __repr__(self) -> str:
         return f"<GraphRun graph={self.graph.name or '[unnamed]'}>"
+
+
+def _branches(returned: Any) -> Sequence[BaseNode[Any, Any, Any]] | None:
+    """What a fork starts; None if this is no fork."""
+    if isinstance(returned, (list, tuple)):
+        members = cast("Sequence[Any]", returned)
+        if all(isinstance(member, BaseNode) for member in members):
+            return members
+    return None
 
 
 @dataclass(slots=True)

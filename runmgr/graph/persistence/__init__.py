@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Generic, Literal
 
-from ..nodes import BaseNode, End, RunEndT, StateT
+from runmgr.graph.nodes import BaseNode, End, RunEndT, StateT
 
 if TYPE_CHECKING:
-    from ..graph import Graph
+    from runmgr.graph.graph import Graph
 
 __all__ = (
     "BaseStatePersistence",
@@ -148,5 +148,5 @@ class BaseStatePersistence(ABC, Generic[StateT, RunEndT]):
         """Whether `set_types` still has to be called."""
         return False
 
-    def set_types(self, state_type: type[StateT], run_end_type: type[RunEndT]) -> None:
+    def set_types(self, state_type: type[Any], run_end_type: type[Any]) -> None:
         """Learn the types of state and output, where there is no graph at hand."""

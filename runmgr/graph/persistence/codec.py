@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import msgspec
 from pydantic import BaseModel, TypeAdapter
 
-from ..exceptions import GraphRuntimeError
-from ..nodes import BaseNode, End
+from runmgr.graph.exceptions import GraphRuntimeError
+from runmgr.graph.nodes import BaseNode, End
+
 from . import EndSnapshot, NodeSnapshot, Snapshot, SnapshotStatus
 
 if TYPE_CHECKING:
-    from ..graph import Graph
+    from runmgr.graph.graph import Graph
 
 __all__ = ("SnapshotCodec",)
 
@@ -28,7 +29,7 @@ class _Written(msgspec.Struct, kw_only=True):
     """One snapshot as it stands in the JSON; the users' values are left as they are."""
 
     state: msgspec.Raw
-    node: msgspec.Raw | None = None
+    node: msgspec.Raw = msgspec.Raw()  # immutable
     result: _WrittenEnd | None = None
     start_ts: datetime | None = None
     duration: float | None = None
@@ -112,7 +113,7 @@ class SnapshotCodec:
             end: End[Any] = End(self._end.load(entry.result.data))
             end.set_snapshot_id(entry.id)
             return EndSnapshot(state=state, result=end, ts=entry.ts, id=entry.id)
-        if entry.node is None:
+        if not entry.node:
             raise msgspec.ValidationError(
                 f"Snapshot {entry.id!r} of kind {entry.kind!r} lacks its node or its result"
             )
@@ -173,19 +174,26 @@ class _Bare:
         self._node = node
 
     def dump(self, value: Any) -> Any:
-        if any(not name.startswith("__") for name in vars(value)):
+        if any(not name.startswith("__") for name in self._names(value)):
             raise GraphRuntimeError(
                 f"Node `{value!r}` has attributes but declares no fields, so it cannot be saved: make "
                 f"`{self._node.__name__}` a dataclass (or an attrs class, or a msgspec.Struct)."
             )
         return {}
 
+    @staticmethod
+    def _names(value: object) -> list[str]:
+        return list(vars(value))
+
     def load(self, data: bytes | msgspec.Raw) -> Any:  # noqa: ARG002  # the name was all there is
         return self._node()
 
 
 def _is_msgspec(kind: Any) -> bool:
-    return isinstance(kind, type) and (issubclass(kind, msgspec.Struct) or hasattr(kind, "__attrs_attrs__"))
+    if not isinstance(kind, type):
+        return False
+    bases: tuple[type[Any], ...] = kind.__mro__
+    return msgspec.Struct in bases or any("__attrs_attrs__" in vars(base) for base in bases)
 
 
 def _codec(kind: Any) -> _Codec:

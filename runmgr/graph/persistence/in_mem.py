@@ -7,12 +7,14 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from ..nodes import BaseNode, End, RunEndT, StateT
+from runmgr.graph.nodes import BaseNode, End, RunEndT, StateT
+
 from . import BaseStatePersistence, EndSnapshot, NodeSnapshot, Snapshot
 from .recording import Recording
 
 if TYPE_CHECKING:
-    from ..graph import Graph
+    from runmgr.graph.graph import Graph
+
     from .codec import SnapshotCodec
 
 __all__ = ("FullStatePersistence", "SimpleStatePersistence")
@@ -138,7 +140,7 @@ class FullStatePersistence(BaseStatePersistence[StateT, RunEndT]):
 
             self._codec = SnapshotCodec.of_graph(graph)
 
-    def set_types(self, state_type: type[StateT], run_end_type: type[RunEndT]) -> None:
+    def set_types(self, state_type: type[Any], run_end_type: type[Any]) -> None:
         """Learn the types of state and output; enough for `dump_json`, while `load_json` needs the graph's nodes too."""
         from .codec import SnapshotCodec
 
@@ -159,7 +161,7 @@ class FullStatePersistence(BaseStatePersistence[StateT, RunEndT]):
 
     def _known_codec(self, what: str) -> SnapshotCodec:
         if self._codec is None:
-            from ..exceptions import GraphRuntimeError
+            from runmgr.graph.exceptions import GraphRuntimeError
 
             raise GraphRuntimeError(
                 f"The types of state and nodes must be known to use `{what}`: call `persistence.set_graph_types(graph)`."

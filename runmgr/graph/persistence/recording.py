@@ -7,14 +7,15 @@ from time import perf_counter
 from types import TracebackType
 from typing import Any
 
-from ..exceptions import GraphNodeStatusError
+from runmgr.graph.exceptions import GraphNodeStatusError
+
 from . import NodeSnapshot, utc_now
 
 __all__ = ("Recording", "finish", "start")
 
 
-def start(snapshot: NodeSnapshot[Any, Any]) -> float:
-    """Mark a snapshot as running; returns when that was, in seconds of an arbitrary clock.
+def start(snapshot: NodeSnapshot[Any, Any]) -> None:
+    """Mark a snapshot as running.
 
     Raises:
         GraphNodeStatusError: the node ran before.
@@ -22,13 +23,17 @@ def start(snapshot: NodeSnapshot[Any, Any]) -> float:
     GraphNodeStatusError.check(snapshot.status)
     snapshot.status = "running"
     snapshot.start_ts = utc_now()
-    # Seconds of real time, for people to read; nothing is decided by them, so no injected clock.
-    return perf_counter()
 
 
-def finish(snapshot: NodeSnapshot[Any, Any], started: float, error: BaseException | None) -> None:
-    """Mark a snapshot as done, failed, or (when the step was cancelled, which is no `Exception`) free to run again."""
-    snapshot.duration = perf_counter() - started
+def finish(snapshot: NodeSnapshot[Any, Any], duration: float, error: BaseException | None) -> None:
+    """Mark a snapshot as done, failed, or (when the step was cancelled, which is no `Exception`) free to run again.
+
+    Args:
+        snapshot: of the node that ran.
+        duration: seconds of real time, for people to read; nothing is decided by it, so it needs no injected clock.
+        error: what the node raised.
+    """
+    snapshot.duration = duration
     if error is None:
         snapshot.status = "success"
     elif isinstance(error, Exception):
@@ -47,9 +52,10 @@ class Recording(AbstractAsyncContextManager[None]):
         self._started = 0.0
 
     async def __aenter__(self) -> None:
-        self._started = start(self._snapshot)
+        start(self._snapshot)
+        self._started = perf_counter()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        finish(self._snapshot, self._started, error)
+        finish(self._snapshot, perf_counter() - self._started, error)
