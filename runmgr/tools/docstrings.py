@@ -1,0 +1,97 @@
+"""Descriptions of a function and its parameters, from its docstring.
+
+griffe parses the docstring; it is imported only when a docstring can have sections at all.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Callable
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from griffe import DocstringSection
+
+    from runmgr.tools.types import DocstringFormat
+
+__all__ = ("describe",)
+
+
+def describe(
+    function: Callable[..., Any], signature: inspect.Signature, docstring_format: DocstringFormat
+) -> tuple[str | None, dict[str, str]]:
+    """What a function's docstring says: its description, and its parameters' descriptions by name.
+
+    Where the docstring says what is returned, the description becomes
+    ``<summary>...</summary><returns><type>...</type><description>...</description></returns>``.
+
+    Args:
+        function: a function, method or class.
+        signature: its signature; names the parameters that a section may describe.
+        docstring_format: ``auto`` finds out which it is.
+    """
+    text = inspect.cleandoc(function.__doc__) if function.__doc__ else None
+    if not text:
+        return None, {}
+    if ":" not in text and "---" not in text:
+        return text, {}  # no section in any format does without these
+    summary = ""
+    parameters: dict[str, str] = {}
+    returns = ""
+    for section in _sections(text, signature, docstring_format):
+        match section.kind.value:
+            case "text" if not summary:
+                summary = section.value
+            case "parameters":
+                parameters.update({p.name: p.description for p in section.value})
+            case "returns" if not returns and section.value:
+                returns = _returns(section.value[0])
+            case _:
+                pass
+    if returns:
+        summary = f"<summary>{summary}</summary>\n{returns}" if summary else returns
+    return summary, parameters
+
+
+def _returns(found: Any) -> str:
+    lines = ["<returns>"]
+    if found.annotation:
+        lines.append(f"<type>{found.annotation}</type>")
+    lines.extend((f"<description>{found.description}</description>", "</returns>"))
+    return "\n".join(lines)
+
+
+def _sections(
+    text: str, signature: inspect.Signature, docstring_format: DocstringFormat
+) -> list[DocstringSection]:
+    import griffe
+
+    style = docstring_format
+    if style == "auto":
+        inferred, _ = griffe.infer_docstring_style(griffe.Docstring(text, lineno=1), default=griffe.Parser.google)
+        style = inferred.value if inferred else "google"
+    # griffe looks the parameters' annotations up on the function that it thinks it documents
+    owner = griffe.Function(
+        "function",
+        parameters=griffe.Parameters(*(griffe.Parameter(name) for name in signature.parameters)),
+    )
+    docstring = griffe.Docstring(text, lineno=1, parser=style, parent=owner)
+    options: dict[str, Any] = {"returns_named_value": False, "returns_multiple_items": False} if style == "google" else {}
+    with _quiet():
+        return docstring.parse(style, **options)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """griffe warns of every parameter without an annotation: not the model's business."""
+    logger = logging.getLogger("griffe")
+    before = logger.disabled
+    logger.disabled = True
+    try:
+        yield
+    finally:
+        logger.disabled = before

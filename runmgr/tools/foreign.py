@@ -1,0 +1,236 @@
+"""Types that pydantic does not know: attrs classes and msgspec structs, as arguments of tools and as outputs."""
+
+from __future__ import annotations
+
+import re
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import is_dataclass
+from functools import cache
+from typing import Annotated, Any, Union, cast, get_args, get_origin
+
+import attrs
+import msgspec
+from pydantic import BaseModel, Field, GetCoreSchemaHandler, GetJsonSchemaHandler, ValidationError
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError, core_schema
+from typing_extensions import NotRequired, Required, TypedDict, get_type_hints, is_typeddict
+
+__all__ = ("adapted", "hoist_definitions", "is_model_like")
+
+
+def is_model_like(annotation: Any) -> bool:
+    """Whether values of this type are objects with named fields, so that their fields can be a tool's arguments."""
+    return isinstance(annotation, type) and (
+        issubclass(annotation, BaseModel | msgspec.Struct)
+        or is_dataclass(annotation)
+        or is_typeddict(annotation)
+        or attrs.has(annotation)
+        or getattr(annotation, "__is_model_like__", False)
+    )
+
+
+def adapted(annotation: Any) -> Any:
+    """The same annotation, with attrs classes and msgspec structs wrapped so that pydantic can handle them.
+
+    Looks into generics and unions, not into the fields of pydantic models and dataclasses.
+    """
+    if isinstance(annotation, type) and not isinstance(annotation, types.GenericAlias):
+        if "__get_pydantic_core_schema__" in annotation.__dict__ or hasattr(
+            annotation, "__get_pydantic_core_schema__"
+        ):
+            return annotation
+        if issubclass(annotation, msgspec.Struct):
+            return Annotated[annotation, _StructSchema(annotation)]
+        if attrs.has(annotation):
+            return Annotated[annotation, _AttrsSchema(annotation)]
+        return annotation
+    origin = get_origin(annotation)
+    if origin is None:
+        return annotation
+    args = get_args(annotation)
+    if origin is Annotated:
+        inner = adapted(args[0])
+        return annotation if inner is args[0] else Annotated[(inner, *args[1:])]
+    if origin is typing.Literal:
+        return annotation
+    new = tuple(adapted(arg) for arg in args)
+    if all(a is b for a, b in zip(new, args, strict=True)):
+        return annotation
+    if origin in (Union, types.UnionType):
+        return Union[new]  # noqa: UP007
+    try:
+        return origin[new]
+    except TypeError:
+        return annotation
+
+
+_PREFIX = "#/$defs/"
+_OPAQUE = "x-runmgr-foreign-schema"
+"""Key under which msgspec's schema passes through pydantic's generator, as text: it has definitions of its own."""
+
+
+class _StructSchema:
+    """Validates by ``msgspec.convert``, so that tags, constraints, renaming and hooks mean what msgspec says."""
+
+    def __init__(self, struct: type[msgspec.Struct]) -> None:
+        self.struct = struct
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_plain_validator_function(self._convert)
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return {_OPAQUE: msgspec.json.encode(msgspec.json.schema(self.struct)).decode()}
+
+    def _convert(self, value: Any) -> msgspec.Struct:
+        if isinstance(value, self.struct):
+            return value
+        try:
+            return msgspec.convert(value, self.struct, strict=False)
+        except msgspec.ValidationError as error:
+            text, _, path = str(error).partition(" - at `")
+            loc, found = _locate(path.rstrip("`"), value)
+            message = text.replace("{", "{{").replace("}", "}}")
+            raise ValidationError.from_exception_data(
+                self.struct.__name__,
+                [InitErrorDetails(type=PydanticCustomError("msgspec", message), loc=loc, input=found)],  # pyright: ignore[reportArgumentType]  # the text is not a literal
+            ) from None
+
+
+def _locate(path: str, value: Any) -> tuple[tuple[str | int, ...], Any]:
+    """msgspec's path (``$.items[0].name``) as pydantic's location, and what is found there."""
+    loc: list[str | int] = []
+    for name, index in re.findall(r"\.([^.\[\]]+)|\[(\d+|\.\.\.)\]", path):
+        if index == "...":
+            break  # any value of a mapping: msgspec does not say which
+        step: str | int = name or int(index)
+        try:
+            value = value[step]
+        except (KeyError, IndexError, TypeError):
+            break
+        loc.append(step)
+    return tuple(loc), value
+
+
+class _AttrsSchema:
+    """Validates the arguments of ``__init__`` as a TypedDict, then calls the class: its validators and converters run."""
+
+    def __init__(self, cls: type[Any]) -> None:
+        self.cls = cls
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(self._construct, handler.generate_schema(_shape(self.cls)))
+
+    def _construct(self, values: dict[str, Any]) -> Any:
+        try:
+            return self.cls(**values)
+        except TypeError as error:  # attrs' own validators raise these
+            raise ValueError(str(error.args[0] if error.args else error)) from None
+
+
+@cache
+def _shape(cls: type[Any]) -> Any:
+    """The arguments of an attrs class as a TypedDict; one per class, so that recursive classes end."""
+    # attrs annotates __init__ with what its converters take
+    hints = get_type_hints(cls.__init__, include_extras=True)
+    fields: dict[str, Any] = {}
+    for attribute in attrs.fields(cls):
+        if not attribute.init:
+            continue
+        name = attribute.alias or attribute.name
+        annotation = adapted(hints.get(name, Any))
+        description = attribute.metadata.get("description")
+        if description:
+            annotation = Annotated[annotation, Field(description=description)]
+        default = attribute.default
+        if default is attrs.NOTHING:
+            fields[name] = Required[annotation]
+        elif isinstance(default, attrs.Factory):  # pyright: ignore[reportArgumentType]  # typed as a function
+            fields[name] = NotRequired[annotation]  # the class fills it in
+        else:
+            fields[name] = NotRequired[Annotated[annotation, Field(default=default)]]
+    shape: Any = TypedDict(cls.__name__, fields)  # pyright: ignore[reportGeneralTypeIssues, reportUnknownVariableType]
+    shape.__doc__ = cls.__doc__
+    shape.__module__ = cls.__module__
+    shape.__qualname__ = cls.__qualname__
+    return shape
+
+
+def hoist_definitions(schema: JsonSchemaValue) -> JsonSchemaValue:
+    """Put msgspec's schemas, and their definitions, where they belong in a finished schema."""
+    hoist = _Hoist(set(schema.get("$defs", ())))
+    result: JsonSchemaValue = hoist.walk(schema)
+    if not hoist.added:
+        return result
+    definitions = {**result.pop("$defs", {}), **hoist.added}
+    name = result.get("$ref", "").removeprefix(_PREFIX)
+    if name in hoist.added:  # a lone struct: its fields are the arguments
+        del result["$ref"]
+        result = {**definitions[name], **result}
+        rest = {other: body for other, body in definitions.items() if other != name}
+        if not _refers(result, name) and not _refers(rest, name):
+            definitions = rest
+    return {**result, "$defs": definitions} if definitions else result
+
+
+class _Hoist:
+    def __init__(self, taken: set[str]) -> None:
+        self.taken = taken
+        self.added: dict[str, Any] = {}
+        self.names: dict[tuple[str, str], str] = {}
+
+    def walk(self, node: Any) -> Any:
+        if isinstance(node, list):
+            return [self.walk(item) for item in _items(node)]
+        if not isinstance(node, dict):
+            return node
+        found = cast("dict[str, Any]", node)
+        new = {key: self.walk(value) for key, value in found.items() if key != _OPAQUE}
+        text = found.get(_OPAQUE)
+        return new if text is None else {**self._unpack(text), **new}
+
+    def _unpack(self, text: str) -> dict[str, Any]:
+        foreign: dict[str, Any] = msgspec.json.decode(text)
+        local: dict[str, Any] = foreign.pop("$defs", {})
+        names = {name: self._name(name, body) for name, body in local.items()}
+        for name, body in local.items():
+            self.added[names[name]] = _renamed(body, names)
+        return _renamed(foreign, names)
+
+    def _name(self, name: str, body: Any) -> str:
+        """A free name for a definition; the same one again for the same definition."""
+        key = (name, msgspec.json.encode(body).decode())
+        if key not in self.names:
+            free, n = name, 1
+            while free in self.taken:
+                n += 1
+                free = f"{name}_{n}"
+            self.taken.add(free)
+            self.names[key] = free
+        return self.names[key]
+
+
+def _renamed(node: Any, names: Mapping[str, str]) -> Any:
+    if isinstance(node, list):
+        return [_renamed(item, names) for item in _items(node)]
+    if not isinstance(node, dict):
+        return node
+    found = cast("dict[str, Any]", node)
+    return {
+        key: _PREFIX + names[value.removeprefix(_PREFIX)] if key == "$ref" else _renamed(value, names)
+        for key, value in found.items()
+    }
+
+
+def _refers(node: Any, name: str) -> bool:
+    if isinstance(node, list):
+        return any(_refers(item, name) for item in _items(node))
+    if not isinstance(node, dict):
+        return False
+    found = cast("dict[str, Any]", node)
+    return found.get("$ref") == _PREFIX + name or any(_refers(value, name) for value in found.values())
+
+
+def _items(node: Any) -> list[Any]:
+    return node
