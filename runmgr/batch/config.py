@@ -1,0 +1,158 @@
+"""What a batch is asked to do, as plain values: what the command's options say, and what Python callers write."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from runmgr.exceptions import UserError
+
+__all__ = ("BatchConfig", "FailureLimit", "parse_failure_limit")
+
+
+@attrs.frozen
+class FailureLimit:
+    """How many runs may fail before a batch stops.
+
+    Args:
+        count: that many, or None.
+        share: that part of all runs (0.05 is 5 %), or None.
+    """
+
+    count: int | None = None
+    share: float | None = None
+
+    def allowed(self, total: int | None, ended: int) -> int:
+        """How many failures are still within the limit.
+
+        Args:
+            total: all runs of the batch; None while that is unknown (standard input).
+            ended: runs that have ended so far; a share of an unknown total is taken of these, with 20 at least.
+        """
+        if self.count is not None:
+            return self.count
+        return int(Fraction(str(self.share)) * (max(ended, 20) if total is None else total))
+
+
+def parse_failure_limit(text: str | float) -> FailureLimit:
+    """``10`` or ``5%``.
+
+    Raises:
+        UserError: it is neither.
+    """
+    word = str(text).strip()
+    try:
+        if word.endswith("%"):
+            share = float(word[:-1]) / 100
+            if 0 <= share <= 1:
+                return FailureLimit(share=share)
+        elif int(word) >= 0:
+            return FailureLimit(count=int(word))
+    except ValueError:
+        pass
+    raise UserError(f"--max-failures {word}: a number of runs (10) or a share of them (5%) is needed")
+
+
+def _checked_number(option: str, *, least: float, above: bool = False) -> Any:
+    def check(_config: Any, _attribute: Any, value: float | None) -> None:
+        if value is not None and (value <= least if above else value < least):
+            kind = "more than" if above else "at least"
+            raise UserError(f"--{option} {value}: must be {kind} {least:g}")
+
+    return check
+
+
+@attrs.frozen(kw_only=True)
+class BatchConfig:
+    """A batch. Every field but ``input`` has a default; ``model`` or ``agent`` is needed.
+
+    Args:
+        input: a file of cases (its ending names the format), or ``-`` for JSONL on standard input.
+        model: a model string, e.g. ``openai:gpt-4.1``, or a `Model`.
+        agent: ``module:name`` of an agent, or an `Agent`; with ``model`` too, that model replaces the agent's own.
+        base_url: where the model's provider is, instead of its usual address.
+        instructions: for the model; with an agent, in addition to its own.
+        settings: model settings as text (what ``--set`` takes) or typed.
+        prompt_field: the field of a row that is the prompt; by default ``prompt``, ``input`` or ``question``.
+        prompt: a Jinja template of the prompt over a row's fields, instead.
+        target_field: the field that holds the expected answer.
+        extract: a pattern that takes the answer out of the output before scoring (last match; its first group if it has any).
+        target_extract: the same for the target.
+        scorers: ``exact``, ``includes``, ``numeric``, ``regex``, ``module:name``, or callables.
+        out: the results directory; None makes ``runs/<time>``.
+        journal: the journal's file; None is ``journal.sqlite`` in the results directory.
+        max_running: runs at once.
+        rpm: requests a minute for the model.
+        tpm: tokens a minute for the model.
+        budget_usd: US dollars, over all resumes.
+        budget_tokens: tokens, over all resumes.
+        timeout: seconds a run.
+        retries: resends of one request.
+        epochs: how often each case is run.
+        limit: only the first so many cases.
+        max_failures: ``10`` or ``5%``: passing it stops the batch, staying under it is success.
+        resume: go on from what the results directory holds; where it holds nothing, start.
+        retry_failed: with ``resume``: run failed and cancelled runs again.
+        report: write ``report.html``.
+        command: the command line to resume with, as words, for the journal of the batch.
+
+    Raises:
+        UserError: a number is out of range.
+    """
+
+    input: str | os.PathLike[str]
+    model: Any = None
+    agent: Any = None
+    base_url: str | None = None
+    instructions: str | None = None
+    settings: Mapping[str, Any] = attrs.field(factory=dict[str, Any])
+    prompt_field: str | None = None
+    prompt: str | None = None
+    target_field: str | None = None
+    extract: str | None = None
+    target_extract: str | None = None
+    scorers: Sequence[Any] = ()
+    out: Path | None = attrs.field(default=None, converter=attrs.converters.optional(Path))
+    journal: Path | None = attrs.field(default=None, converter=attrs.converters.optional(Path))
+    max_running: int = attrs.field(default=100, validator=_checked_number("max-running", least=1))
+    rpm: float | None = attrs.field(default=None, validator=_checked_number("rpm", least=0, above=True))
+    tpm: float | None = attrs.field(default=None, validator=_checked_number("tpm", least=0, above=True))
+    budget_usd: float | str | None = None
+    budget_tokens: int | None = attrs.field(default=None, validator=_checked_number("budget-tokens", least=0))
+    timeout: float | None = attrs.field(
+        default=None, validator=_checked_number("timeout", least=0, above=True)
+    )
+    retries: int = attrs.field(default=8, validator=_checked_number("retries", least=0))
+    epochs: int = attrs.field(default=1, validator=_checked_number("epochs", least=1))
+    limit: int | None = attrs.field(default=None, validator=_checked_number("limit", least=1))
+    max_failures: str | int | None = None
+    resume: bool = False
+    retry_failed: bool = False
+    report: bool = True
+    command: tuple[str, ...] = ()
+
+    def __attrs_post_init__(self) -> None:
+        if self.prompt is not None and self.prompt_field is not None:
+            raise UserError("--prompt and --prompt-field are two ways to say the same: give one of them")
+        if self.model is None and self.agent is None:
+            raise UserError(
+                "--model is needed (e.g. --model openai:gpt-4.1-mini, --model sim:), or --agent module:name"
+            )
+        if self.retry_failed and not self.resume:
+            raise UserError("--retry-failed goes with --resume: there is nothing to run again without it")
+        if self.target_extract is not None and self.target_field is None:
+            raise UserError("--target-extract needs --target-field: it says where the targets are")
+        if self.budget_usd is not None:
+            _checked_number("budget-usd", least=0)(self, None, float(self.budget_usd))
+        if self.max_failures is not None:
+            parse_failure_limit(self.max_failures)
+
+    @property
+    def failure_limit(self) -> FailureLimit | None:
+        """``max_failures`` parsed, or None."""
+        return None if self.max_failures is None else parse_failure_limit(self.max_failures)

@@ -1,0 +1,269 @@
+"""What all results of a batch come to: counted a line at a time, told as ``summary.json``."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import msgspec
+
+from runmgr.report.lines import ResultLine
+from runmgr.report.statistics import Histogram, ScoreStatistics
+
+__all__ = (
+    "BatchStatus",
+    "ModelSummary",
+    "ScoreSummary",
+    "Summary",
+    "Tally",
+    "read_summary",
+    "write_atomically",
+)
+
+BatchStatus: TypeAlias = Literal["complete", "interrupted", "budget_exhausted", "failed"]
+_MOST_ERROR_KINDS = 50
+
+
+class ScoreSummary(msgspec.Struct, frozen=True):
+    """A scorer's figures; see `ScoreStatistics` for what they mean."""
+
+    mean: float | None
+    stderr: float | None
+    n: int
+    """Runs that were scored: those that succeeded and for which the scorer gave a number."""
+
+
+class ModelSummary(msgspec.Struct, frozen=True):
+    """What one model's runs come to."""
+
+    runs: int
+    succeeded: int
+    failed: int
+    cancelled: int
+    usage: dict[str, Any]
+    cost: Decimal | None
+    scores: dict[str, ScoreSummary]
+
+
+class Summary(msgspec.Struct, frozen=True, kw_only=True):
+    """``summary.json``."""
+
+    status: BatchStatus
+    runs: int
+    """All runs of the batch: ended and remaining; of standard input, those read so far."""
+    succeeded: int
+    failed: int
+    cancelled: int
+    remaining: int
+    usage: dict[str, Any]
+    """Of all runs over all resumes, paid requests of failed and unfinished ones included."""
+    cost: Decimal | None
+    """US dollars; None (unknown) where the price of any request is unknown, never zero instead."""
+    wall_seconds: float
+    """Of this invocation."""
+    scores: dict[str, ScoreSummary]
+    by_model: dict[str, ModelSummary]
+
+    def to_json(self) -> bytes:
+        """Indented JSON with a line end."""
+        return msgspec.json.format(_encoder.encode(self), indent=2) + b"\n"
+
+
+_encoder = msgspec.json.Encoder(decimal_format="number")
+
+
+def read_summary(path: Path) -> Summary | None:
+    """A ``summary.json``, or None where there is none that can be read."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Summary)
+    except (OSError, msgspec.DecodeError, msgspec.ValidationError):
+        return None
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Writes a file so that its readers see the old or the new one whole, whatever happens in between. Blocks."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with beside.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+class _Part:
+    """Figures of some of the runs."""
+
+    __slots__ = ("clustered", "cost", "cost_unknown", "scores", "statuses", "usage")
+
+    def __init__(self, *, clustered: bool) -> None:
+        self.statuses: Counter[str] = Counter()
+        self.usage: dict[str, Any] = {}
+        self.cost = Decimal(0)
+        self.cost_unknown = 0
+        self.scores: dict[str, ScoreStatistics] = {}
+        self.clustered = clustered
+
+    def add(self, line: ResultLine) -> None:
+        self.statuses[line.status] += 1
+        add_usage(self.usage, line.usage)
+        if line.cost is not None:
+            self.cost += line.cost
+        elif line.usage.get("requests"):
+            self.cost_unknown += 1
+        for name, value in line.scores.items():
+            if value is not None:
+                statistics = self.scores.get(name)
+                if statistics is None:
+                    statistics = self.scores[name] = ScoreStatistics(clustered=self.clustered)
+                statistics.add(value, line.index)
+
+    def total_cost(self) -> Decimal | None:
+        return None if self.cost_unknown else self.cost
+
+    def score_summaries(self) -> dict[str, ScoreSummary]:
+        return {name: ScoreSummary(s.mean, s.stderr, s.n) for name, s in self.scores.items()}
+
+
+class Tally:
+    """Counts results one by one; constant memory, but for 12 bytes a case and scorer where there are several epochs.
+
+    Args:
+        epochs: runs a case; more than one makes standard errors clustered by case.
+    """
+
+    def __init__(self, *, epochs: int = 1) -> None:
+        self._clustered = epochs > 1
+        self._all = _Part(clustered=self._clustered)
+        self._models: dict[str, _Part] = {}
+        self.seconds = Histogram()
+        """Seconds from start to end of each run that started."""
+        self.costs = Histogram()
+        """US dollars of each run of known price."""
+        self.errors: Counter[str] = Counter()
+        """Failed runs by the kind of their error."""
+        self.first_error: dict[str, Any] | None = None
+        self.first_started: float | None = None
+        self.last_finished: float | None = None
+
+    def add(self, line: ResultLine) -> None:
+        """Counts a result."""
+        self._all.add(line)
+        name = line.model or "unknown"
+        model = self._models.get(name)
+        if model is None:
+            model = self._models[name] = _Part(clustered=self._clustered)
+        model.add(line)
+        if line.cost is not None:
+            self.costs.add(float(line.cost))
+        if line.started_at is not None and line.finished_at is not None:
+            self.seconds.add(max(line.finished_at - line.started_at, 0.0))
+            self.first_started = (
+                line.started_at if self.first_started is None else min(self.first_started, line.started_at)
+            )
+            self.last_finished = (
+                line.finished_at if self.last_finished is None else max(self.last_finished, line.finished_at)
+            )
+        if line.error is not None and line.status == "failed":
+            kind = str(line.error.get("type"))
+            if kind in self.errors or len(self.errors) < _MOST_ERROR_KINDS:
+                self.errors[kind] += 1
+            self.first_error = self.first_error or line.error
+
+    @property
+    def ended(self) -> int:
+        """Results counted."""
+        return self._all.statuses.total()
+
+    @property
+    def succeeded(self) -> int:
+        """... of which succeeded."""
+        return self._all.statuses["succeeded"]
+
+    @property
+    def failed(self) -> int:
+        """... of which failed."""
+        return self._all.statuses["failed"]
+
+    @property
+    def cancelled(self) -> int:
+        """... of which were cancelled."""
+        return self._all.statuses["cancelled"]
+
+    @property
+    def usage(self) -> dict[str, Any]:
+        """Sum over the results."""
+        return self._all.usage
+
+    @property
+    def cost(self) -> Decimal | None:
+        """Sum over the results; None where one is unknown."""
+        return self._all.total_cost()
+
+    @property
+    def known_cost(self) -> Decimal:
+        """Sum over the results whose cost is known."""
+        return self._all.cost
+
+    def scores(self) -> dict[str, ScoreSummary]:
+        """Mean, standard error and n by scorer."""
+        return self._all.score_summaries()
+
+    def summary(
+        self,
+        *,
+        status: BatchStatus,
+        runs: int,
+        wall_seconds: float,
+        usage: dict[str, Any] | None = None,
+        cost: Decimal | Literal["results"] | None = "results",
+    ) -> Summary:
+        """The whole.
+
+        Args:
+            status: how the batch ended.
+            runs: all runs of the batch.
+            wall_seconds: how long this invocation took.
+            usage: what was spent with the runs that have not ended; None is the results' sum.
+            cost: the same in dollars, None being unknown.
+        """
+        return Summary(
+            status=status,
+            runs=runs,
+            succeeded=self.succeeded,
+            failed=self.failed,
+            cancelled=self.cancelled,
+            remaining=max(runs - self.ended, 0),
+            usage=self.usage if usage is None else usage,
+            cost=self.cost if cost == "results" else cost,
+            wall_seconds=round(wall_seconds, 3),
+            scores=self.scores(),
+            by_model={
+                name: ModelSummary(
+                    part.statuses.total(),
+                    part.statuses["succeeded"],
+                    part.statuses["failed"],
+                    part.statuses["cancelled"],
+                    part.usage,
+                    part.total_cost(),
+                    part.score_summaries(),
+                )
+                for name, part in self._models.items()
+            },
+        )
+
+
+def add_usage(total: dict[str, Any], more: dict[str, Any]) -> None:
+    """Adds numbers of equal names in place, one level of nesting deep (``details``)."""
+    for name, value in more.items():
+        if isinstance(value, dict):
+            inner = total.setdefault(name, {})
+            for key, number in value.items():  # pyright: ignore[reportUnknownVariableType]
+                inner[key] = inner.get(key, 0) + number
+        elif isinstance(value, (int, float)):
+            total[name] = total.get(name, 0) + value
