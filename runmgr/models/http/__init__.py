@@ -1,0 +1,40 @@
+"""The HTTP door: every request to a provider leaves through here."""
+
+from __future__ import annotations
+
+from runmgr.models.http.client import (
+    MAX_BODY,
+    HttpClient,
+    PoolClient,
+    PoolStream,
+    Reply,
+    ReplyStream,
+    default_limit,
+    read_all,
+)
+from runmgr.models.http.errors import (
+    BrokenConnection,
+    ConnectFailed,
+    HttpError,
+    HttpTimeout,
+    MalformedResponse,
+)
+from runmgr.models.http.timeouts import Timeouts, timeouts_of
+
+__all__ = (
+    "MAX_BODY",
+    "BrokenConnection",
+    "ConnectFailed",
+    "HttpClient",
+    "HttpError",
+    "HttpTimeout",
+    "MalformedResponse",
+    "PoolClient",
+    "PoolStream",
+    "Reply",
+    "ReplyStream",
+    "Timeouts",
+    "default_limit",
+    "read_all",
+    "timeouts_of",
+)
