@@ -1,0 +1,99 @@
+"""``results.jsonl``: one writer, batched, whole lines only; mended after a crash."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import attrs
+import msgspec
+import trio
+
+from runmgr.report.lines import ResultLine, decode_line, encode_line, open_lines
+
+__all__ = ("ResultsFile", "plain", "rebuild")
+
+_BUFFER_BYTES = 64 * 1024
+_BUFFER_SECONDS = 0.2
+
+
+class ResultsFile:
+    """Appends results; a line is on disk within 0.2 s of the next one, at the latest when it is closed.
+
+    What a kill takes from the buffer is in the journal, and resume writes it again.
+
+    Args:
+        path: the file; made if it does not exist.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file = path.open("ab", buffering=0)
+        self._lines: list[bytes] = []
+        self._size = 0
+        self._flushed_at = trio.current_time()
+
+    def write(self, line: ResultLine) -> None:
+        """Adds a line. May block on the disk for as long as one write takes."""
+        data = encode_line(line)
+        self._lines.append(data)
+        self._size += len(data)
+        if self._size >= _BUFFER_BYTES or trio.current_time() - self._flushed_at >= _BUFFER_SECONDS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Gives all lines to the system."""
+        data = memoryview(b"".join(self._lines))
+        self._lines.clear()
+        self._size = 0
+        self._flushed_at = trio.current_time()
+        while data:
+            data = data[self._file.write(data) :]
+
+    def close(self) -> None:
+        """Flushes and closes."""
+        try:
+            self.flush()
+        finally:
+            self._file.close()
+
+
+async def rebuild(path: Path, keep: Callable[[ResultLine], ResultLine | None]) -> None:
+    """Writes a results file anew with the lines that ``keep`` gives back; torn lines go. A line at a time, atomically.
+
+    Args:
+        path: the file; nothing happens where there is none.
+        keep: gives the line as it is, changed, or None to leave it out.
+    """
+    try:
+        old = open_lines(path)
+    except FileNotFoundError:
+        return
+    beside = path.with_name(f".{path.name}.tmp")
+    try:
+        with old, beside.open("wb", buffering=1 << 18) as new:
+            for number, data in enumerate(old):
+                if number % 500 == 0:
+                    await trio.lowlevel.checkpoint()
+                line = decode_line(data)
+                if line is not None and (kept := keep(line)) is not None:
+                    new.write(data if kept is line and data.endswith(b"\n") else encode_line(kept))
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def plain(value: Any) -> Any:
+    """A run's output as JSON can hold it: models, dataclasses, structs and attrs classes as objects, what else there is as its text."""
+    if value is None or isinstance(value, (str, int, float, bool)):
+        return value
+    from pydantic_core import to_jsonable_python
+
+    return to_jsonable_python(value, fallback=_plain_other)
+
+
+def _plain_other(value: Any) -> Any:
+    if isinstance(value, msgspec.Struct) or attrs.has(type(value))  # pyright: ignore[reportUnknownArgumentType]:
+        return msgspec.to_builtins(value, enc_hook=plain)
+    return str(value)

@@ -1,0 +1,103 @@
+"""From an outcome to its scores."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import trio
+
+from runmgr.batch.cases import Case, target_texts
+from runmgr.batch.extract import extract
+from runmgr.batch.results import plain
+from runmgr.batch.scorers import BuiltInScorer, CustomScorer, Scorer
+from runmgr.records.outcomes import RunOutcome
+
+__all__ = ("Scoring",)
+
+
+class Scoring:
+    """Scores outcomes with several scorers.
+
+    A run that did not succeed has no scores. Where ``extract`` matches nowhere in an output, built-in scorers give 0 and a user's own gets
+    None as the output.
+
+    Args:
+        scorers: what scores.
+        extract: takes the answer out of the output's text.
+        target_extract: takes the answer out of the target's.
+    """
+
+    def __init__(
+        self,
+        scorers: tuple[Scorer, ...] = (),
+        *,
+        extract: re.Pattern[str] | None = None,
+        target_extract: re.Pattern[str] | None = None,
+    ) -> None:
+        self._extract = extract
+        self._target_extract = target_extract
+        self._built_in = [s for s in scorers if isinstance(s, BuiltInScorer)]
+        self._custom = [s for s in scorers if isinstance(s, CustomScorer)]
+        self._order = [s.name for s in scorers]
+        self.failures = 0
+        """How often a user's scorer raised or returned no number; such a run is not scored by it."""
+        self.first_failure: str | None = None
+
+    @property
+    def waits(self) -> bool:
+        """Whether scoring awaits something: a user's scorer."""
+        return bool(self._custom)
+
+    def built_in(self, case: Case, outcome: RunOutcome) -> dict[str, float | None]:
+        """Scores of the built-in scorers; never waits."""
+        if not self._built_in or outcome.status != "succeeded":
+            return {}
+        answer = self._answer(outcome)
+        if answer is None:
+            return dict.fromkeys([s.name for s in self._built_in], 0.0)
+        targets = target_texts(case.target)
+        if self._target_extract is not None:
+            targets = [
+                found for text in targets if (found := extract(self._target_extract, text)) is not None
+            ]
+        return {
+            s.name: max((s.score(answer, target) for target in targets), default=0.0) for s in self._built_in
+        }
+
+    async def all(self, case: Case, outcome: RunOutcome) -> dict[str, float | None]:
+        """Scores of all scorers; sync ones of the user's run in a worker thread, abandoned if this is cancelled."""
+        scores = self.built_in(case, outcome)
+        if outcome.status != "succeeded":
+            return scores
+        offered = {
+            "output": outcome.output if self._extract is None else self._answer(outcome),
+            "target": case.target,
+            "input": case.prompt,
+            "outcome": outcome,
+        }
+        for scorer in self._custom:
+            scores[scorer.name] = await self._call(scorer, offered)
+        return {name: scores[name] for name in self._order}
+
+    async def _call(self, scorer: CustomScorer, offered: dict[str, Any]) -> float | None:
+        try:
+            if scorer.is_async:
+                value = await scorer.call(offered)
+            else:
+                value = await trio.to_thread.run_sync(scorer.call, offered, abandon_on_cancel=True)
+            return scorer.checked(value)
+        except Exception as error:  # noqa: BLE001  a user's scorer: its failure is said and counted, and stops nothing
+            self.failures += 1
+            if self.first_failure is None:
+                run_id = offered["outcome"].run_id
+                self.first_failure = (
+                    f"scorer {scorer.name!r} on run {run_id}: {type(error).__name__}: {error}"
+                )
+            return None
+
+    def _answer(self, outcome: RunOutcome) -> str | None:
+        output = outcome.output
+        text = output if isinstance(output, str) else json.dumps(plain(output), ensure_ascii=False)
+        return text if self._extract is None else extract(self._extract, text)
