@@ -1,0 +1,106 @@
+"""Token counts for models that have no provider to count them: `TestModel` and `FunctionModel`.
+
+The estimates are those of Pydantic AI 1.46, number for number: words in what was asked and answered, plus 50 tokens a
+conversation for what a provider would add.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from runmgr.messages import (
+    BinaryContent,
+    BuiltinToolCallPart,
+    BuiltinToolReturnPart,
+    FilePart,
+    ModelMessage,
+    ModelRequest,
+    RetryPromptPart,
+    SystemPromptPart,
+    TextPart,
+    ThinkingPart,
+    ToolCallPart,
+    ToolReturnPart,
+    UserPromptPart,
+)
+from runmgr.usage import RequestUsage
+
+__all__ = ("count_words", "estimate_usage")
+
+_OVERHEAD = 50
+_DELIMITERS = '",.:'
+
+
+def count_words(text: str) -> int:
+    """The number of words of a text: pieces between runs of whitespace, quotes, commas, dots and colons.
+
+    A delimiter at an end counts as a border of an empty piece, as it does in ``re.split``; counting this way takes a
+    quarter of the time that the split takes.
+    """
+    if not text:
+        return 0
+    text = text.strip()
+    if not text:
+        return 1
+    count = len(text.replace('"', " ").replace(",", " ").replace(".", " ").replace(":", " ").split())
+    if text[0] in _DELIMITERS:
+        count += 1
+    if text[-1] in _DELIMITERS:
+        count += 1
+    return count
+
+
+def _prompt(part: UserPromptPart) -> int:
+    content = part.content
+    if isinstance(content, str):
+        return count_words(content)
+    count = 0
+    for item in content:
+        if isinstance(item, str):
+            count += count_words(item)
+        elif isinstance(item, BinaryContent):
+            count += len(item.data)
+    return count
+
+
+def _call(part: ToolCallPart) -> int:
+    return 1 + count_words(part.args_as_json_str())
+
+
+def _return(part: ToolReturnPart | BuiltinToolReturnPart) -> int:
+    return count_words(part.model_response_str())
+
+
+def _text(part: TextPart | ThinkingPart | SystemPromptPart) -> int:
+    return count_words(part.content)
+
+
+_INPUT: dict[type, Callable[[Any], int]] = {
+    SystemPromptPart: _text,
+    UserPromptPart: _prompt,
+    ToolReturnPart: _return,
+    RetryPromptPart: lambda part: count_words(part.model_response()),
+}
+_OUTPUT: dict[type, Callable[[Any], int]] = {
+    TextPart: _text,
+    ThinkingPart: _text,
+    ToolCallPart: _call,
+    BuiltinToolCallPart: _call,
+    BuiltinToolReturnPart: _return,
+    FilePart: lambda part: len(part.content.data),
+}
+
+
+def estimate_usage(messages: Iterable[ModelMessage]) -> RequestUsage:
+    """The tokens of a conversation: requests are input, responses (earlier ones as well) are output."""
+    input_tokens = _OVERHEAD
+    output_tokens = 0
+    for message in messages:
+        if isinstance(message, ModelRequest):
+            for part in message.parts:
+                input_tokens += _INPUT[type(part)](part)
+        else:
+            for part in message.parts:
+                output_tokens += _OUTPUT[type(part)](part)
+    return RequestUsage(input_tokens=input_tokens, output_tokens=output_tokens)
