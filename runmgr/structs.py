@@ -8,7 +8,10 @@ with ``dataclasses.replace`` and take them apart with ``dataclasses.fields``. Ou
 from __future__ import annotations
 
 import dataclasses
+import datetime as dt
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from uuid import UUID
 
 import msgspec
 
@@ -119,31 +122,23 @@ class Value(msgspec.Struct):
         )
 
     @classmethod
-    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+    def __get_pydantic_json_schema__(
+        cls, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
         return json_schema(cls)
 
 
-_PYTHON_TYPES: Any = None  # set below: types that ``mode='python'`` leaves as they are
-
-
-def _python_types() -> tuple[type, ...]:
-    import datetime
-    import decimal
-    import uuid
-
-    return (
-        bytes,
-        bytearray,
-        datetime.datetime,
-        datetime.date,
-        datetime.time,
-        datetime.timedelta,
-        decimal.Decimal,
-        uuid.UUID,
-    )
-
-
-_PYTHON_TYPES = _python_types()
+_PYTHON_TYPES: tuple[type, ...] = (
+    bytes,
+    bytearray,
+    dt.datetime,
+    dt.date,
+    dt.time,
+    dt.timedelta,
+    Decimal,
+    UUID,
+)
+"""What ``_to_plain`` leaves as it is when JSON is not asked for."""
 
 
 def _is_default(value: Any, default: Any) -> bool:

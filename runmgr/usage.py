@@ -10,7 +10,7 @@ import warnings
 from typing import Any, ClassVar, Literal
 
 import msgspec
-from msgspec import Struct, field
+from msgspec import field
 from typing_extensions import deprecated
 
 from runmgr.exceptions import UsageLimitExceeded
@@ -74,7 +74,8 @@ class UsageBase(Value, kw_only=True, gc=False):
     @classmethod
     def _from_plain(cls, value: Any) -> Any:
         if isinstance(value, dict):
-            value = rename_old_keys(value)
+            value = rename_old_keys(value)  # pyright: ignore[reportUnknownArgumentType]
+            value = {key: item for key, item in value.items() if key in cls.__struct_fields__}
         return msgspec.convert(value, cls, strict=False)
 
 
@@ -93,11 +94,13 @@ def rename_old_keys(value: dict[str, Any]) -> dict[str, Any]:
         value = {key: item for key, item in value.items() if key != "details"}
     for old, new in (("request_tokens", "input_tokens"), ("response_tokens", "output_tokens")):
         if old in value:
-            value = {key: item for key, item in value.items() if key != old} | {new: value.get(new, value[old])}
+            value = {key: item for key, item in value.items() if key != old} | {
+                new: value.get(new, value[old])
+            }
     return value
 
 
-class RequestUsage(UsageBase, kw_only=True, gc=False):
+class RequestUsage(UsageBase, kw_only=True, gc=False, forbid_unknown_fields=True):
     """What one model request used."""
 
     @property
@@ -170,10 +173,9 @@ class RunUsage(UsageBase, kw_only=True, gc=False):
 
         A ``RequestUsage`` adds no request: whoever sends requests counts them (in ``requests``) when they are sent.
         """
-        if type(incr_usage) is not RequestUsage:
-            if isinstance(incr_usage, RunUsage):
-                self.requests += incr_usage.requests
-                self.tool_calls += incr_usage.tool_calls
+        if isinstance(incr_usage, RunUsage):
+            self.requests += incr_usage.requests
+            self.tool_calls += incr_usage.tool_calls
         _add_tokens(self, incr_usage)
 
     def __add__(self, other: RunUsage | RequestUsage) -> RunUsage:

@@ -1,0 +1,339 @@
+"""Messages to JSON and back, in Pydantic AI's wire format.
+
+The fast path is msgspec's own codec for the structs. Before encoding, :func:`_wire_message` looks for the few things
+that msgspec would write differently from Pydantic AI (tool results that are no plain text, files) and puts their wire
+form in place, in a copy. When decoding fails, ``compat`` reads the same data again, slower and more forgivingly: old
+names, other spellings of dates, numbers as text. Unknown kinds of messages and parts are errors, never guessed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from functools import cache
+from typing import Any, TypeAlias
+
+import msgspec
+
+from runmgr.messages._base64 import Base64, decode_base64, encode_base64
+from runmgr.messages.base import MessageValue
+from runmgr.messages.content import (
+    AudioUrl,
+    BinaryContent,
+    BinaryImage,
+    DocumentUrl,
+    FileUrl,
+    ImageUrl,
+    ToolReturn,
+    VideoUrl,
+)
+from runmgr.messages.events import FunctionToolResultEvent
+from runmgr.messages.requests import ModelRequest, RetryPromptPart, ToolReturnPart, UserPromptPart
+from runmgr.messages.responses import BuiltinToolReturnPart, FilePart, ModelResponse
+from runmgr.structs import Value, replace
+
+__all__ = (
+    "ModelMessage",
+    "any_to_plain",
+    "decode_message",
+    "decode_messages",
+    "dump_any",
+    "encode_message",
+    "encode_messages",
+    "from_plain",
+    "to_plain",
+)
+
+ModelMessage: TypeAlias = ModelRequest | ModelResponse
+"""A message of a history."""
+
+
+# ------------------------------------------------------------------ users' own objects
+
+
+@cache
+def _any_serializer() -> Any:
+    # Loaded late: pydantic is only needed when a tool returns something that is no text.
+    from pydantic import ConfigDict, TypeAdapter
+
+    config = ConfigDict(ser_json_bytes="base64", val_json_bytes="base64")
+    return TypeAdapter[Any](Any, config=config).serializer
+
+
+def _fallback(value: Any) -> Any:
+    """What pydantic does not know but we do: structs and attrs classes."""
+    if isinstance(value, MessageValue):
+        return to_plain(value, json=True)
+    if isinstance(value, msgspec.Struct) or hasattr(type(value), "__attrs_attrs__"):
+        return msgspec.to_builtins(value, enc_hook=_enc_hook)
+    raise TypeError(f"Unable to serialize unknown type: {type(value)}")
+
+
+def dump_any(value: Any) -> bytes:
+    """JSON of whatever a tool returned: pydantic models, dataclasses, attrs, structs, dates, bytes, sets, ...
+
+    Raises ``ValueError`` (pydantic's) for an object that has no JSON form; the message names its type.
+    """
+    return _any_serializer().to_json(value, fallback=_fallback)
+
+
+def any_to_plain(value: Any) -> Any:
+    """``value`` as dicts, lists, texts and numbers; see :func:`dump_any`."""
+    return _any_serializer().to_python(value, mode="json", fallback=_fallback)
+
+
+def dump_error_details(details: list[dict[str, Any]]) -> str:
+    """Pydantic's error details as indented JSON for the model, without the exceptions in ``ctx``."""
+    shown = [{key: value for key, value in item.items() if key != "ctx"} for item in details]
+    return _any_serializer().to_json(shown, indent=2, fallback=str).decode()
+
+
+def _enc_hook(value: Any) -> Any:
+    return any_to_plain(value)
+
+
+# ------------------------------------------------------------------ encoding
+
+_PLAIN_TYPES = (str, type(None), bool, int)
+
+
+def _raw(value: Any) -> Any:
+    return value if type(value) in _PLAIN_TYPES else msgspec.Raw(dump_any(value))
+
+
+def _wire_file(file: BinaryContent) -> dict[str, Any]:
+    return {
+        "data": encode_base64(file.data),
+        "media_type": file.media_type,
+        "vendor_metadata": file.vendor_metadata,
+        "kind": "binary",
+        "identifier": file.identifier,
+    }
+
+
+def _wire_url(url: FileUrl) -> dict[str, Any]:
+    try:
+        media_type = url.media_type
+    except ValueError:  # its ending tells nothing: the reader will meet the same error when it asks
+        media_type = None
+    return {
+        "url": url.url,
+        "force_download": url.force_download,
+        "vendor_metadata": url.vendor_metadata,
+        "kind": url.kind,
+        "media_type": media_type,
+        "identifier": url.identifier,
+    }
+
+
+_WIRE_CONTENT: dict[type, Callable[[Any], Any]] = {
+    ImageUrl: _wire_url,
+    AudioUrl: _wire_url,
+    DocumentUrl: _wire_url,
+    VideoUrl: _wire_url,
+    BinaryContent: _wire_file,
+    BinaryImage: _wire_file,
+}
+
+
+def _wire_user_content(content: Any) -> Any:
+    if type(content) is str or content is None:
+        return content
+    wire: list[Any] = []
+    for item in content:
+        convert = _WIRE_CONTENT.get(type(item))
+        wire.append(item if convert is None else convert(item))
+    return wire
+
+
+def _wire_prompt(part: UserPromptPart) -> UserPromptPart:
+    if type(part.content) is str:
+        return part
+    return replace(part, content=_wire_user_content(part.content))
+
+
+def _wire_return(part: Any) -> Any:
+    if type(part.content) in _PLAIN_TYPES and part.metadata is None:
+        return part
+    return replace(part, content=_raw(part.content), metadata=_raw(part.metadata))
+
+
+def _wire_retry(part: RetryPromptPart) -> RetryPromptPart:
+    if type(part.content) is str:
+        return part
+    return replace(part, content=msgspec.Raw(_any_serializer().to_json(part.content, fallback=str)))
+
+
+class _WireFilePart(msgspec.Struct, tag_field="part_kind", tag="file"):
+    # `FilePart` would narrow the type of what is no file any more.
+    content: Any
+    id: str | None
+    provider_name: str | None
+    provider_details: Any
+
+
+def _wire_file_part(part: FilePart) -> Any:
+    return _WireFilePart(_wire_file(part.content), part.id, part.provider_name, part.provider_details)
+
+
+_WIRE_PARTS: dict[type, Callable[[Any], Any]] = {
+    UserPromptPart: _wire_prompt,
+    ToolReturnPart: _wire_return,
+    BuiltinToolReturnPart: _wire_return,
+    RetryPromptPart: _wire_retry,
+    FilePart: _wire_file_part,
+}
+
+
+def _wire_message(message: Any) -> Any:
+    """``message``, or where it holds something that needs its wire form, a copy that holds that."""
+    parts: list[Any] | None = None
+    get = _WIRE_PARTS.get
+    for index, part in enumerate(message.parts):
+        convert = get(type(part))
+        if convert is not None and (wire := convert(part)) is not part:
+            if parts is None:
+                parts = list(message.parts)
+            parts[index] = wire
+    if parts is None:
+        return message
+    return replace(message, parts=parts)
+
+
+def _wire_event(event: FunctionToolResultEvent) -> Any:
+    result = _wire(event.result)
+    content = _wire_user_content(event.content)
+    return replace(event, result=result, content=content)
+
+
+def _wire(value: Any) -> Any:
+    """The wire form of any message value."""
+    kind = type(value)
+    if kind is ModelRequest or kind is ModelResponse:
+        return _wire_message(value)
+    convert = _WIRE_PARTS.get(kind) or _WIRE_CONTENT.get(kind)
+    if convert is not None:
+        return convert(value)
+    if kind is FunctionToolResultEvent:
+        return _wire_event(value)
+    if kind is ToolReturn:
+        return replace(
+            value,
+            return_value=_raw(value.return_value),
+            content=_wire_user_content(value.content),
+            metadata=_raw(value.metadata),
+        )
+    part = getattr(value, "part", None)
+    if part is not None and (wire := _wire(part)) is not part:
+        return replace(value, part=wire)
+    return value
+
+
+_encoder = msgspec.json.Encoder(enc_hook=_enc_hook)
+
+
+def encode_message(message: ModelMessage) -> bytes:
+    """One message as JSON. Raises ``ValueError`` or ``TypeError`` for contents that have no JSON form."""
+    return _encoder.encode(_wire_message(message))
+
+
+def encode_messages(messages: Iterable[ModelMessage]) -> bytes:
+    """A history as JSON, as :func:`decode_messages` and Pydantic AI read it.
+
+    Raises ``ValueError`` or ``TypeError`` for contents that have no JSON form.
+    """
+    return _encoder.encode([_wire_message(message) for message in messages])
+
+
+def encode_value(value: Any) -> bytes:
+    """Any message value (part, content, event, message) as JSON."""
+    return _encoder.encode(_wire(value))
+
+
+# ------------------------------------------------------------------ decoding
+
+
+def _dec_hook(kind: type, value: Any) -> Any:
+    if kind is Base64:
+        return decode_base64(value)
+    raise NotImplementedError
+
+
+_message_decoder: msgspec.json.Decoder[ModelMessage] = msgspec.json.Decoder(ModelMessage, dec_hook=_dec_hook)
+_messages_decoder = msgspec.json.Decoder(list[ModelMessage], dec_hook=_dec_hook)
+
+
+def decode_message(data: bytes | str) -> ModelMessage:
+    """A message from its JSON. Raises ``ValueError`` (pydantic's ``ValidationError``) where it is none."""
+    try:
+        return _message_decoder.decode(data)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        from runmgr.messages.compat import load
+
+        return load(data, ModelMessage)
+
+
+def decode_messages(data: bytes | str) -> list[ModelMessage]:
+    """A history from its JSON: ours, Pydantic AI's, or that of its older versions.
+
+    Raises ``ValueError`` (pydantic's ``ValidationError``) where it is none: broken JSON, unknown kinds of messages or
+    parts, values of the wrong type. Unknown fields are dropped.
+    """
+    try:
+        return _messages_decoder.decode(data)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        from runmgr.messages.compat import load_messages
+
+        return load_messages(data)
+
+
+def from_plain(value: Any, kind: Any) -> Any:
+    """An instance of ``kind`` (a message class, or a union or list of them) from dicts and lists, or instances.
+
+    Raises ``ValueError`` (pydantic's ``ValidationError``) where they do not fit.
+    """
+    from runmgr.messages.compat import convert
+
+    return convert(value, kind, _dec_hook)
+
+
+# ------------------------------------------------------------------ plain Python
+
+
+def to_plain(value: Any, *, json: bool) -> Any:
+    """``value`` (a message value, or a list of them) as dicts and lists, as Pydantic AI's ``dump_python`` gives them.
+
+    Args:
+        value: what to take apart.
+        json: only what JSON has (texts for dates and bytes), or Python's own objects where there are some.
+    """
+    if json:
+        if isinstance(value, list):
+            return [msgspec.json.decode(encode_value(item)) for item in value]  # pyright: ignore[reportUnknownVariableType]
+        return msgspec.json.decode(encode_value(value))
+    return _to_python(value)
+
+
+def _to_python(value: Any) -> Any:
+    if isinstance(value, Value):
+        plain = {name: _to_python(getattr(value, name)) for name in _named(value)}
+        config = value.__struct_config__
+        if config.tag_field is not None:
+            plain[config.tag_field] = config.tag
+        return plain
+    if isinstance(value, list):
+        return [_to_python(item) for item in value]  # pyright: ignore[reportUnknownVariableType]
+    if isinstance(value, dict):
+        return {key: _to_python(item) for key, item in value.items()}  # pyright: ignore[reportUnknownVariableType]
+    if type(value) in _PLAIN_TYPES:
+        return value
+    return _any_serializer().to_python(value, fallback=_fallback)
+
+
+def _named(value: Value) -> Iterable[str]:
+    names = value.__struct_fields__
+    if isinstance(value, FileUrl):
+        try:
+            _ = value.media_type
+        except ValueError:
+            return [name for name in names if name != "media_type"]
+    return names
