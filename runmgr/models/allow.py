@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Generator
 
 from runmgr import models
 
@@ -23,7 +23,7 @@ def check_allow_model_requests() -> None:
 
 
 @contextlib.contextmanager
-def override_allow_model_requests(allow_model_requests: bool) -> Iterator[None]:
+def override_allow_model_requests(allow_model_requests: bool) -> Generator[None]:
     """Set `runmgr.models.ALLOW_MODEL_REQUESTS` within a block.
 
     Args:

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 __all__ = ("Model", "ModelRequestParameters", "StreamedResponse", "get_instructions")
 
+# Parts that answer calls; a request of nothing else was made by the agent and not by a person.
+_ANSWERS = (ToolReturnPart, RetryPromptPart)
+
 
 class Model(ABC):
     """A model that can be asked.
@@ -118,6 +121,7 @@ class Model(ABC):
         Raises:
             NotImplementedError: the model cannot stream.
         """
+        del messages, model_settings, model_request_parameters, run_context
         raise NotImplementedError(f"Streamed requests not supported by this {type(self).__name__}")
         yield
 
@@ -244,13 +248,18 @@ def get_instructions(
     instructions: str | None = None
     answers_only = False
     for message in reversed(messages):
-        if isinstance(message, ModelRequest):
-            instructions = message.instructions
-            if instructions is not None or answers_only:
+        if not isinstance(message, ModelRequest):
+            continue
+        instructions = message.instructions
+        if instructions is not None or answers_only:
+            break
+        for part in message.parts:
+            if not isinstance(part, _ANSWERS):
                 break
-            if not all(isinstance(part, ToolReturnPart | RetryPromptPart) for part in message.parts):
-                break
+        else:
             answers_only = True
+            continue
+        break
     if model_request_parameters is not None:
         prompted = model_request_parameters.prompted_output_instructions
         if prompted:

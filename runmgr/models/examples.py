@@ -52,17 +52,15 @@ class _Generator:
         for choices in ("enum", "examples"):
             if options := schema.get(choices):
                 return options[self.seed % len(options)]
-        if ref := schema.get("$ref"):
-            name = str(ref).removeprefix("#/$defs/")
-            if name not in self.defs:
-                raise UserError(f"Could not find $ref definition for {ref} in the schema of a tool or output")
-            return self.any(self.defs[name])
+        if "$ref" in schema:
+            return self.any(self.resolve(schema))
         for union in ("anyOf", "oneOf"):
             if options := schema.get(union):
                 return self.any(options[self.seed % len(options)])
-        kind = schema.get("type")
-        if isinstance(kind, list) and kind:
-            kind = kind[self.seed % len(kind)]
+        kind: Any = schema.get("type")
+        if isinstance(kind, list):
+            kinds = cast("list[str]", kind)
+            kind = kinds[self.seed % len(kinds)] if kinds else None
         if kind is None:
             return self.all_of(schema) if "allOf" in schema else self.char()
         if kind == "object":
@@ -81,12 +79,18 @@ class _Generator:
             return None
         raise UserError(f"Cannot make an example of {schema!r}: JSON schema has no type {kind!r}")
 
+    def resolve(self, schema: dict[str, Any]) -> dict[str, Any]:
+        while (ref := schema.get("$ref")) is not None:
+            name = str(ref).removeprefix("#/$defs/")
+            if name not in self.defs:
+                raise UserError(f"Could not find $ref definition for {ref} in the schema of a tool or output")
+            schema = self.defs[name]
+        return schema
+
     def all_of(self, schema: dict[str, Any]) -> Any:
         merged: dict[str, Any] = {}
-        for member in schema["allOf"]:
-            while isinstance(member, dict) and "$ref" in member:
-                member = self.defs.get(str(member["$ref"]).removeprefix("#/$defs/"), {})
-            for key, value in member.items():
+        for member in cast("list[dict[str, Any]]", schema["allOf"]):
+            for key, value in self.resolve(member).items():
                 if key == "properties":
                     merged[key] = {**merged.get(key, {}), **value}
                 elif key == "required":
@@ -96,9 +100,11 @@ class _Generator:
         return self.any(merged)
 
     def object(self, schema: dict[str, Any]) -> dict[str, Any]:
-        properties = schema.get("properties") or {}
-        required = set(schema.get("required") or ())
-        result = {name: self.any(member) for name, member in properties.items() if name in required}
+        properties: dict[str, Any] = schema.get("properties") or {}
+        required: set[str] = set(schema.get("required") or ())
+        result: dict[str, Any] = {
+            name: self.any(member) for name, member in properties.items() if name in required
+        }
         if extra := schema.get("additionalProperties"):
             name = "additionalProperty"
             while name in result:
@@ -142,7 +148,7 @@ class _Generator:
             if width > 0:
                 return least + self.seed % width
             # Between exclusive borders less than two apart lies only what is half-way.
-            return least if width == 0 else (schema_middle(schema, least, most))
+            return least if width == 0 else (_middle(schema, least, most))
         if least is not None:
             return least + self.seed
         if most is not None:
@@ -161,7 +167,8 @@ class _Generator:
             seed -= 1
 
 
-def schema_middle(schema: dict[str, Any], least: float, most: float) -> float:
+def _middle(schema: dict[str, Any], least: float, most: float) -> float:
+    """A value between the borders as they were given."""
     low = schema.get("minimum", schema.get("exclusiveMinimum", least))
     high = schema.get("maximum", schema.get("exclusiveMaximum", most))
     return (low + high) / 2

@@ -191,7 +191,7 @@ class FunctionModel(Model):
         else:
             response = await answer if isinstance(answer, Awaitable) else answer
             if not isinstance(response, ModelResponse):
-                raise AssertionError(
+                raise AssertionError(  # noqa: TRY004 (as Pydantic AI has it)
                     f"{self._model_name} must return a ModelResponse, it returned {response!r}"
                 )
         response.model_name = self._model_name
@@ -214,6 +214,7 @@ class FunctionModel(Model):
             ValueError: the function yielded nothing.
             Exception: whatever the function raises.
         """
+        del run_context
         settings, params = self.prepare_request(model_settings, model_request_parameters)
         function = self.stream_function
         if function is None:

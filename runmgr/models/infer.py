@@ -9,13 +9,10 @@ from __future__ import annotations
 import difflib
 import importlib
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from runmgr.exceptions import UserError
 from runmgr.models.base import Model
-
-if TYPE_CHECKING:
-    from runmgr.providers import Provider
 
 __all__ = ("KnownModelName", "infer_model", "known_prefixes")
 
@@ -62,7 +59,7 @@ def known_prefixes() -> tuple[str, ...]:
     return (*_SERVED, "sim", "test")
 
 
-def infer_model(model: Model | str, provider_factory: Callable[[str], Provider[Any]] | None = None) -> Model:
+def infer_model(model: Model | str, provider_factory: Callable[[str], Any] | None = None) -> Model:
     """The model of a string, or the model itself.
 
     No connection is made, and nothing is asked of the provider.
@@ -141,7 +138,7 @@ def _guess(model: str, prefix: str, name: str) -> str | None:
         for start, family in _FAMILIES:
             if model.lower().startswith(start):
                 return f"{family}:{model.rstrip(':')}"
-    candidates = known_prefixes() if not name else tuple(_SERVED) + ("sim",)
+    candidates = known_prefixes() if not name else (*_SERVED, "sim")
     close = difflib.get_close_matches(prefix.lower().replace("_", "-"), candidates, n=1, cutoff=0.6)
     if not close:
         return None

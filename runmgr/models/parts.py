@@ -35,6 +35,9 @@ DetailsDelta: TypeAlias = Details | Callable[[Details | None], Details] | None
 
 _P = TypeVar("_P")
 
+_CALLS = (ToolCallPart, BuiltinToolCallPart)
+_GROWING = (TextPart, ThinkingPart, *_CALLS)
+
 
 class _Unnamed:
     """A tool call whose name has not come yet; takes its place among the parts."""
@@ -230,9 +233,9 @@ class ModelResponsePartsManager:
         if vendor_part_id is None and tool_name is not None:
             index = self._find(None, _Unnamed)
         else:
-            index = self._find(vendor_part_id, (ToolCallPart, BuiltinToolCallPart, _Unnamed))
+            index = self._find(vendor_part_id, (*_CALLS, _Unnamed))
         existing = None if index is None else self._parts[index]
-        if isinstance(existing, ToolCallPart | BuiltinToolCallPart):
+        if isinstance(existing, _CALLS):
             return self._continue_call(cast("int", index), tool_name, args, tool_call_id, provider_details)
         if existing is None:
             existing = _Unnamed()
@@ -262,15 +265,15 @@ class ModelResponsePartsManager:
         provider_details: Details | None,
     ) -> ModelResponseStreamEvent:
         part = self._parts[index]
-        assert isinstance(part, ToolCallPart | BuiltinToolCallPart)
+        assert isinstance(part, _CALLS)
         if isinstance(args, str) and not isinstance(part.args, dict):
             self._pending.setdefault(index, []).append(args)
         elif args is not None:
             self._join(index)
-            owned = self._own(index, (ToolCallPart, BuiltinToolCallPart))
+            owned = self._own(index, _CALLS)
             owned.args = _join_args(owned.args, args, owned)
         if tool_name or (tool_call_id and tool_call_id != part.tool_call_id):
-            owned = self._own(index, (ToolCallPart, BuiltinToolCallPart))
+            owned = self._own(index, _CALLS)
             owned.tool_name += tool_name or ""
             owned.tool_call_id = tool_call_id or owned.tool_call_id
         if provider_details:
@@ -336,8 +339,8 @@ class ModelResponsePartsManager:
         pieces = self._pending.pop(index, None)
         if pieces is None:
             return
-        part = self._own(index, (TextPart, ThinkingPart, ToolCallPart, BuiltinToolCallPart))
-        if isinstance(part, ToolCallPart | BuiltinToolCallPart):
+        part = self._own(index, _GROWING)
+        if isinstance(part, _CALLS):
             part.args = (part.args if isinstance(part.args, str) else "") + "".join(pieces)
         else:
             part.content += "".join(pieces)
@@ -345,7 +348,7 @@ class ModelResponsePartsManager:
     def _merge_details(self, index: int, details: DetailsDelta) -> None:
         if not details:
             return
-        part = self._own(index, (TextPart, ThinkingPart, ToolCallPart, BuiltinToolCallPart))
+        part = self._own(index, _GROWING)
         part.provider_details = (
             details(part.provider_details)
             if callable(details)

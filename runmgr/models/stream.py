@@ -151,8 +151,9 @@ class _Events:
     async def aclose(self) -> None:
         self._closed = True
         self._queue.clear()
-        if isinstance(self._source, AsyncGenerator):
-            await self._source.aclose()
+        source: Any = self._source
+        if isinstance(source, AsyncGenerator):
+            await source.aclose()
 
     def _start(self, event: PartStartEvent) -> ModelResponseStreamEvent:
         stream = self._stream

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import InitVar, dataclass, field
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -132,6 +132,7 @@ class TestModel(Model):
         run_context: RunContext[Any] | None = None,
     ) -> AsyncGenerator[StreamedResponse]:
         """Answer at once, word by word. Raises as `request` does."""
+        del run_context
         await trio.lowlevel.checkpoint_if_cancelled()
         _settings, params = self.prepare_request(model_settings, model_request_parameters)
         self.last_model_request_parameters = params
@@ -161,10 +162,10 @@ class TestModel(Model):
             return self._response(parts)
         last = messages[-1] if messages else None
         if not isinstance(last, ModelRequest):
-            raise AssertionError("Expected last message to be a `ModelRequest`.")
+            raise AssertionError("Expected last message to be a `ModelRequest`.")  # noqa: TRY004 (as Pydantic AI has it)
         retried = {part.tool_name for part in last.parts if isinstance(part, RetryPromptPart)}
         if retried:
-            return self._response(self._retry(retried, calls, output, params))
+            return self._response(self._retry(retried, calls, params))
         if isinstance(output, ToolCallPart):
             return self._response([output])
         return self._response([TextPart(_told(messages) if output is None else output)])
@@ -204,7 +205,6 @@ class TestModel(Model):
         self,
         retried: set[str | None],
         calls: list[ToolDefinition],
-        output: ToolCallPart | str | None,
         params: ModelRequestParameters,
     ) -> list[ModelResponsePart]:
         """The calls that failed, again; those of output tools last. Nothing where no call failed but the text did."""
