@@ -34,11 +34,11 @@ def describe(
         signature: its signature; names the parameters that a section may describe.
         docstring_format: ``auto`` finds out which it is.
     """
-    text = inspect.cleandoc(function.__doc__) if function.__doc__ else None
-    if not text:
+    text = function.__doc__
+    if text is None:
         return None, {}
     if ":" not in text and "---" not in text:
-        return text, {}  # no section in any format does without these
+        return inspect.cleandoc(text), {}  # no section in any format does without these
     summary = ""
     parameters: dict[str, str] = {}
     returns = ""

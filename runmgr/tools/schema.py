@@ -14,7 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, get_args, get_origin
 
 import typing_extensions
-from pydantic import ConfigDict, Field, TypeAdapter
+from pydantic import Field, PydanticUndefinedAnnotation, TypeAdapter
 from pydantic.fields import FieldInfo
 from pydantic.json_schema import GenerateJsonSchema
 from typing_extensions import NotRequired, Required, TypedDict, get_type_hints
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 __all__ = ("FunctionSchema", "function_name", "function_schema", "is_async_callable", "takes_run_context")
 
 _UNPACK = (typing.Unpack, typing_extensions.Unpack)
+_VARIABLE = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 
@@ -69,14 +70,11 @@ class FunctionSchema:
 
         Cancelling cancels an async function; a sync one is waited for up to a grace time (``tools.threads``).
         """
-        if self.single_arg_name is not None:
-            args: tuple[Any, ...] = (ctx,) if self.takes_ctx else ()
-            kwargs: dict[str, Any] = {self.single_arg_name: args_dict}
-        elif self.positional_fields or self.var_positional_field:
-            args, kwargs = self._spread(args_dict, ctx)
+        kwargs: dict[str, Any] = args_dict if self.single_arg_name is None else {self.single_arg_name: args_dict}
+        if self.positional_fields or self.var_positional_field:
+            args, kwargs = self._spread(kwargs, ctx)
         else:
             args = (ctx,) if self.takes_ctx else ()
-            kwargs = args_dict
         if self.is_async:
             return await self.function(*args, **kwargs)
         return await run_in_thread(
@@ -85,8 +83,8 @@ class FunctionSchema:
             abandoned=ctx.abandoned_threads,
         )
 
-    def _spread(self, args_dict: dict[str, Any], ctx: RunContext[Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        kwargs = dict(args_dict)
+    def _spread(self, named: dict[str, Any], ctx: RunContext[Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        kwargs = dict(named)
         args: list[Any] = [ctx] if self.takes_ctx else []
         args.extend(kwargs.pop(name) for name in self.positional_fields if name in kwargs)
         if self.var_positional_field:
@@ -143,12 +141,12 @@ def function_schema(
 
     single = _single_argument(parameters, hints)
     shape: Any = adapted(hints[single]) if single else _typed_dict(function, parameters, hints, described)
-    adapter = TypeAdapter[Any](shape)
+    adapter = _adapter(function, shape)
     schema = hoist_definitions(adapter.json_schema(schema_generator=schema_generator))
     if single is None:
         schema.pop("title", None)
         schema.pop("description", None)
-    elif not description:
+    elif not description and parameters[0].default is inspect.Parameter.empty:
         # A lone argument's own description stands in for the one that the function lacks.
         description = schema.pop("description", None)
     var_positional = next((p.name for p in parameters if p.kind is inspect.Parameter.VAR_POSITIONAL), None)
@@ -163,6 +161,20 @@ def function_schema(
         positional_fields=_positional(parameters, has_var_positional=var_positional is not None),
         var_positional_field=var_positional,
     )
+
+
+def _adapter(function: Callable[..., Any], shape: Any) -> TypeAdapter[Any]:
+    adapter = TypeAdapter[Any](shape)
+    if not adapter.pydantic_complete:
+        try:
+            adapter.rebuild(raise_errors=True)
+        except PydanticUndefinedAnnotation as error:
+            name = function_name(function) or repr(function)
+            raise UserError(
+                f"Error generating schema for {name}:\n  an annotation names {error.name!r}, which is not defined "
+                "where the function's types are: import it outside of `if TYPE_CHECKING:`"
+            ) from error
+    return adapter
 
 
 def takes_run_context(function: Callable[..., Any]) -> bool:
@@ -210,13 +222,14 @@ def _hints(function: Any) -> dict[str, Any]:
 
 
 def _is_run_context(annotation: Any) -> bool:
+    if get_origin(annotation) is Annotated:
+        annotation = get_args(annotation)[0]
     return annotation is RunContext or get_origin(annotation) is RunContext
 
 
 def _single_argument(parameters: list[inspect.Parameter], hints: dict[str, Any]) -> str | None:
-    if len(parameters) != 1 or parameters[0].kind is not inspect.Parameter.POSITIONAL_OR_KEYWORD:
-        if len(parameters) != 1 or parameters[0].kind is not inspect.Parameter.KEYWORD_ONLY:
-            return None
+    if len(parameters) != 1 or parameters[0].kind in _VARIABLE:
+        return None
     name = parameters[0].name
     return name if is_model_like(hints.get(name)) else None
 
@@ -243,10 +256,9 @@ def _typed_dict(
             fields[parameter.name] = Required[_described(list[annotation], described.get(parameter.name))]
         else:
             fields[parameter.name] = _field(annotation, parameter.default, described.get(parameter.name))
-    shape: Any = TypedDict(function_name(function) or "arguments", fields, **options)  # pyright: ignore[reportGeneralTypeIssues]
-    if not options:
-        shape.__pydantic_config__ = ConfigDict(extra="forbid")
-    return shape
+    # closed, rather than a pydantic config that forbids extras: nested dataclasses would inherit a config
+    options = options or {"closed": True}
+    return TypedDict(function_name(function) or "arguments", fields, **options)  # pyright: ignore[reportGeneralTypeIssues, reportUnknownVariableType]
 
 
 def _field(annotation: Any, default: Any, description: str | None) -> Any:

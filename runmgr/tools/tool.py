@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass, field
+from inspect import isawaitable
 from typing import Any, Generic
 
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
@@ -157,7 +159,12 @@ class Tool(Generic[ToolAgentDepsT]):
     async def prepare_tool_def(self, ctx: RunContext[ToolAgentDepsT]) -> ToolDefinition | None:
         """The definition for the next request, or None to leave the tool out of it."""
         tool_def = self.tool_def
-        return await self.prepare(ctx, tool_def) if self.prepare is not None else tool_def
+        if self.prepare is None:
+            return tool_def
+        # `prepare` may change the schema in place, and other runs must not see that
+        tool_def.parameters_json_schema = deepcopy(tool_def.parameters_json_schema)
+        prepared = self.prepare(ctx, tool_def)
+        return await prepared if isawaitable(prepared) else prepared
 
 
 def any_object() -> SchemaValidator:

@@ -1,0 +1,136 @@
+"""Several toolsets as one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, cast
+
+import trio
+from typing_extensions import Self
+
+from runmgr.exceptions import UserError
+from runmgr.tools.context import RunContext
+from runmgr.tools.types import AgentDepsT
+from runmgr.toolsets.abstract import AbstractToolset, ToolsetTool
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+__all__ = ("CombinedToolset",)
+
+
+@dataclass(kw_only=True)
+class CombinedToolsetTool(ToolsetTool[AgentDepsT]):
+    """A tool, and the toolset that it came from."""
+
+    source_toolset: AbstractToolset[AgentDepsT]
+    source_tool: ToolsetTool[AgentDepsT]
+
+
+@dataclass
+class CombinedToolset(AbstractToolset[AgentDepsT]):
+    """The tools of several toolsets; a name may be used only once.
+
+    Args:
+        toolsets: in the order in which the model sees their tools.
+    """
+
+    toolsets: Sequence[AbstractToolset[AgentDepsT]]
+    _entered: dict[Any, list[AsyncExitStack]] = field(
+        default_factory=dict[Any, list[AsyncExitStack]], init=False, repr=False, compare=False
+    )
+    _static: tuple[list[Any], dict[str, ToolsetTool[AgentDepsT]]] | None = field(
+        default=None, init=False, repr=False, compare=False
+    )
+
+    @property
+    def id(self) -> str | None:
+        return None
+
+    @property
+    def label(self) -> str:
+        return f"{type(self).__name__}({', '.join(toolset.label for toolset in self.toolsets)})"
+
+    @property
+    def has_lifecycle(self) -> bool:
+        return type(self).__aenter__ is not CombinedToolset.__aenter__ or any(t.has_lifecycle for t in self.toolsets)
+
+    async def __aenter__(self) -> Self:
+        # Each entering has a stack of its own, found again by its task: what a task opened, the same task closes.
+        async with AsyncExitStack() as stack:
+            for toolset in self.toolsets:
+                await stack.enter_async_context(toolset)
+            self._entered.setdefault(trio.lowlevel.current_task(), []).append(stack.pop_all())
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None, /
+    ) -> bool | None:
+        task = trio.lowlevel.current_task()
+        stacks = self._entered[task]
+        stack = stacks.pop()
+        if not stacks:
+            del self._entered[task]
+        return await stack.__aexit__(exc_type, exc, traceback)
+
+    async def get_tools(self, ctx: RunContext[AgentDepsT]) -> dict[str, ToolsetTool[AgentDepsT]]:
+        static = self.static_tools()
+        if static is not None:
+            return dict(static)
+        # One after the other: a toolset that asks a server caches what it learns.
+        return self._combine([(toolset, await toolset.get_tools(ctx)) for toolset in self.toolsets])
+
+    def static_tools(self) -> dict[str, ToolsetTool[AgentDepsT]] | None:
+        if type(self).get_tools is not CombinedToolset.get_tools:
+            return None
+        found: list[Any] = []
+        for toolset in self.toolsets:
+            tools = toolset.static_tools()
+            if tools is None:
+                return None
+            found.append(tools)
+        known = self._static
+        if known is None or len(known[0]) != len(found) or any(a is not b for a, b in zip(known[0], found, strict=True)):
+            known = self._static = (found, self._combine(zip(self.toolsets, found, strict=True)))
+        return known[1]
+
+    def _combine(
+        self, found: Iterable[tuple[AbstractToolset[AgentDepsT], dict[str, ToolsetTool[AgentDepsT]]]]
+    ) -> dict[str, ToolsetTool[AgentDepsT]]:
+        combined: dict[str, ToolsetTool[AgentDepsT]] = {}
+        for toolset, tools in found:
+            for name, tool in tools.items():
+                if name in combined:
+                    first = cast("CombinedToolsetTool[AgentDepsT]", combined[name]).source_toolset
+                    raise UserError(
+                        f"{toolset.label} defines a tool whose name conflicts with existing tool from {first.label}: "
+                        f"{name!r}. {toolset.tool_name_conflict_hint}"
+                    )
+                combined[name] = CombinedToolsetTool(
+                    toolset=self,
+                    tool_def=tool.tool_def,
+                    max_retries=tool.max_retries,
+                    args_validator=tool.args_validator,
+                    source_toolset=toolset,
+                    source_tool=tool,
+                )
+        return combined
+
+    async def call_tool(
+        self, name: str, tool_args: dict[str, Any], ctx: RunContext[AgentDepsT], tool: ToolsetTool[AgentDepsT]
+    ) -> Any:
+        if not isinstance(tool, CombinedToolsetTool):
+            raise TypeError(f"{self.label} was handed a tool that it did not give: {tool!r}")
+        source = cast("CombinedToolsetTool[AgentDepsT]", tool)
+        return await source.source_toolset.call_tool(name, tool_args, ctx, source.source_tool)
+
+    def apply(self, visitor: Callable[[AbstractToolset[AgentDepsT]], None]) -> None:
+        for toolset in self.toolsets:
+            toolset.apply(visitor)
+
+    def visit_and_replace(
+        self, visitor: Callable[[AbstractToolset[AgentDepsT]], AbstractToolset[AgentDepsT]]
+    ) -> AbstractToolset[AgentDepsT]:
+        return CombinedToolset([toolset.visit_and_replace(visitor) for toolset in self.toolsets])
