@@ -1,0 +1,258 @@
+"""The actor: one task, one cancel scope, and the run's only hands.
+
+It drives its stepper from node to node until an `End`. Between two nodes it looks at one flag, ``_interrupts``, which is
+set when anything waits for it: a pause, a message, the end of the supervisor. It knows no queue, no file, no other run.
+
+The graph decides, the actor does: what a failure means, which state follows which, how long to back off are pure functions
+elsewhere. What users' code raises ends this run; what our own code raises ends the program.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections import deque
+from contextlib import AbstractAsyncContextManager
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+from runmgr.exceptions import AgentRunError, BudgetExhausted
+from runmgr.graph import End
+from runmgr.records.events import RunNode, RunStarted, RunStream
+from runmgr.records.outcomes import RunError, RunOutcome, RunState
+
+from . import doors
+from .handle import RunHandle
+
+if TYPE_CHECKING:
+    from .runtime import Runtime
+    from .jobs import Job
+
+__all__ = ("Actor",)
+
+MAILBOX_SIZE = 64
+"""Messages that may wait for one run."""
+
+
+class _Both:
+    """Two listeners of one run: it was submitted twice under one id."""
+
+    __slots__ = ("_first", "_second")
+
+    def __init__(self, first: Any, second: Any) -> None:
+        self._first = first
+        self._second = second
+
+    def told(self, outcome: RunOutcome) -> None:
+        self._first.told(outcome)
+        self._second.told(outcome)
+
+
+class Actor(RunHandle):
+    """A run from admission to outcome; to its agent, the `RunHost`."""
+
+    __slots__ = ()
+
+    def __init__(
+        self,
+        sup: Runtime,
+        job: Job,
+        *,
+        run_id: str,
+        index: int,
+        group: str,
+        priority: int,
+        timeout: float | None,
+        deadline: float | None,
+        metadata: dict[str, Any] | None,
+        input: Any,
+        fingerprint: str | None,
+        queued_at: float,
+        listener: Any,
+    ) -> None:
+        self.run_id = run_id
+        self.group = group
+        self.priority = priority
+        self.state = RunState.QUEUED
+        self._sup = sup
+        self._job = job
+        self._index = index
+        self._timeout = timeout
+        self._deadline = deadline
+        self._metadata = metadata
+        self._input = input
+        self._fingerprint = fingerprint
+        self._queued_at = queued_at
+        self._listener = listener
+        self._started_at: float | None = None
+        self._finished_at: float | None = None
+        self._attempts = 1
+        self._steps = 0
+        self._tally = None
+        self._model: str | None = None
+        self._scope: trio.CancelScope | None = None
+        self._stepper: Any = None
+        self._result: Any = None
+        self._exception: BaseException | None = None
+        self._cancel_reason: str | None = None
+        self._interrupts = False
+        self._pausing = False
+        self._gate: trio.Event | None = None
+        self._mailbox: deque[Any] | None = None
+        self._outcome = None
+        self._ended = None
+        self._journal_id = 0
+        self._seat = 0
+        self._holds = False
+        self._known = 0
+        self._waits = 0
+        self._epoch = 0
+
+    # ---------------------------------------------------------------- what the agent sees (RunHost)
+
+    @property
+    def supervisor(self) -> Any:
+        """The `Supervisor`, for tools."""
+        return self._sup.facade
+
+    @property
+    def wants_events(self) -> bool:
+        """Whether anybody wants this run's stream events."""
+        return self._sup.events.wants_streams
+
+    def emit(self, event: Any) -> None:
+        """Hand a stream event to whoever listens."""
+        self._sup.events.publish_stream(
+            RunStream(run_id=self.run_id, group=self.group, event=event, at=self._sup.now())
+        )
+
+    request = doors.request
+
+    def request_stream(
+        self, model: Any, messages: list[Any], settings: Any, params: Any, run_context: Any = None
+    ) -> AbstractAsyncContextManager[Any]:
+        """A streamed request through the same doors."""
+        return doors.request_stream(self, model, messages, settings, params, run_context)
+
+    # ---------------------------------------------------------------- who is told
+
+    def listen(self, listener: Any) -> None:
+        """Have ``listener.told(outcome)`` called when the run has ended."""
+        self._listener = listener if self._listener is None else _Both(self._listener, listener)
+
+    def listened_by(self, outcomes: Any) -> bool:
+        """Whether this map, and nobody else, waits for the outcome."""
+        return getattr(self._listener, "outcomes", None) is outcomes
+
+    # ---------------------------------------------------------------- the task
+
+    async def act(self) -> None:
+        """The run's task, from its place to its outcome. Raises only what ends the program."""
+        sup = self._sup
+        scope = self._scope = trio.CancelScope()
+        if self._timeout is not None or self._deadline is not None:
+            scope.deadline = min(
+                trio.current_time() + self._timeout if self._timeout is not None else float("inf"),
+                self._deadline if self._deadline is not None else float("inf"),
+            )
+        output: Any = None
+        error: RunError | None = None
+        status = RunState.SUCCEEDED
+        try:
+            with scope:
+                if self._cancel_reason is not None:
+                    scope.cancel(self._cancel_reason)
+                output = await self._drive()
+        except Exception as exc:  # noqa: BLE001  whatever a user's code raises is this run's failure, and only its own
+            status, error = RunState.FAILED, self._failure(exc)
+        except BaseException:
+            # Cancelled with everybody else, or the program is being interrupted: the outcome is told, then it goes on up.
+            sup.finish(self, RunState.CANCELLED, None, sup.shutdown_error(self), stays_open=True)
+            raise
+        else:
+            if scope.cancelled_caught:
+                if self._cancel_reason is not None:
+                    status, error = RunState.CANCELLED, RunError("Cancelled", self._cancel_reason)
+                else:
+                    status, error = RunState.FAILED, self._timed_out()
+        sup.finish(self, status, output, error, stays_open=isinstance(self._exception, BudgetExhausted))
+
+    async def _drive(self) -> Any:
+        sup = self._sup
+        journal = sup.journal
+        events = sup.events
+        snapshot = None
+        if journal is not None and self._journal_id:
+            snapshot = journal.restore(self)
+        async with self._job.open(self, snapshot) as stepper:
+            self._stepper = stepper
+            if events.listening:
+                events.publish(
+                    RunStarted(
+                        run_id=self.run_id,
+                        group=self.group,
+                        attempt=self._attempts,
+                        at=sup.now(),
+                        resumed=snapshot is not None,
+                    )
+                )
+            node = stepper.next_node
+            while not isinstance(node, End):
+                if self._interrupts:
+                    node = await self._heed(node)
+                if events.listening:
+                    events.publish(
+                        RunNode(
+                            run_id=self.run_id,
+                            group=self.group,
+                            node=node.get_node_id(),
+                            step=self._steps,
+                            at=sup.now(),
+                        )
+                    )
+                node = await stepper.next(node)
+                self._steps += 1
+                if (
+                    journal is not None
+                    and not isinstance(node, End)
+                    and journal.checkpoint(self, stepper, node)
+                ):
+                    await journal.committed()
+            self._result = stepper.result
+            return node.data
+
+    # ---------------------------------------------------------------- between two nodes
+
+    async def _heed(self, node: Any) -> Any:
+        """Do what waits: stop while paused, add messages where they can go."""
+        self._interrupts = False
+        while self._pausing or self._sup.pausing:
+            await self._sup.park(self)
+        mailbox = self._mailbox
+        if mailbox:
+            request = getattr(node, "request", None)
+            if request is None:
+                self._interrupts = True  # not before a model request: they wait for the next one
+            else:
+                from runmgr.messages import UserPromptPart
+
+                request.parts = [*request.parts, *(UserPromptPart(content=content) for content in mailbox)]
+                mailbox.clear()
+        return node
+
+    # ---------------------------------------------------------------- what went wrong
+
+    def _failure(self, exc: Exception) -> RunError:
+        self._exception = exc
+        theirs = not isinstance(exc, AgentRunError)
+        return RunError(
+            type=type(exc).__name__,
+            message=str(exc),
+            status_code=getattr(exc, "status_code", None),
+            traceback="".join(traceback.format_exception(exc, limit=-6)) if theirs else None,
+        )
+
+    def _timed_out(self) -> RunError:
+        if self._deadline is not None and self._scope is not None and self._scope.deadline == self._deadline:
+            return RunError("TimeoutError", "the run's deadline passed, counted from its submission")
+        return RunError("TimeoutError", f"the run took longer than its timeout of {self._timeout:g} s")

@@ -1,0 +1,175 @@
+"""What the one who submitted a run holds of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+from runmgr.exceptions import RunCancelled, RunFailed
+from runmgr.records.outcomes import RunOutcome, RunState
+
+if TYPE_CHECKING:
+    from .runtime import Runtime
+    from .jobs import Job
+    from .ledger import Tally
+
+__all__ = ("RunHandle",)
+
+
+class RunHandle:
+    """One run: see it, wait for it, steer it.
+
+    Commands are sync and take effect at the run's next chance: `pause` and `send` at the next node boundary, `cancel` at
+    the next checkpoint.
+    """
+
+    # One object a run, handle and actor in one: at 100,000 in flight each object more is megabytes and collector time.
+    __slots__ = (
+        "__weakref__",
+        "_attempts",
+        "_cancel_reason",
+        "_deadline",
+        "_ended",
+        "_epoch",
+        "_exception",
+        "_finished_at",
+        "_fingerprint",
+        "_gate",
+        "_holds",
+        "_index",
+        "_input",
+        "_interrupts",
+        "_job",
+        "_journal_id",
+        "_known",
+        "_listener",
+        "_mailbox",
+        "_metadata",
+        "_model",
+        "_outcome",
+        "_pausing",
+        "_queued_at",
+        "_result",
+        "_scope",
+        "_seat",
+        "_started_at",
+        "_steps",
+        "_stepper",
+        "_sup",
+        "_tally",
+        "_timeout",
+        "_waits",
+        "group",
+        "priority",
+        "run_id",
+        "state",
+    )
+
+    run_id: str
+    """The run's identity."""
+    group: str
+    priority: int
+    state: RunState
+    """Where it stands now."""
+
+    _sup: Runtime
+    _job: Job
+    _tally: Tally | None
+    _outcome: RunOutcome | None
+    _ended: trio.Event | None
+
+    @property
+    def index(self) -> int:
+        """Position among the supervisor's submissions, or among its map's items; from 0."""
+        return self._index
+
+    @property
+    def metadata(self) -> dict[str, Any] | None:
+        """What was given when it was submitted."""
+        return self._metadata
+
+    def __repr__(self) -> str:
+        return f"<RunHandle {self.run_id} {self.state.value}>"
+
+    async def outcome(self) -> RunOutcome:
+        """How the run ended; waits until it has (with a journal: until the outcome is committed).
+
+        Cancelling the wait leaves the run alone.
+        """
+        if self._outcome is None:
+            if self._ended is None:
+                self._ended = trio.Event()
+            await self._ended.wait()
+            assert self._outcome is not None
+        else:
+            await trio.lowlevel.checkpoint()
+        return self._outcome
+
+    async def result(self) -> Any:
+        """The run's result, an `AgentRunResult` (of a graph: its `GraphRunResult`); waits for the end.
+
+        Raises:
+            RunFailed: it failed; the exception is its ``__cause__``.
+            RunCancelled: it was cancelled; the message has the reason.
+        """
+        outcome = await self.outcome()
+        if outcome.status == RunState.SUCCEEDED:
+            return self._result if self._result is not None else self._sup.result_of(outcome, self._job)
+        if outcome.status == RunState.FAILED:
+            raise RunFailed(outcome) from self._exception
+        raise RunCancelled(outcome)
+
+    def cancel(self, reason: str | None = None) -> bool:
+        """End the run at its next checkpoint, with the outcome ``cancelled``.
+
+        Args:
+            reason: becomes the outcome's error message.
+
+        Returns:
+            False when it had already ended, and nothing was done.
+        """
+        return self._sup.cancel_run(self, reason)
+
+    def pause(self) -> None:
+        """Stop the run at its next node boundary; its place goes to another. Does nothing when it is paused.
+
+        Raises:
+            RunEnded: it has ended.
+        """
+        self._sup.pause_run(self)
+
+    def resume(self) -> None:
+        """Let a paused run queue for a place again. Does nothing when it is not paused.
+
+        Raises:
+            RunEnded: it has ended.
+        """
+        self._sup.resume_run(self)
+
+    def send(self, content: Any) -> None:
+        """Add a user message, delivered before the run's next model request.
+
+        Args:
+            content: text or a list of content parts.
+
+        Raises:
+            RunEnded: it has ended.
+            trio.WouldBlock: its mailbox is full.
+        """
+        self._sup.send_to_run(self, content)
+
+    def usage(self) -> Any:
+        """`RunUsage` of the run so far, over all its attempts."""
+        from runmgr.usage import RunUsage
+
+        if self._outcome is not None:
+            return self._outcome.usage
+        return RunUsage() if self._tally is None else self._tally.usage()
+
+    def all_messages(self) -> list[Any]:
+        """The run's history so far, oldest first."""
+        if self._outcome is not None:
+            return self._outcome.messages
+        messages = getattr(self._stepper, "all_messages", None)
+        return [] if messages is None else messages()

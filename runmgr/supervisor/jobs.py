@@ -1,0 +1,78 @@
+"""What an actor drives: anything that steps from node to node until an `End`.
+
+A job is made when a run is submitted and knows how to open its stepper; the actor knows nothing else of agents or
+graphs.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Protocol
+
+__all__ = ("AgentJob", "GraphJob", "Job", "Stepper")
+
+
+class Stepper(Protocol):
+    """A run between two nodes: `AgentRun` and `GraphRun` are such."""
+
+    @property
+    def next_node(self) -> Any: ...
+
+    async def next(self, node: Any) -> Any:
+        """Run a node; give the next one, or an `End`."""
+        ...
+
+
+class Job(Protocol):
+    """How to begin a run."""
+
+    is_agent: bool
+
+    @property
+    def prompt(self) -> Any: ...
+
+    def open(self, host: Any, snapshot: Any) -> AbstractAsyncContextManager[Any]:
+        """Open the stepper; ``snapshot`` is where to go on from, or None."""
+        ...
+
+
+class AgentJob:
+    """One run of an agent."""
+
+    __slots__ = ("agent", "options", "prompt")
+
+    is_agent = True
+
+    def __init__(self, agent: Any, prompt: Any, options: dict[str, Any] | None) -> None:
+        self.agent = agent
+        self.prompt = prompt
+        self.options = options
+
+    def open(self, host: Any, snapshot: Any) -> AbstractAsyncContextManager[Any]:
+        options = self.options
+        if snapshot is not None:
+            options = dict(options or ())
+            options.pop("message_history", None)
+            options.pop("deferred_tool_results", None)
+            return self.agent.iter(host=host, snapshot=snapshot, **options)
+        if options is None:
+            return self.agent.iter(self.prompt, host=host)
+        return self.agent.iter(self.prompt, host=host, **options)
+
+
+class GraphJob:
+    """One run of a user's own node graph."""
+
+    __slots__ = ("deps", "graph", "node", "state")
+
+    is_agent = False
+    prompt = None
+
+    def __init__(self, graph: Any, node: Any, state: Any, deps: Any) -> None:
+        self.graph = graph
+        self.node = node
+        self.state = state
+        self.deps = deps
+
+    def open(self, host: Any, snapshot: Any) -> AbstractAsyncContextManager[Any]:  # noqa: ARG002  graphs have no host
+        return self.graph.iter(self.node, state=self.state, deps=self.deps)

@@ -1,0 +1,481 @@
+"""What a supervisor is inside: the one owner of admission, ledger, doors and events, and the life of its runs.
+
+Everything here is synchronous but the waits; actors and handles call it, and it calls nobody's code but the listeners of
+outcomes. Its invariants: a run is in ``live`` from admission until its outcome is told; `finish` is called once for each;
+with a journal, an outcome is told from the commit that holds it.
+"""
+
+from __future__ import annotations
+
+import random
+import secrets
+from collections import OrderedDict, deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+from runmgr.exceptions import RunEnded, SupervisorClosed, TooManyFailures
+from runmgr.models.retry import RetryPolicy, classify, delay, retry_after
+from runmgr.records.events import RunAdmitted, RunStateChanged
+from runmgr.records.events import RunEnded as RunEndedEvent
+from runmgr.records.outcomes import RunError, RunOutcome, RunState
+from runmgr.usage import RunUsage
+
+from .actor import MAILBOX_SIZE, Actor
+from .admission import Admission
+from .doors import ModelDoor
+from .ledger import Ledger
+from .pricing import Prices
+from .states import TERMINAL, step
+from .subscriptions import Subscriptions
+
+if TYPE_CHECKING:
+    from runmgr.usage import UsageLimits
+
+    from .jobs import Job
+    from .states import Trigger
+
+__all__ = ("Runtime",)
+
+_END: dict[RunState, Trigger] = {
+    RunState.SUCCEEDED: "succeed",
+    RunState.FAILED: "fail",
+    RunState.CANCELLED: "cancel",
+}
+KEPT_FAILURES = 100
+"""How many failed outcomes `TooManyFailures` holds at most."""
+
+
+class Runtime:
+    """The inside of one supervisor. See `open_supervisor` for the arguments."""
+
+    def __init__(
+        self,
+        *,
+        max_running: int,
+        max_queued: int,
+        max_parked: int,
+        limits: UsageLimits | None,
+        max_failures: float | None,
+        min_sample: int,
+        retry_policy: RetryPolicy,
+        remember: int,
+        rng: random.Random,
+        wall_clock: Callable[[], float],
+    ) -> None:
+        self.facade: Any = None
+        self.limits = limits
+        self.max_parked = max_parked
+        self.retry_policy = retry_policy
+        self.rng = rng
+        self.journal: Any = None
+        self.events = Subscriptions(self.now)
+        self.admission = Admission(max_running, max_queued, self._enter, self._start)
+        self.ledger = Ledger(remember)
+        self.prices = Prices()
+        self.doors: dict[int, ModelDoor] = {}
+        self.live: dict[str, Actor] = {}
+        """Runs that are admitted and whose outcome is not told yet."""
+        self.remembered: OrderedDict[str, Actor] = OrderedDict()
+        """The last runs whose outcome is told."""
+        self.counts: dict[RunState, int] = dict.fromkeys(RunState, 0)
+        """Runs by state; the ended ones since the beginning."""
+        self.parked = 0
+        """Paused runs that gave their place up and hold a task."""
+        self.pausing = False
+        self.closed: str | None = None
+        """Why no run is admitted any more; None while they are."""
+        self.stop_reason: str | None = None
+        """Why everything is being cancelled; None while nothing is."""
+        self.escalation: BaseException | None = None
+        """What the block is to raise."""
+        self.broken: BaseException | None = None
+        """What ended the actors' nursery: a bug in runmgr, or an interrupt."""
+        self.actors: trio.Nursery | None = None
+        self.services: trio.Nursery | None = None
+        self.submitted = 0
+        self._wall_offset = wall_clock() - trio.current_time()
+        self._remember = remember
+        self._id_prefix = secrets.token_hex(5)
+        self._idle: trio.Event | None = None
+        self._max_failures = max_failures
+        self._min_sample = min_sample
+        self._failures: deque[RunOutcome] = deque(maxlen=KEPT_FAILURES)
+
+    def now(self) -> float:
+        """Unix seconds by trio's clock, so that virtual time shows in them too."""
+        return self._wall_offset + trio.current_time()
+
+    # ---------------------------------------------------------------- from submission to a place
+
+    def make(
+        self,
+        job: Job,
+        *,
+        run_id: str | None = None,
+        index: int | None = None,
+        group: str = "",
+        priority: int = 0,
+        timeout: float | None = None,
+        deadline: float | None = None,
+        metadata: dict[str, Any] | None = None,
+        input: Any = None,
+        fingerprint: str | None = None,
+        listener: Any = None,
+    ) -> Actor:
+        """A run that is not admitted yet."""
+        number = self.submitted
+        self.submitted = number + 1
+        time = trio.current_time()
+        return Actor(
+            self,
+            job,
+            run_id=run_id or f"{self._id_prefix}-{number:06d}",
+            index=number if index is None else index,
+            group=group,
+            priority=priority,
+            timeout=timeout,
+            deadline=None if deadline is None else time + deadline,
+            metadata=metadata,
+            input=job.prompt if input is None else input,
+            fingerprint=fingerprint,
+            queued_at=self._wall_offset + time,
+            listener=listener,
+        )
+
+    def known(self, run_id: str) -> Actor | None:
+        """The run of this id that is live or remembered."""
+        return self.live.get(run_id) or self.remembered.get(run_id)
+
+    def check_open(self) -> None:
+        """Raise `SupervisorClosed` where no run is admitted any more."""
+        if self.closed is not None:
+            raise self.closed_error()
+
+    def closed_error(self) -> SupervisorClosed:
+        """What those are told who come too late."""
+        return SupervisorClosed(f"this supervisor admits no more runs: {self.closed}")
+
+    def admit_nowait(self, actor: Actor) -> None:
+        """Admit the run, or raise `trio.WouldBlock`."""
+        self.check_open()
+        if not self.admission.offer(actor):
+            raise trio.WouldBlock
+
+    async def admit(self, actor: Actor) -> None:
+        """Admit the run as soon as there is room. Cancelled: it was not admitted."""
+        self.check_open()
+        if self.admission.offer(actor):
+            await trio.lowlevel.checkpoint_if_cancelled()
+        else:
+            await self.admission.wait(actor)
+
+    def _enter(self, actor: Actor) -> None:
+        self.live[actor.run_id] = actor
+        self.counts[RunState.QUEUED] += 1
+        if self.journal is not None:
+            self.journal.admitted(actor)
+        if self.events.listening:
+            self.events.publish(
+                RunAdmitted(run_id=actor.run_id, index=actor._index, group=actor.group, at=self.now())
+            )
+
+    def _start(self, actor: Actor) -> None:
+        actor._holds = True
+        self.move(actor, "start", "a place is free")
+        gate = actor._gate
+        if gate is not None:  # it was paused between two nodes: its task waits at the gate
+            self.parked -= 1
+            gate.set()
+            return
+        actor._started_at = self.now()
+        assert self.actors is not None
+        self.actors.start_soon(actor.act, name=actor.run_id)
+
+    # ---------------------------------------------------------------- states
+
+    def move(self, actor: Actor, trigger: Trigger, reason: str) -> None:
+        """Follow the table."""
+        before = actor.state
+        after = actor.state = step(before, trigger)
+        counts = self.counts
+        counts[before] -= 1
+        counts[after] += 1
+        if self.events.listening:
+            self.events.publish(
+                RunStateChanged(
+                    run_id=actor.run_id,
+                    group=actor.group,
+                    before=before,
+                    after=after,
+                    reason=reason,
+                    at=self.now(),
+                )
+            )
+
+    def begin_wait(self, actor: Actor, reason: str) -> None:
+        """The run, or a part of it, waits for the supervisor. Parts may wait at once."""
+        actor._waits += 1
+        if actor._waits == 1:
+            self.move(actor, "wait", reason)
+
+    def end_wait(self, actor: Actor) -> None:
+        """The part goes on."""
+        actor._waits -= 1
+        if actor._waits == 0:
+            self.move(actor, "go", "its wait is over")
+
+    async def park(self, actor: Actor) -> None:
+        """Called by the run's task between two nodes: stop until resumed and given a place again."""
+        gate = actor._gate = trio.Event()
+        self.move(actor, "pause", "paused")
+        self.parked += 1
+        if self.parked <= self.max_parked:
+            actor._holds = False
+            self.admission.give_back()
+        await gate.wait()
+        actor._gate = None
+
+    # ---------------------------------------------------------------- commands
+
+    def cancel_run(self, actor: Actor, reason: str | None) -> bool:
+        """See `RunHandle.cancel`."""
+        if actor.state in TERMINAL:
+            return False
+        if actor._cancel_reason is None:
+            actor._cancel_reason = reason or "cancelled"
+        if actor._scope is not None:
+            actor._scope.cancel(actor._cancel_reason)
+        elif not actor._holds:  # no task yet, and none to come
+            self.finish(actor, RunState.CANCELLED, None, RunError("Cancelled", actor._cancel_reason))
+        return True
+
+    def pause_run(self, actor: Actor) -> None:
+        """See `RunHandle.pause`."""
+        self._check_live(actor, "pause")
+        actor._pausing = True
+        actor._interrupts = True
+        if actor.state == RunState.QUEUED and actor._seat:
+            self.move(actor, "pause", "paused before it began")
+            self.admission.leave(actor)
+
+    def resume_run(self, actor: Actor) -> None:
+        """See `RunHandle.resume`."""
+        self._check_live(actor, "resume")
+        actor._pausing = False
+        if actor.state == RunState.PAUSED and not self.pausing:
+            self._come_back(actor)
+
+    def _come_back(self, actor: Actor) -> None:
+        self.move(actor, "resume", "resumed")
+        if actor._holds:  # too many were parked, so it kept its place
+            self._start(actor)
+        else:
+            self.admission.come_back(actor)
+
+    def send_to_run(self, actor: Actor, content: Any) -> None:
+        """See `RunHandle.send`."""
+        self._check_live(actor, "receive a message")
+        mailbox = actor._mailbox
+        if mailbox is None:
+            mailbox = actor._mailbox = deque()
+        if len(mailbox) >= MAILBOX_SIZE:
+            raise trio.WouldBlock
+        mailbox.append(content)
+        actor._interrupts = True
+
+    def _check_live(self, actor: Actor, verb: str) -> None:
+        if actor.state in TERMINAL:
+            raise RunEnded(f"run {actor.run_id} cannot {verb}: it has ended ({actor.state.value})")
+
+    def pause(self) -> None:
+        """Stop admitting to places, and every run at its next node boundary. O(live runs)."""
+        self.pausing = True
+        self.admission.closed = True
+        for actor in self.live.values():
+            actor._interrupts = True
+
+    def resume(self) -> None:
+        """Undo `pause`; runs that were paused one by one stay paused. O(live runs)."""
+        self.pausing = False
+        self.admission.closed = self.stop_reason is not None
+        for actor in list(self.live.values()):
+            if actor.state == RunState.PAUSED and not actor._pausing:
+                self._come_back(actor)
+        self.admission.fill()
+
+    def close(self, reason: str) -> None:
+        """Admit no more runs."""
+        if self.closed is None:
+            self.closed = reason
+            self.admission.dismiss(self.closed_error)
+
+    def stop(self, reason: str) -> None:
+        """Cancel every run; what the journal holds of them stays open, to be resumed. O(live runs)."""
+        self.close(reason)
+        if self.stop_reason is not None:
+            return
+        self.stop_reason = reason
+        self.admission.closed = True
+        for actor in list(self.live.values()):
+            if actor._scope is None and not actor._holds and actor.state not in TERMINAL:
+                self.finish(actor, RunState.CANCELLED, None, self.shutdown_error(actor), stays_open=True)
+        if self.actors is not None:
+            self.actors.cancel_scope.cancel(reason)
+
+    def shutdown_error(self, actor: Actor) -> RunError:
+        """What the outcome of a run says that was cancelled with all others."""
+        return RunError("Cancelled", actor._cancel_reason or self.stop_reason or "shutdown")
+
+    # ---------------------------------------------------------------- the end of a run
+
+    def finish(
+        self,
+        actor: Actor,
+        status: RunState,
+        output: Any,
+        error: RunError | None,
+        *,
+        stays_open: bool = False,
+    ) -> None:
+        """The run has ended, this once. Its place goes on to others; its outcome is told, or told once committed.
+
+        Args:
+            actor: the run.
+            status: how it ended.
+            output: what it gave, where it succeeded.
+            error: why not, where it did not.
+            stays_open: the journal is not to hold the outcome: the run can be resumed.
+        """
+        queued = actor._seat != 0
+        if actor._gate is not None and actor.state != RunState.RUNNING:
+            self.parked -= 1
+        self.move(actor, _END[status], error.message if error is not None else "done")
+        stepper = actor._stepper
+        messages: list[Any] = []
+        new_from = 0
+        tally = actor._tally
+        if stepper is not None and actor._job.is_agent:
+            messages, new_from = stepper.all_messages(), stepper.new_message_index
+            self._count_tool_calls(actor, stepper)
+            tally = actor._tally
+        outcome = RunOutcome(
+            run_id=actor.run_id,
+            index=actor._index,
+            status=status,
+            output=output,
+            error=error,
+            usage=RunUsage() if tally is None else tally.usage(),
+            cost=None if tally is None else tally.known_cost,
+            attempts=actor._attempts,
+            group=actor.group,
+            metadata=actor._metadata,
+            queued_at=actor._queued_at,
+            started_at=actor._started_at,
+            finished_at=self.now(),
+            model=actor._model,
+            messages=messages,
+            input=actor._input,
+            new_message_index=new_from,
+        )
+        actor._scope = actor._gate = actor._stepper = actor._mailbox = None
+        if tally is not None:
+            self.ledger.close_run(actor.run_id, tally)
+        if self.journal is None:
+            self.tell(actor, outcome)
+        elif stays_open:
+            self.journal.left_open(actor, outcome)
+        else:
+            self.journal.ended(actor, outcome)
+        if actor._holds:
+            actor._holds = False
+            self.admission.give_back()
+        elif queued:
+            self.admission.leave(actor)
+
+    def _count_tool_calls(self, actor: Actor, stepper: Any) -> None:
+        count = stepper.usage().tool_calls
+        if count:
+            tally = actor._tally
+            if tally is None:
+                return
+            tally.tool_calls += count
+            self.ledger.group(actor.group).tool_calls += count
+            self.ledger.model(actor._model or "").tool_calls += count
+            self.ledger.total.tool_calls += count
+
+    def tell(self, actor: Actor, outcome: RunOutcome) -> None:
+        """Tell the outcome to whoever waits for it."""
+        actor._outcome = outcome
+        run_id = actor.run_id
+        del self.live[run_id]
+        remembered = self.remembered
+        remembered[run_id] = actor
+        if len(remembered) > self._remember:
+            remembered.popitem(last=False)
+        if actor._ended is not None:
+            actor._ended.set()
+        if actor._listener is not None:
+            actor._listener.told(outcome)
+        if self.events.listening:
+            self.events.publish(
+                RunEndedEvent(run_id=run_id, group=actor.group, outcome=outcome, at=self.now())
+            )
+        if self._max_failures is not None:
+            self._check_failures(outcome)
+        if not self.live and self._idle is not None:
+            self._idle.set()
+            self._idle = None
+
+    def _check_failures(self, outcome: RunOutcome) -> None:
+        limit = self._max_failures
+        if outcome.status == RunState.FAILED:
+            self._failures.append(outcome)
+        assert limit is not None
+        failed = self.counts[RunState.FAILED]
+        if isinstance(limit, float) and limit < 1:
+            ended = failed + self.counts[RunState.SUCCEEDED]
+            too_many = ended >= self._min_sample and failed > limit * ended
+            text = f"{failed} of {ended} runs failed, more than max_failures={limit:.0%}"
+        else:
+            too_many = failed > limit
+            text = f"{failed} runs failed, more than max_failures={limit:g}"
+        if too_many:
+            self.escalate(TooManyFailures(text, tuple(self._failures)))
+
+    def escalate(self, error: BaseException) -> None:
+        """Stop everything; the supervisor's block raises this."""
+        if self.escalation is None:
+            self.escalation = error
+            self.stop(str(error))
+            if self.services is not None:
+                self.services.cancel_scope.cancel(str(error))
+
+    def breaks(self, error: BaseException) -> None:
+        """The actors' nursery has failed: nobody is left to end the runs, so nobody waits for them."""
+        self.broken = error
+        self.stop("internal error")
+        if self._idle is not None:
+            self._idle.set()
+            self._idle = None
+
+    async def wait_idle(self) -> None:
+        """Wait until no admitted run is without an outcome."""
+        while self.live and self.broken is None:
+            if self._idle is None:
+                self._idle = trio.Event()
+            await self._idle.wait()
+
+    # ---------------------------------------------------------------- requests
+
+    def open_door(self, model: Any) -> ModelDoor:
+        """The first request to a model: what all requests to it will share."""
+        door = self.doors[id(model)] = ModelDoor(model, self.ledger.model(model.model_name))
+        return door
+
+    def retry_delay(self, error: Exception, attempt: int) -> float | None:
+        """Seconds until the request is sent again after try number ``attempt``, or None where it is not."""
+        if attempt > self.retry_policy.max_retries or classify(error) is None:
+            return None
+        return delay(attempt, self.retry_policy, self.rng, retry_after(error))

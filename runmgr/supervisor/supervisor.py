@@ -1,0 +1,476 @@
+"""`open_supervisor` and `Supervisor`: many runs under one owner."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
+from os import PathLike
+from typing import TYPE_CHECKING, Any, Literal, overload
+
+import trio
+
+from runmgr.exceptions import UserError
+from runmgr.models.retry import RetryPolicy
+from runmgr.usage import RunUsage
+
+from .actor import Actor
+from .groups import has_cancelled, not_cancelled, raise_bare
+from .jobs import AgentJob, GraphJob
+from .mapping import Outcomes
+from .runtime import Runtime
+from .spec import AGENT_OPTIONS, RunSpec
+
+if TYPE_CHECKING:
+    from runmgr.records.budgets import Budget, RateLimit, RestartPolicy
+    from runmgr.usage import UsageLimits
+
+    from .handle import RunHandle
+    from .subscriptions import Subscription
+
+__all__ = ("Supervisor", "open_supervisor")
+
+
+class Supervisor:
+    """Many runs under one owner: admits, accounts, steers and ends them. Made by `open_supervisor`."""
+
+    __slots__ = ("_runtime",)
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        runtime.facade = self
+
+    # ---------------------------------------------------------------- submitting
+
+    async def submit(
+        self,
+        agent: Any,
+        prompt: Any = None,
+        *,
+        run_id: str | None = None,
+        group: str = "",
+        priority: int = 0,
+        timeout: float | None = None,
+        deadline: float | None = None,
+        metadata: dict[str, Any] | None = None,
+        input: Any = None,
+        fingerprint: str | None = None,
+        **options: Any,
+    ) -> RunHandle:
+        """Admit a run of an agent; waits while the queue is full. Does not wait for the run.
+
+        Cancelling the wait means that the run was not admitted.
+
+        Args:
+            agent: what to run.
+            prompt: text or a list of content parts.
+            run_id: the run's identity, made up when left out. Where a run of this id is live, among the last ended
+                ones, or finished in the journal, that one's handle is given and nothing is run.
+            group: whose run it is, for fairness and accounting.
+            priority: higher goes first.
+            timeout: seconds from the run's start; beyond it fails with a ``TimeoutError``.
+            deadline: the same, counted from now.
+            metadata: kept in the outcome and the journal.
+            input: what the outcome shows as its input; the prompt when left out.
+            fingerprint: what else the run depends on, for the journal.
+            options: ``deps``, ``model``, ``model_settings``, ``message_history``, ``usage_limits``,
+                ``deferred_tool_results``, ``toolsets``, ``output_type``, ``instructions``: as in `Agent.iter`.
+
+        Raises:
+            SupervisorClosed: it admits no more runs.
+        """
+        runtime = self._runtime
+        actor = self._actor(
+            agent,
+            prompt,
+            run_id,
+            None,
+            group,
+            priority,
+            timeout,
+            deadline,
+            metadata,
+            input,
+            fingerprint,
+            options,
+        )
+        if actor._outcome is not None or runtime.live.get(actor.run_id) is actor:
+            await trio.lowlevel.checkpoint()
+        else:
+            await runtime.admit(actor)
+        return actor
+
+    def submit_nowait(
+        self,
+        agent: Any,
+        prompt: Any = None,
+        *,
+        run_id: str | None = None,
+        group: str = "",
+        priority: int = 0,
+        timeout: float | None = None,
+        deadline: float | None = None,
+        metadata: dict[str, Any] | None = None,
+        input: Any = None,
+        fingerprint: str | None = None,
+        **options: Any,
+    ) -> RunHandle:
+        """As `submit`, at once or not at all.
+
+        Raises:
+            trio.WouldBlock: the queue is full.
+            SupervisorClosed: it admits no more runs.
+        """
+        runtime = self._runtime
+        actor = self._actor(
+            agent,
+            prompt,
+            run_id,
+            None,
+            group,
+            priority,
+            timeout,
+            deadline,
+            metadata,
+            input,
+            fingerprint,
+            options,
+        )
+        if actor._outcome is None and actor.run_id not in runtime.live:
+            runtime.admit_nowait(actor)
+        return actor
+
+    async def submit_graph(
+        self,
+        graph: Any,
+        start_node: Any,
+        *,
+        state: Any = None,
+        deps: Any = None,
+        run_id: str | None = None,
+        group: str = "",
+        priority: int = 0,
+        timeout: float | None = None,
+        deadline: float | None = None,
+        metadata: dict[str, Any] | None = None,
+        input: Any = None,
+        fingerprint: str | None = None,
+    ) -> RunHandle:
+        """Admit a run of any node graph, as the same kind of actor; otherwise as `submit`.
+
+        Args:
+            graph: a `Graph`.
+            start_node: the node to begin with.
+            state: the graph's state.
+            deps: the graph's dependencies.
+            run_id, group, priority, timeout, deadline, metadata, input, fingerprint: as in `submit`.
+        """
+        runtime = self._runtime
+        known = None if run_id is None else runtime.known(run_id)
+        if known is not None:
+            await trio.lowlevel.checkpoint()
+            return known
+        actor = runtime.make(
+            GraphJob(graph, start_node, state, deps),
+            run_id=run_id,
+            group=group,
+            priority=priority,
+            timeout=timeout,
+            deadline=deadline,
+            metadata=metadata,
+            input=input,
+            fingerprint=fingerprint,
+        )
+        await runtime.admit(actor)
+        return actor
+
+    @asynccontextmanager
+    async def map(
+        self,
+        agent: Any,
+        items: Iterable[Any] | AsyncIterable[Any],
+        *,
+        ordered: bool = False,
+        window: int | None = None,
+        group: str = "",
+        priority: int = 0,
+        timeout: float | None = None,
+        deadline: float | None = None,
+        metadata: dict[str, Any] | None = None,
+        **options: Any,
+    ) -> AsyncGenerator[Outcomes, None]:
+        """Run an agent on each item; iterate what this gives for the outcomes.
+
+        Items are pulled one by one as the queue has room. Leaving the block early stops the pulling, cancels the map's
+        unfinished runs and waits for their end.
+
+        Args:
+            agent: what to run; a `RunSpec` may name another.
+            items: prompts or `RunSpec` values, sync or async.
+            ordered: give outcomes in the order of the items instead of as they come.
+            window: how many runs may be unfinished, or ended and not taken, at once; the supervisor's places and
+                queue together when left out.
+            group, priority, timeout, deadline, metadata, options: for every item that does not say otherwise; as in
+                `submit`.
+        """
+        runtime = self._runtime
+        runtime.check_open()
+
+        def make(item: Any, index: int) -> Actor:
+            if isinstance(item, RunSpec):
+                merged = options
+                own = {name: value for name in AGENT_OPTIONS if (value := getattr(item, name)) is not None}
+                if own:
+                    merged = {**options, **own}
+                return self._actor(
+                    agent if item.agent is None else item.agent,
+                    item.prompt,
+                    item.run_id,
+                    index,
+                    group if item.group is None else item.group,
+                    priority if item.priority is None else item.priority,
+                    timeout if item.timeout is None else item.timeout,
+                    deadline if item.deadline is None else item.deadline,
+                    metadata if item.metadata is None else item.metadata,
+                    item.input,
+                    item.fingerprint,
+                    merged,
+                )
+            return self._actor(
+                agent, item, None, index, group, priority, timeout, deadline, metadata, None, None, options
+            )
+
+        if window is None:
+            window = runtime.admission.max_running + max(1, runtime.admission.max_queued)
+        outcomes = Outcomes(runtime, items, make, ordered=ordered, window=window)
+        assert runtime.services is not None
+        runtime.services.start_soon(outcomes.feed, name="runmgr map")
+        try:
+            yield outcomes
+        finally:
+            await outcomes.aclose()
+
+    def _actor(
+        self,
+        agent: Any,
+        prompt: Any,
+        run_id: str | None,
+        index: int | None,
+        group: str,
+        priority: int,
+        timeout: float | None,
+        deadline: float | None,
+        metadata: dict[str, Any] | None,
+        input: Any,
+        fingerprint: str | None,
+        options: dict[str, Any],
+    ) -> Actor:
+        runtime = self._runtime
+        if run_id is not None:
+            known = runtime.known(run_id)
+            if known is not None:
+                return known
+        if runtime.limits is not None and "usage_limits" not in options:
+            options = {**options, "usage_limits": runtime.limits}
+        return runtime.make(
+            AgentJob(agent, prompt, options or None),
+            run_id=run_id,
+            index=index,
+            group=group,
+            priority=priority,
+            timeout=timeout,
+            deadline=deadline,
+            metadata=metadata,
+            input=input,
+            fingerprint=fingerprint,
+        )
+
+    # ---------------------------------------------------------------- watching
+
+    @asynccontextmanager
+    async def subscribe(
+        self,
+        *,
+        filter: Callable[[Any], bool] | None = None,
+        buffer: int = 1_000,
+        streams: bool = False,
+    ) -> AsyncGenerator[Subscription, None]:
+        """Events of all runs from now on; iterate what this gives. Ends when the supervisor does.
+
+        Args:
+            filter: only events for which it is true. Called where the event happens: keep it cheap.
+            buffer: events that may wait; when it is full the oldest are dropped, and an `EventsMissed` says how many.
+            streams: the events of model streams too.
+        """
+        events = self._runtime.events
+        subscription = events.open(buffer, filter, streams)
+        try:
+            yield subscription
+        finally:
+            events.close(subscription)
+
+    @overload
+    def usage(self, by: None = None) -> RunUsage: ...
+    @overload
+    def usage(self, by: Literal["model", "group", "run"]) -> dict[str, RunUsage]: ...
+    def usage(self, by: Literal["model", "group", "run"] | None = None) -> RunUsage | dict[str, RunUsage]:
+        """What was used so far: in total, or by model, group or run. At every instant the sums are equal.
+
+        By run, the runs that ended longer ago than the last ``remember`` are one entry, ``'(older)'``.
+        """
+        runtime = self._runtime
+        ledger = runtime.ledger
+        if by is None:
+            return ledger.total.usage()
+        if by == "run":
+            return ledger.by_run(
+                (actor.run_id, actor._tally) for actor in runtime.live.values() if actor._tally is not None
+            )
+        if by not in {"model", "group"}:
+            raise UserError(f"usage(by={by!r}): by is 'model', 'group' or 'run', or left out for the total")
+        tallies = ledger.models if by == "model" else ledger.groups
+        return {name: tally.usage() for name, tally in tallies.items() if tally.requests or tally.tool_calls}
+
+    def get(self, run_id: str) -> RunHandle | None:
+        """The handle of a run that is live or among the last ended ones; None where it is neither."""
+        return self._runtime.known(run_id)
+
+    # ---------------------------------------------------------------- steering
+
+    async def drain(self) -> None:
+        """Admit no more runs, and wait until all admitted ones have ended. Cancelling only ends the wait."""
+        self._runtime.close("it is being drained")
+        await self._runtime.wait_idle()
+        await trio.lowlevel.checkpoint()
+
+    def cancel(self, reason: str | None = None) -> None:
+        """Admit no more runs and cancel all. In the journal they stay open, to be resumed.
+
+        Returns at once; `drain` waits for their ends.
+
+        Args:
+            reason: becomes their outcomes' error message; ``'shutdown'`` when left out.
+        """
+        self._runtime.stop(reason or "shutdown")
+
+    def pause(self) -> None:
+        """Give nobody a place, and stop every run at its next node boundary."""
+        self._runtime.pause()
+
+    def resume(self) -> None:
+        """Go on after `pause`."""
+        self._runtime.resume()
+
+
+def _positive(name: str, value: int, least: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise UserError(f"open_supervisor({name}={value!r}): must be a whole number of at least {least}")
+    return value
+
+
+@asynccontextmanager
+async def open_supervisor(
+    *,
+    max_running: int = 100,
+    max_queued: int = 1_000,
+    max_parked: int = 1_000,
+    limits: UsageLimits | None = None,
+    budget: Budget | None = None,
+    rate_limits: dict[str, RateLimit] | RateLimit | None = None,
+    restart: RestartPolicy | None = None,
+    max_failures: float | None = None,
+    min_sample: int = 20,
+    journal: str | PathLike[str] | None = None,
+    resume: bool = False,
+    durability: Literal["process", "power"] = "process",
+    retries: int | RetryPolicy = 8,
+    remember: int = 1_000,
+    rng: random.Random | None = None,
+    wall_clock: Callable[[], float] = time.time,
+) -> AsyncGenerator[Supervisor, None]:
+    """Open a supervisor. Leaving the block waits for every run; nothing outlives it.
+
+    An exception or a cancellation in the block cancels every run, waits for their ends and comes out bare.
+
+    Args:
+        max_running: runs that hold a place at once.
+        max_queued: runs that wait for a place; beyond it `submit` waits.
+        max_parked: paused runs that give up their place; beyond it they keep it.
+        limits: `UsageLimits` of every run that does not bring its own.
+        budget: what all runs together may spend.
+        rate_limits: how fast models may be asked: by model name, or one for each.
+        restart: which failed runs begin again.
+        max_failures: failed runs (a whole number), or their share of the ended ones (a number below 1, over at least
+            ``min_sample``), beyond which everything stops and `TooManyFailures` is raised from the block.
+        min_sample: see ``max_failures``.
+        journal: file to keep every run in; None keeps nothing.
+        resume: go on with what the journal holds: finished runs are not run again, unfinished ones go on from their last
+            checkpoint, when they are submitted again under their ``run_id``.
+        durability: ``'process'`` survives the end of the process, ``'power'`` that of the machine.
+        retries: resends of one request, or a whole policy.
+        remember: how many ended runs `get`, deduplication by ``run_id`` and ``usage(by='run')`` know one by one.
+        rng: source of the jitter.
+        wall_clock: Unix seconds, read once; from there on trio's clock counts.
+
+    Raises:
+        UserError: an argument is wrong.
+        JournalError: the journal cannot be opened or written.
+        TooManyFailures: see ``max_failures``.
+        RunmgrError: a task of the supervisor itself failed: a bug in runmgr.
+    """
+    runtime = Runtime(
+        max_running=_positive("max_running", max_running, 1),
+        max_queued=_positive("max_queued", max_queued, 0),
+        max_parked=_positive("max_parked", max_parked, 0),
+        limits=limits,
+        max_failures=max_failures,
+        min_sample=min_sample,
+        retry_policy=RetryPolicy(max_retries=retries) if isinstance(retries, int) else retries,
+        remember=_positive("remember", remember, 0),
+        rng=rng or random.Random(),
+        wall_clock=wall_clock,
+    )
+    sup = Supervisor(runtime)
+    body_error: BaseException | None = None
+    try:
+        async with trio.open_nursery() as services:
+            runtime.services = services
+            await services.start(_own_actors, runtime)
+            try:
+                yield sup
+                await runtime.wait_idle()
+            except BaseException as error:
+                runtime.stop(
+                    "shutdown"
+                    if isinstance(error, trio.Cancelled)
+                    else f"the block raised {type(error).__name__}"
+                )
+                if has_cancelled(error):
+                    raise  # it belongs to a scope outside, or to the nursery here, which takes it
+                body_error = error
+            finally:
+                runtime.close("its block has been left")
+                with trio.CancelScope(shield=True):
+                    await runtime.wait_idle()
+                runtime.events.close_all()
+                services.cancel_scope.cancel()
+    except BaseExceptionGroup as group:
+        raise_bare(group, internal=runtime.broken is not None)
+    if body_error is not None:
+        raise body_error
+    if runtime.escalation is not None:
+        raise runtime.escalation
+
+
+async def _own_actors(runtime: Runtime, *, task_status: trio.TaskStatus[None]) -> None:
+    """Own the actors: a nursery of their own, so that all can be cancelled while the block's body goes on."""
+    try:
+        async with trio.open_nursery() as actors:
+            runtime.actors = actors
+            task_status.started()
+            await trio.sleep_forever()
+    except BaseException as error:
+        if not_cancelled(error) is not None:
+            runtime.breaks(error)
+        raise
