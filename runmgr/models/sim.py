@@ -158,7 +158,7 @@ class SimStreamedResponse(StreamedResponse):
 
     async def _get_event_iterator(self) -> AsyncIterator[ModelResponseStreamEvent]:
         plan, parts = self._plan, self._parts_manager
-        pieces = (plan.text.split(" ") if plan.text is not None else [plan.call.arguments]) if plan else []
+        pieces = [plan.call.arguments] if plan.call is not None else (plan.text or "").split(" ")
         for number, piece in enumerate(pieces):
             if number:
                 await _pause(plan.gaps[number - 1] if plan.gaps else plan.gap)

@@ -10,7 +10,7 @@ import json
 import random
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
@@ -188,8 +188,10 @@ def example(schema: Mapping[str, Any], defs: Mapping[str, Any], pick: int, depth
         options: Sequence[Mapping[str, Any]] | None = schema.get(union)
         if options:
             return example(options[0], defs, pick, depth + 1)
-    kind = schema.get("type")
-    match kind[0] if isinstance(kind, list) else kind:
+    kind: Any = schema.get("type")
+    if isinstance(kind, list):
+        kind = cast("list[str]", kind)[0]
+    match str(kind):
         case "object":
             properties = schema.get("properties", {})
             return {

@@ -5,72 +5,119 @@ Source of the format: OpenAI API reference, "Chat Completions: create" and "stre
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
 from runmgr.models.sim_engine import Offer, Plan
 from runmgr.sim.http import BadRequest
 
-__all__ = ("chunks", "completion", "offer_of")
+__all__ = ("ChatRequest", "chunks", "completion", "decode", "offer_of")
 
 _encoder = msgspec.json.Encoder()
 
 
-def offer_of(body: Any) -> Offer:
-    """What the engine looks at.
+class ChatPart(msgspec.Struct):
+    """A part of a message's content; only text is looked at."""
+
+    text: str = ""
+
+
+class ChatMessage(msgspec.Struct):
+    """A message of the conversation."""
+
+    role: str
+    content: str | list[ChatPart] | None = None
+
+    def text(self) -> str:
+        """The text, parts joined."""
+        if isinstance(self.content, list):
+            return " ".join(part.text for part in self.content)
+        return self.content or ""
+
+
+class ChatFunction(msgspec.Struct):
+    """A function that the model may call."""
+
+    name: str
+    parameters: dict[str, Any] = msgspec.field(default_factory=dict[str, Any])
+
+
+class ChatTool(msgspec.Struct):
+    """A tool; only functions are known."""
+
+    function: ChatFunction | None = None
+
+
+class StreamOptions(msgspec.Struct):
+    """Options of a streamed answer."""
+
+    include_usage: bool = False
+
+
+class ChatRequest(msgspec.Struct):
+    """As much of a request's body as the simulation looks at; other fields are ignored."""
+
+    model: str
+    messages: list[ChatMessage]
+    stream: bool | None = False
+    stream_options: StreamOptions | None = None
+    tools: list[ChatTool] | None = None
+    tool_choice: str | dict[str, Any] | None = None
+    max_tokens: int | None = None
+    max_completion_tokens: int | None = None
+
+
+_decoder = msgspec.json.Decoder(ChatRequest)
+
+
+def decode(body: bytes) -> ChatRequest:
+    """Read a request's body.
 
     Raises:
-        BadRequest: ``model`` or ``messages`` is missing or of the wrong kind; says which.
+        BadRequest: it is not JSON, or a field is missing or of the wrong kind; says which.
     """
-    if not isinstance(body, dict):
-        raise BadRequest("the body is not an object")
-    fields: dict[str, Any] = body  # pyright: ignore[reportUnknownVariableType]
-    messages: Any = fields.get("messages")
-    if not isinstance(fields.get("model"), str):
-        raise BadRequest("'model' is missing or not a string")
-    if not isinstance(messages, list) or not messages:
-        raise BadRequest("'messages' is missing or not a list with at least one message")
+    try:
+        request = _decoder.decode(body)
+    except msgspec.DecodeError as error:
+        raise BadRequest(str(error)) from None
+    if not request.messages:
+        raise BadRequest("`$.messages` is empty")
+    return request
+
+
+def offer_of(request: ChatRequest) -> Offer:
+    """What the engine looks at."""
     question, answered, words = "", 0, 0
     seen: list[str] = []
-    for message in messages:  # pyright: ignore[reportUnknownVariableType]
-        if not isinstance(message, dict) or not isinstance(message.get("role"), str):  # pyright: ignore[reportUnknownMemberType]
-            raise BadRequest("a message is not an object with a 'role'")
-        text = _text(message.get("content"))  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType]
-        if message["role"] == "user":
+    for message in request.messages:
+        text = message.text()
+        if message.role == "user":
             question, answered = text, 0
-        elif message["role"] == "tool":
+        elif message.role == "tool":
             answered += 1
         seen.append(text)
         words += len(text.split())
-    functions: list[tuple[str, Mapping[str, Any]]] = []
-    for tool in fields.get("tools") or []:
-        function = tool.get("function") or {}
-        functions.append((function.get("name", ""), function.get("parameters") or {}))
-    choice = fields.get("tool_choice")
-    output = None
+    functions = [
+        (tool.function.name, tool.function.parameters) for tool in request.tools or () if tool.function
+    ]
+    choice, output = request.tool_choice, None
     if choice == "none":
         functions = []
-    elif choice == "required" or isinstance(choice, dict):
-        wanted: Any = choice["function"]["name"] if isinstance(choice, dict) else None
-        output = next((one for one in reversed(functions) if wanted is None or one[0] == wanted), None)
+    elif isinstance(choice, dict):
+        wanted = cast("dict[str, Any]", choice.get("function") or {}).get("name")
+        output = next((one for one in functions if one[0] == wanted), None)
+    elif choice == "required" and functions:
+        output = functions[-1]
     return Offer(
         question=question,
         digest_of="\0".join(seen).encode("utf-8", "surrogatepass"),
         input_tokens=words,
         answered=answered,
-        tools=tuple(one for one in functions if one != output),
+        tools=tuple(one for one in functions if one is not output),
         output_tool=output,
-        max_tokens=fields.get("max_completion_tokens") or fields.get("max_tokens"),
+        max_tokens=request.max_completion_tokens or request.max_tokens,
     )
-
-
-def _text(content: Any) -> str:
-    if isinstance(content, list):
-        parts: list[Any] = content
-        return " ".join(part.get("text") or "" for part in parts if isinstance(part, dict))  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType, reportUnknownArgumentType]
-    return content if isinstance(content, str) else ""
 
 
 def usage_of(plan: Plan) -> dict[str, int]:

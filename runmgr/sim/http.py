@@ -50,17 +50,6 @@ class Exchange:
         self.body = b""
         self.started = False
 
-    def json(self) -> Any:
-        """The body as JSON.
-
-        Raises:
-            BadRequest: it is not JSON.
-        """
-        try:
-            return json.loads(self.body)
-        except ValueError as error:
-            raise BadRequest(f"the body is not JSON: {error}") from None
-
     async def send(self, status: int, value: Any, headers: Mapping[str, str] | None = None) -> None:
         """Answer whole: JSON of ``value``, or bytes as they are."""
         self.started = True

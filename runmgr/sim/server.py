@@ -19,7 +19,7 @@ import trio
 from runmgr.exceptions import UserError
 from runmgr.models.sim_config import SimConfig
 from runmgr.models.sim_engine import Engine, Plan
-from runmgr.sim.chat import chunks, completion, offer_of
+from runmgr.sim.chat import chunks, completion, decode, offer_of
 from runmgr.sim.http import BadRequest, Disconnected, Exchange, serve_connection
 
 __all__ = ("SimServer", "open_sim_server", "serve")
@@ -117,12 +117,12 @@ class SimServer:
 
     async def _complete(self, exchange: Exchange) -> None:
         began = trio.current_time()
-        body = exchange.json()
-        plan = self.engine.plan(offer_of(body))
-        number, model, created = self._counts["requests"], body["model"], int(time.time())
+        request = decode(exchange.body)
+        plan = self.engine.plan(offer_of(request))
+        number, model, created = self._counts["requests"], request.model, int(time.time())
         if plan.fault is not None and await self._fault(exchange, plan):
             return
-        if not body.get("stream"):
+        if not request.stream:
             if plan.seconds > 0:
                 await trio.sleep(plan.seconds)
             data = completion(plan, number=number, model=model, created=created)
@@ -130,7 +130,7 @@ class SimServer:
                 await exchange.send_cut(data)
             await exchange.send(200, data)
         else:
-            wants_usage = bool((body.get("stream_options") or {}).get("include_usage"))
+            wants_usage = request.stream_options is not None and request.stream_options.include_usage
             tokens, tail = chunks(plan, number=number, model=model, created=created, usage=wants_usage)
             await self._stream(exchange, plan, tokens, tail, began)
         self._counts["completed"] += 1
