@@ -1,0 +1,48 @@
+"""Small mechanisms on trio, and some that need no trio, that know no agents. One idea a module.
+
+- `Mailbox`: bounded; made when somebody first writes
+- `Broadcast`, `Subscription`: events to many readers, none of whom stalls the sender unless it asks to
+- `ResizableLimiter`: permits whose number may change while they are out
+- `PauseGate`: pass or wait
+- `open_timers`, `Timers`: sleeping through one shared heap
+- `BareNursery`: what an ``open_x()`` is built on
+- `shielded_cleanup`: bounded time to clean up in
+- pure: `FairQueue` (priority, then weighted fair between groups), `Gcra` (rates), `full_jitter` (backoff)
+"""
+
+from __future__ import annotations
+
+from .backoff import backoff_ceiling, full_jitter
+from .broadcast import Broadcast
+from .cleanup import shielded_cleanup
+from .fair import FairQueue, FairQueueStatistics, QueueFull
+from .gate import PauseGate
+from .gcra import Gcra
+from .limiter import LimiterStatistics, ResizableLimiter
+from .mailbox import Mailbox, MailboxStatistics
+from .nursery import BareNursery
+from .subscription import Overflow, Subscription, SubscriptionStatistics
+from .timers import Timers, TimersStatistics, open_timers
+
+__all__ = (
+    "BareNursery",
+    "Broadcast",
+    "FairQueue",
+    "FairQueueStatistics",
+    "Gcra",
+    "LimiterStatistics",
+    "Mailbox",
+    "MailboxStatistics",
+    "Overflow",
+    "PauseGate",
+    "QueueFull",
+    "ResizableLimiter",
+    "Subscription",
+    "SubscriptionStatistics",
+    "Timers",
+    "TimersStatistics",
+    "backoff_ceiling",
+    "full_jitter",
+    "open_timers",
+    "shielded_cleanup",
+)

@@ -1,0 +1,225 @@
+"""The receiving end of a `Broadcast`."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from types import TracebackType
+from typing import TYPE_CHECKING, Generic, Literal, TypeVar, get_args
+
+import attrs
+import trio
+
+if TYPE_CHECKING:
+    from typing import Self
+
+    from .broadcast import Broadcast
+
+__all__ = ("Overflow", "Subscription", "SubscriptionStatistics")
+
+T = TypeVar("T")
+
+Overflow = Literal["wait", "drop_oldest", "coalesce"]
+"""What happens when a subscriber does not keep up.
+
+- ``wait``: past its buffer, the sender waits for room;
+- ``drop_oldest``: past its buffer, the oldest event makes room;
+- ``coalesce``: of unread events with one key only the newest is kept, in the place of the oldest; past the buffer the
+  oldest goes.
+"""
+
+
+@attrs.frozen
+class SubscriptionStatistics:
+    """What a subscriber has yet to see, and what it will never see."""
+
+    buffered: int
+    """Unread events."""
+    missed: int
+    """Events that were dropped or replaced, in all."""
+
+
+class Subscription(Generic[T]):
+    """Events for one reader. Made by `Broadcast.subscribe`, whose arguments it takes."""
+
+    __slots__ = (
+        "_broadcast", "_buffer", "_ended", "_error", "_events", "_filter", "_gap", "_is_full", "_key", "_lot", "_number",
+        "_on_missed", "_overflow", "_rooms", "missed",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        broadcast: Broadcast[T],
+        *,
+        filter: Callable[[T], bool] | None,
+        buffer: int,
+        overflow: Overflow,
+        key: Callable[[T], Hashable] | None,
+        on_missed: Callable[[int], T] | None,
+    ) -> None:
+        if buffer < 1:
+            raise ValueError(f"buffer must be at least 1, got {buffer}")
+        if overflow not in get_args(Overflow):
+            raise ValueError(
+                f"overflow must be one of {', '.join(map(repr, get_args(Overflow)))}, got {overflow!r}"
+            )
+        self._broadcast = broadcast
+        self._filter = filter
+        self._buffer = buffer
+        self._overflow: Overflow = overflow
+        self._key = key
+        self._on_missed = on_missed
+        self._events: OrderedDict[Hashable, T] = OrderedDict()  # by key for 'coalesce', by number otherwise
+        self._number = 0
+        self._gap = 0  # dropped since the reader was last told
+        self._ended = False
+        self._error: Exception | None = None
+        self._is_full = False  # a plain attribute: senders look at it for each event
+        self._lot: trio.lowlevel.ParkingLot | None = None
+        self._rooms: trio.lowlevel.ParkingLot | None = None
+        self.missed = 0
+        """How many events the reader will never see, so far: dropped, or replaced by a newer one."""
+
+    async def receive(self) -> T:
+        """Wait for an event and take it. A checkpoint; cancelled, it has taken nothing.
+
+        Raises:
+            trio.EndOfChannel: the subscription has ended and everything was read.
+            Exception: what the filter raised, after everything that was buffered before.
+        """
+        await trio.lowlevel.checkpoint_if_cancelled()
+        if self._events or self._gap:
+            event = self.receive_nowait()
+            await trio.lowlevel.cancel_shielded_checkpoint()
+            return event
+        while not self._events and not self._ended:
+            if self._lot is None:
+                self._lot = trio.lowlevel.ParkingLot()
+            await self._lot.park()
+        return self.receive_nowait()
+
+    def receive_nowait(self) -> T:
+        """Take the oldest event.
+
+        Raises:
+            trio.WouldBlock: there is none now.
+            trio.EndOfChannel: there will be none.
+            Exception: what the filter raised.
+        """
+        if self._gap and self._on_missed is not None:
+            gap, self._gap = self._gap, 0
+            return self._on_missed(gap)
+        if self._events:
+            _, event = self._events.popitem(last=False)
+            self._is_full = False
+            if self._rooms is not None:
+                self._rooms.unpark()
+            return event
+        if self._error is not None:
+            raise self._error
+        if self._ended:
+            raise trio.EndOfChannel
+        raise trio.WouldBlock
+
+    def drain_nowait(self) -> list[T]:
+        """Take everything there is, oldest first; perhaps nothing. Never raises."""
+        events: list[T] = []
+        while self._events:
+            events.append(self.receive_nowait())
+        return events
+
+    def close(self) -> None:
+        """End the subscription and forget what is buffered. No effect the second time."""
+        self._end()
+        self._events.clear()
+        self._gap = 0
+
+    def statistics(self) -> SubscriptionStatistics:
+        """Counts."""
+        return SubscriptionStatistics(len(self._events), self.missed)
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> T:
+        try:
+            return await self.receive()
+        except trio.EndOfChannel:
+            raise StopAsyncIteration from None
+
+    def __enter__(self) -> Self:
+        broadcast = self._broadcast
+        if self._ended or self in broadcast.subscribers:
+            raise RuntimeError("a subscription is entered once: call subscribe() for another")
+        if broadcast._closed:
+            self._ended = True
+            return self
+        broadcast.subscribers += (self,)
+        if self._overflow == "wait":
+            broadcast._patient += (self,)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self.__enter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # -- for the Broadcast
+
+    def _wants(self, event: T) -> bool:
+        if self._filter is None:
+            return True
+        try:
+            return self._filter(event)
+        except Exception as error:  # noqa: BLE001  # a subscriber's mistake is the subscriber's to hear of
+            self._fail(error)
+            return False
+
+    def _deliver(self, event: T) -> None:
+        events = self._events
+        if self._overflow == "coalesce":
+            try:
+                key = None if self._key is None else self._key(event)
+            except Exception as error:  # noqa: BLE001  # as in `_wants`
+                self._fail(error)
+                return
+            if key in events:
+                self.missed += 1
+        else:
+            key = self._number = self._number + 1
+        events[key] = event
+        if len(events) > self._buffer:
+            events.popitem(last=False)
+            self.missed += 1
+            self._gap += self._on_missed is not None
+        self._is_full = len(events) >= self._buffer
+        if self._lot is not None:
+            self._lot.unpark()
+
+    def _fail(self, error: Exception) -> None:
+        self._error = error
+        self._end()
+
+    async def _room(self) -> None:
+        if self._rooms is None:
+            self._rooms = trio.lowlevel.ParkingLot()
+        await self._rooms.park()
+
+    def _end(self) -> None:
+        """Receive no more events; wake reader and senders."""
+        self._ended = True
+        self._is_full = False
+        broadcast = self._broadcast
+        broadcast.subscribers = tuple(other for other in broadcast.subscribers if other is not self)
+        broadcast._patient = tuple(other for other in broadcast._patient if other is not self)
+        for lot in (self._lot, self._rooms):
+            if lot is not None:
+                lot.unpark_all()
