@@ -1,7 +1,7 @@
 """What every value struct shares: a repr without defaults, a place in pydantic schemas, ``dataclasses.replace``.
 
 Users of Pydantic AI know messages and usage as dataclasses: they print them, put them in pydantic models, copy them
-with ``dataclasses.replace`` and take them apart with ``dataclasses.fields``. Ours are ``msgspec.Struct``s, and
+with ``dataclasses.replace`` (:func:`replace` does the same, faster) and take them apart with ``dataclasses.fields``. Ours are ``msgspec.Struct``s, and
 :class:`Value` makes them behave so at no cost to construction: everything here is worked out on first use, per class.
 """
 
@@ -10,18 +10,17 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 from uuid import UUID
 
 import msgspec
+from msgspec.structs import replace
 
 if TYPE_CHECKING:
     from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
     from pydantic_core import CoreSchema
 
 __all__ = ("Value", "replace")
-
-ValueT = TypeVar("ValueT", bound="Value")
 
 
 class _DataclassFields:
@@ -148,14 +147,6 @@ def _is_default(value: Any, default: Any) -> bool:
     return type(value) is type(default) and value == default
 
 
-def replace(value: ValueT, /, **changes: Any) -> ValueT:
-    """A copy of ``value`` with some fields changed; the others are shared, not copied.
-
-    Works like ``dataclasses.replace``, and faster. Raises ``TypeError`` for a name that is not a field.
-    """
-    return msgspec.structs.replace(value, **changes)
-
-
 def json_schema(kind: Any) -> dict[str, Any]:
     """The JSON schema of ``kind``, without references (values are never recursive), so that it nests anywhere."""
     schema, components = msgspec.json.schema_components((kind,), schema_hook=_schema_hook)
@@ -169,10 +160,11 @@ def _schema_hook(kind: type) -> dict[str, Any]:
 
 def _inline(schema: Any, components: dict[str, Any]) -> Any:
     if isinstance(schema, list):
-        return [_inline(item, components) for item in schema]
+        return [_inline(item, components) for item in cast("list[Any]", schema)]
     if not isinstance(schema, dict):
         return schema
-    reference = schema.get("$ref")
+    known = cast("dict[str, Any]", schema)
+    reference: str | None = known.get("$ref")
     if reference is not None:
         return _inline(components[reference.rpartition("/")[2]], components)
-    return {key: _inline(item, components) for key, item in schema.items() if key != "discriminator"}
+    return {key: _inline(item, components) for key, item in known.items() if key != "discriminator"}

@@ -10,11 +10,10 @@ import warnings
 from typing import Any, ClassVar, Literal
 
 import msgspec
-from msgspec import field
 from typing_extensions import deprecated
 
 from runmgr.exceptions import UsageLimitExceeded
-from runmgr.structs import Value
+from runmgr.structs import Value, replace
 
 __all__ = ("RequestUsage", "RunUsage", "Usage", "UsageBase", "UsageLimits")
 
@@ -33,7 +32,7 @@ class UsageBase(Value, kw_only=True, gc=False):
     input_audio_tokens: int = 0
     cache_audio_read_tokens: int = 0
     output_audio_tokens: int = 0
-    details: dict[str, int] = field(default_factory=dict[str, int])
+    details: dict[str, int] = {}  # noqa: RUF012 (msgspec makes a new one for each instance)
 
     _repr_skips_empty: ClassVar[frozenset[str]] = frozenset({"details"})
 
@@ -114,8 +113,7 @@ class RequestUsage(UsageBase, kw_only=True, gc=False, forbid_unknown_fields=True
 
     def __add__(self, other: RequestUsage) -> RequestUsage:
         """The sum, as a new usage; for the chunks of one streamed response."""
-        total = RequestUsage()
-        _add_tokens(total, self)
+        total = replace(self, details=self.details.copy())
         _add_tokens(total, other)
         return total
 
@@ -180,8 +178,7 @@ class RunUsage(UsageBase, kw_only=True, gc=False):
 
     def __add__(self, other: RunUsage | RequestUsage) -> RunUsage:
         """The sum, as a new usage."""
-        total = RunUsage()
-        total.incr(self)
+        total = replace(self, details=self.details.copy())
         total.incr(other)
         return total
 

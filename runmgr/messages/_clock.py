@@ -9,7 +9,7 @@ ones, installs another source, explicitly and for a block::
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
@@ -25,7 +25,7 @@ def now_utc() -> datetime:
 
 
 @contextmanager
-def use_clock(read: Callable[[], datetime]) -> Iterator[None]:
+def use_clock(read: Callable[[], datetime]) -> Generator[None]:
     """Timestamps come from ``read`` within the block, for the whole process: it is meant for simulations and tests.
 
     Args:

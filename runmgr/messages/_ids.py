@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from hashlib import sha1
 from os import urandom
@@ -23,7 +23,7 @@ def generate_tool_call_id() -> str:
 
 
 @contextmanager
-def use_tool_call_ids(make: Callable[[], str]) -> Iterator[None]:
+def use_tool_call_ids(make: Callable[[], str]) -> Generator[None]:
     """Ids come from ``make`` within the block, for the whole process: for simulations and tests that must repeat."""
     global _make  # noqa: PLW0603 (as in _clock)
     before = _make

@@ -59,11 +59,11 @@ def _any_serializer() -> Any:
     return TypeAdapter[Any](Any, config=config).serializer
 
 
-def _fallback(value: Any) -> Any:
+def _fallback(value: object) -> Any:
     """What pydantic does not know but we do: structs and attrs classes."""
     if isinstance(value, MessageValue):
         return to_plain(value, json=True)
-    if isinstance(value, msgspec.Struct) or hasattr(type(value), "__attrs_attrs__"):
+    if isinstance(value, msgspec.Struct) or hasattr(value, "__attrs_attrs__"):
         return msgspec.to_builtins(value, enc_hook=_enc_hook)
     raise TypeError(f"Unable to serialize unknown type: {type(value)}")
 

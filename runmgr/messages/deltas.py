@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     ProviderDetailsDelta: TypeAlias = (
         dict[str, Any] | Callable[[dict[str, Any] | None], dict[str, Any]] | None
     )
-    """Details to add to a part's, or a function from the details so far to the new ones."""
+    """Details to add to a part's, or a function from the details so far to those to add."""
 else:
     ProviderDetailsDelta = Any
 
@@ -72,7 +72,7 @@ class ThinkingPartDelta(MessageValue, kw_only=True, tag_field="part_delta_kind",
         content_delta: appended to the thoughts.
         signature_delta: replaces the signature (providers send it whole).
         provider_name: replaces the provider's name.
-        provider_details: added to the part's, or a function that makes the new ones from those so far.
+        provider_details: added to the part's, or a function from those so far to what is added.
     """
 
     part_delta_kind: ClassVar[Literal["thinking"]] = "thinking"
@@ -99,10 +99,8 @@ class ThinkingPartDelta(MessageValue, kw_only=True, tag_field="part_delta_kind",
                 content=part.content + (self.content_delta or ""),
                 signature=part.signature if self.signature_delta is None else self.signature_delta,
                 provider_name=part.provider_name if self.provider_name is None else self.provider_name,
-                provider_details=(
-                    details(part.provider_details)
-                    if callable(details)
-                    else _merged(part.provider_details, details)
+                provider_details=_merged(
+                    part.provider_details, details(part.provider_details) if callable(details) else details
                 ),
             )
         if not isinstance(part, ThinkingPartDelta):
@@ -125,6 +123,7 @@ class ThinkingPartDelta(MessageValue, kw_only=True, tag_field="part_delta_kind",
 
 
 def _chained(first: ProviderDetailsDelta, then: ProviderDetailsDelta) -> ProviderDetailsDelta:
+    """The delta that does what ``first`` and ``then`` do one after the other."""
     if then is None:
         return first
     if first is None:
@@ -133,8 +132,9 @@ def _chained(first: ProviderDetailsDelta, then: ProviderDetailsDelta) -> Provide
         return {**first, **then}
 
     def both(details: dict[str, Any] | None) -> dict[str, Any]:
-        middle = first(details) if callable(first) else _merged(details, first)
-        return then(middle) if callable(then) else (_merged(middle, then) or {})
+        for step in (first, then):
+            details = _merged(details, step(details) if callable(step) else step)
+        return details or {}
 
     return both
 
