@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from runmgr.messages import ModelMessage, ModelRequest, ModelResponse, RetryPromptPart, ToolReturnPart
 from runmgr.models.prepare import Prepared, prepare_parameters
@@ -102,15 +102,16 @@ class Model(ABC):
             f"Token counting ahead of the request is not supported by {type(self).__name__}"
         )
 
-    @asynccontextmanager
-    async def request_stream(
+    def request_stream(
         self,
         messages: list[ModelMessage],
         model_settings: ModelSettings | None,
         model_request_parameters: ModelRequestParameters,
         run_context: RunContext[Any] | None = None,
-    ) -> AsyncGenerator[StreamedResponse]:
-        """Ask, and read the answer while it comes. Leaving the block closes the connection.
+    ) -> AbstractAsyncContextManager[StreamedResponse]:
+        """Ask, and read the answer while it comes: an async context manager whose end closes the connection.
+
+        A subclass writes it as an async generator under ``contextlib.asynccontextmanager``.
 
         Args:
             messages: as for `request`.
@@ -123,7 +124,6 @@ class Model(ABC):
         """
         del messages, model_settings, model_request_parameters, run_context
         raise NotImplementedError(f"Streamed requests not supported by this {type(self).__name__}")
-        yield
 
     def request_stream_once(
         self,
@@ -134,6 +134,21 @@ class Model(ABC):
     ) -> AbstractAsyncContextManager[StreamedResponse]:
         """Like `request_stream`, but one try to open the stream: see `request_once`."""
         return self.request_stream(messages, model_settings, model_request_parameters, run_context)
+
+    # -------------------------------------------------------------- life time
+
+    async def aclose(self) -> None:  # noqa: B027 (most models have nothing to close)
+        """Close what the model opened (its provider's connections); it can be used again after that.
+
+        Idempotent. In-process models have nothing to close.
+        """
+
+    async def __aenter__(self) -> Self:
+        """A block that closes the model at its end."""
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self.aclose()
 
     # ------------------------------------------------------------ preparation
 

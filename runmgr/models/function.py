@@ -19,8 +19,8 @@ from runmgr.messages import (
     ModelMessage,
     ModelResponse,
     ModelResponseStreamEvent,
+    now_utc,
 )
-from runmgr.messages._clock import now_utc
 from runmgr.models.base import Model, get_instructions
 from runmgr.models.estimate import count_words, estimate_usage
 from runmgr.models.stream import StreamedResponse

@@ -83,7 +83,7 @@ def infer_model(model: Model | str, provider_factory: Callable[[str], Any] | Non
     prefix, colon, name = model.partition(":")
     if prefix == "sim":
         # `sim` alone is the simulated model as it comes.
-        return _load(model, "runmgr.models.sim", "SimModel").from_string(name)
+        return _load(model, "runmgr.models.sim", "SimModel")(name)
     row = _SERVED.get(_ALIASES.get(prefix, prefix))
     if row is None or not colon or not name:
         raise UserError(_unknown(model, prefix, name))

@@ -22,8 +22,8 @@ from runmgr.messages import (
     TextPart,
     ToolCallPart,
     ToolReturnPart,
+    now_utc,
 )
-from runmgr.messages._clock import now_utc
 from runmgr.models.base import Model
 from runmgr.models.estimate import count_words, estimate_usage
 from runmgr.models.examples import example

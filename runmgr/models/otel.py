@@ -1,0 +1,111 @@
+"""The models' door to OpenTelemetry: the only file of theirs that imports it, and only when somebody traces.
+
+Names and units are those of the GenAI semantic conventions.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+if TYPE_CHECKING:
+    from opentelemetry.metrics import Histogram, MeterProvider
+    from opentelemetry.trace import Span, Tracer, TracerProvider
+
+__all__ = ("Meters", "client_span", "current_span", "make_meters", "make_tracer")
+
+# Boundaries that the conventions recommend.
+_TOKEN_BUCKETS = tuple(4**power for power in range(14))
+_SECOND_BUCKETS = tuple(0.01 * 2**power for power in range(14))
+
+
+def current_span() -> Span | None:
+    """The span around the caller; None where nothing has imported OpenTelemetry, so that nothing can have a span."""
+    trace = sys.modules.get("opentelemetry.trace")
+    return None if trace is None else trace.get_current_span()
+
+
+def make_tracer(provider: TracerProvider | None) -> Tracer:
+    """The tracer of this package, from a provider, or from the global one."""
+    from opentelemetry.trace import get_tracer_provider
+
+    return (provider or get_tracer_provider()).get_tracer("runmgr", _version())
+
+
+class Meters:
+    """What model requests are measured with.
+
+    Attributes:
+        tokens: tokens by type.
+        cost: US dollars by token type.
+        duration: seconds a request took.
+    """
+
+    __slots__ = ("_provider", "cost", "duration", "tokens")
+
+    def __init__(
+        self, provider: MeterProvider, tokens: Histogram, cost: Histogram, duration: Histogram
+    ) -> None:
+        self._provider = provider
+        self.tokens = tokens
+        self.cost = cost
+        self.duration = duration
+
+    def listening(self) -> bool:
+        """Whether a measurement would be seen by anybody: what only serves measurements is left out if not."""
+        from opentelemetry.metrics import get_meter_provider
+
+        return _is_real(self._provider) or _is_real(get_meter_provider())
+
+
+def _is_real(provider: object) -> bool:
+    # The API's own providers only stand in until somebody configures one.
+    return not type(provider).__module__.startswith("opentelemetry.metrics")
+
+
+def make_meters(provider: MeterProvider | None) -> Meters:
+    """The instruments of this package, from a provider, or from the global one."""
+    from opentelemetry.metrics import get_meter_provider
+
+    provider = provider or get_meter_provider()
+    meter = provider.get_meter("runmgr", _version())
+    return Meters(
+        provider,
+        meter.create_histogram(
+            "gen_ai.client.token.usage",
+            unit="{token}",
+            description="Measures number of input and output tokens used",
+            explicit_bucket_boundaries_advisory=_TOKEN_BUCKETS,
+        ),
+        meter.create_histogram("operation.cost", unit="{USD}", description="Monetary cost"),
+        meter.create_histogram(
+            "gen_ai.client.operation.duration",
+            unit="s",
+            description="Duration of GenAI operation",
+            explicit_bucket_boundaries_advisory=_SECOND_BUCKETS,
+        ),
+    )
+
+
+@contextmanager
+def client_span(tracer: Tracer, name: str, attributes: dict[str, Any]) -> Generator[Span]:
+    """A span of a call to somebody else, current within the block; a failure or cancellation is noted on it."""
+    from opentelemetry.trace import SpanKind
+
+    with tracer.start_as_current_span(name, attributes=attributes, kind=SpanKind.CLIENT) as span:
+        try:
+            yield span
+        except (Exception, trio.Cancelled) as failure:
+            kind = type(failure)
+            span.set_attribute("error.type", f"{kind.__module__}.{kind.__qualname__}")
+            raise
+
+
+def _version() -> str:
+    from runmgr import __version__
+
+    return __version__
