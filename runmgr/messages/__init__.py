@@ -1,8 +1,15 @@
-"""Messages to and from models, under Pydantic AI's names and in its wire format."""
+"""Messages to and from models, under Pydantic AI's names and in its wire format.
 
-from runmgr.messages._clock import now_utc, use_clock
-from runmgr.messages._ids import generate_tool_call_id, use_tool_call_ids
+Messages and parts are mutable structs: build them, compare them with ``==``, append to ``parts``, copy them with
+``copy.copy`` or :func:`replace`. ``ModelMessagesTypeAdapter`` reads and writes histories; its JSON is Pydantic AI's.
+
+Where they differ from Pydantic AI's dataclasses: the discriminators (``kind``, ``part_kind``, ``event_kind``) are
+class attributes and no arguments; ``parts`` is always a list; attributes that a class does not have cannot be set;
+``BinaryContent`` equals a ``BinaryImage`` of the same bytes and type.
+"""
+
 from runmgr.messages.adapter import MessagesTypeAdapter, ModelMessagesTypeAdapter
+from runmgr.messages.clock import now_utc, use_clock
 from runmgr.messages.codec import (
     ModelMessage,
     decode_message,
@@ -43,6 +50,14 @@ from runmgr.messages.events import (
     PartEndEvent,
     PartStartEvent,
 )
+from runmgr.messages.history import (
+    last_request,
+    last_response,
+    merge_consecutive,
+    request_instructions,
+    unanswered_tool_calls,
+)
+from runmgr.messages.ids import generate_tool_call_id, use_tool_call_ids
 from runmgr.messages.media import (
     AudioFormat,
     AudioMediaType,
@@ -54,6 +69,7 @@ from runmgr.messages.media import (
     VideoMediaType,
     guess_media_type,
 )
+from runmgr.messages.parts_manager import ModelResponsePartsManager
 from runmgr.messages.requests import (
     BaseToolReturnPart,
     ModelRequest,
@@ -112,6 +128,7 @@ __all__ = (
     "ModelResponse",
     "ModelResponsePart",
     "ModelResponsePartDelta",
+    "ModelResponsePartsManager",
     "ModelResponseStreamEvent",
     "MultiModalContent",
     "PartDeltaEvent",
@@ -139,8 +156,13 @@ __all__ = (
     "encode_messages",
     "generate_tool_call_id",
     "guess_media_type",
+    "last_request",
+    "last_response",
+    "merge_consecutive",
     "now_utc",
     "replace",
+    "request_instructions",
+    "unanswered_tool_calls",
     "use_clock",
     "use_tool_call_ids",
 )

@@ -6,6 +6,8 @@ import json
 from collections.abc import Sequence
 from typing import Any, Literal
 
+import msgspec
+
 from runmgr.messages.codec import ModelMessage, decode_messages, encode_messages, from_plain, to_plain
 from runmgr.messages.requests import ModelRequest
 from runmgr.messages.responses import ModelResponse
@@ -29,10 +31,10 @@ class MessagesTypeAdapter:
 
     def validate_python(self, object: Any, /) -> list[ModelMessage]:
         """A history from a list of dicts or messages; messages are taken as they are, not copied."""
-        if isinstance(object, list) and all(
-            isinstance(item, (ModelRequest, ModelResponse)) for item in object
-        ):  # pyright: ignore[reportUnknownVariableType]
-            return list(object)  # pyright: ignore[reportUnknownArgumentType]
+        if isinstance(object, list):
+            items = cast("list[Any]", object)
+            if all(isinstance(item, (ModelRequest, ModelResponse)) for item in items):
+                return items.copy()
         return from_plain(object, list[ModelMessage])
 
     def dump_json(
@@ -56,8 +58,6 @@ class MessagesTypeAdapter:
                 _without_none(json.loads(data)), ensure_ascii=False, separators=(",", ":")
             ).encode()
         if indent is not None:
-            import msgspec
-
             data = msgspec.json.format(data, indent=indent)
         return data
 

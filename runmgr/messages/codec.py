@@ -8,7 +8,7 @@ names, other spellings of dates, numbers as text. Unknown kinds of messages and 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from typing import Any, TypeAlias
 
@@ -24,9 +24,15 @@ from runmgr.messages.content import (
     FileUrl,
     ImageUrl,
     ToolReturn,
+    UserContent,
     VideoUrl,
 )
-from runmgr.messages.events import FunctionToolResultEvent
+from runmgr.messages.events import (
+    BuiltinToolResultEvent,
+    FunctionToolResultEvent,
+    PartEndEvent,
+    PartStartEvent,
+)
 from runmgr.messages.requests import ModelRequest, RetryPromptPart, ToolReturnPart, UserPromptPart
 from runmgr.messages.responses import BuiltinToolReturnPart, FilePart, ModelResponse
 from runmgr.structs import Value, replace
@@ -135,7 +141,7 @@ _WIRE_CONTENT: dict[type, Callable[[Any], Any]] = {
 }
 
 
-def _wire_user_content(content: Any) -> Any:
+def _wire_user_content(content: Sequence[UserContent] | None) -> Any:
     if type(content) is str or content is None:
         return content
     wire: list[Any] = []
@@ -184,7 +190,7 @@ _WIRE_PARTS: dict[type, Callable[[Any], Any]] = {
 }
 
 
-def _wire_message(message: Any) -> Any:
+def _wire_message(message: ModelMessage) -> Any:
     """``message``, or where it holds something that needs its wire form, a copy that holds that."""
     parts: list[Any] | None = None
     get = _WIRE_PARTS.get
@@ -199,33 +205,46 @@ def _wire_message(message: Any) -> Any:
     return replace(message, parts=parts)
 
 
-def _wire_event(event: FunctionToolResultEvent) -> Any:
-    result = _wire(event.result)
-    content = _wire_user_content(event.content)
-    return replace(event, result=result, content=content)
+def _wire_result_event(event: FunctionToolResultEvent) -> FunctionToolResultEvent:
+    return replace(event, result=_wire(event.result), content=_wire_user_content(event.content))
 
 
-def _wire(value: Any) -> Any:
+def _wire_part_event(event: PartStartEvent | PartEndEvent) -> PartStartEvent | PartEndEvent:
+    part = _wire(event.part)
+    return event if part is event.part else replace(event, part=part)
+
+
+def _wire_builtin_result_event(event: BuiltinToolResultEvent) -> dict[str, Any]:
+    # A copy of the event would warn that it is deprecated.
+    return {"event_kind": event.event_kind, "result": _wire(event.result)}
+
+
+def _wire_tool_return(value: ToolReturn) -> ToolReturn:
+    return replace(
+        value,
+        return_value=_raw(value.return_value),
+        content=_wire_user_content(value.content),
+        metadata=_raw(value.metadata),
+    )
+
+
+_WIRE: dict[type, Callable[[Any], Any]] = {
+    **_WIRE_CONTENT,
+    **_WIRE_PARTS,
+    ModelRequest: _wire_message,
+    ModelResponse: _wire_message,
+    ToolReturn: _wire_tool_return,
+    PartStartEvent: _wire_part_event,
+    PartEndEvent: _wire_part_event,
+    FunctionToolResultEvent: _wire_result_event,
+    BuiltinToolResultEvent: _wire_builtin_result_event,
+}
+
+
+def _wire(value: object) -> Any:
     """The wire form of any message value."""
-    kind = type(value)
-    if kind is ModelRequest or kind is ModelResponse:
-        return _wire_message(value)
-    convert = _WIRE_PARTS.get(kind) or _WIRE_CONTENT.get(kind)
-    if convert is not None:
-        return convert(value)
-    if kind is FunctionToolResultEvent:
-        return _wire_event(value)
-    if kind is ToolReturn:
-        return replace(
-            value,
-            return_value=_raw(value.return_value),
-            content=_wire_user_content(value.content),
-            metadata=_raw(value.metadata),
-        )
-    part = getattr(value, "part", None)
-    if part is not None and (wire := _wire(part)) is not part:
-        return replace(value, part=wire)
-    return value
+    convert = _WIRE.get(type(value))
+    return value if convert is None else convert(value)
 
 
 _encoder = msgspec.json.Encoder(enc_hook=_enc_hook)

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 from urllib.parse import urlsplit
 
 from runmgr.messages._base64 import Base64
-from runmgr.messages._ids import file_identifier
 from runmgr.messages.base import Derived, MessageValue
+from runmgr.messages.ids import file_identifier
 from runmgr.messages.media import (
     AUDIO_FORMATS,
     DOCUMENT_FORMATS,

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias, overload
 
 from runmgr.exceptions import UnexpectedModelBehavior
-from runmgr.messages._ids import generate_tool_call_id
 from runmgr.messages.base import MessageValue
+from runmgr.messages.ids import generate_tool_call_id
 from runmgr.messages.responses import (
     BuiltinToolCallPart,
     ModelResponsePart,

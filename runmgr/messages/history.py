@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import cast
 
 from runmgr.messages.codec import ModelMessage
 from runmgr.messages.requests import ModelRequest, ModelRequestPart, RetryPromptPart, ToolReturnPart
@@ -108,7 +107,4 @@ def _made_up(*responses: ModelResponse) -> bool:
 
 def _results_first(parts: Iterable[ModelRequestPart]) -> list[ModelRequestPart]:
     # Sorting is stable: within results and within the rest the order stays.
-    return cast(
-        "list[ModelRequestPart]",
-        sorted(parts, key=lambda part: not isinstance(part, (ToolReturnPart, RetryPromptPart))),
-    )
+    return sorted(parts, key=lambda part: not isinstance(part, (ToolReturnPart, RetryPromptPart)))

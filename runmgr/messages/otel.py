@@ -65,7 +65,7 @@ def otel_messages(messages: Iterable[ModelMessage], settings: ContentSettings) -
     return result
 
 
-def otel_message_parts(value: Any, settings: ContentSettings) -> list[dict[str, Any]]:
+def otel_message_parts(value: object, settings: ContentSettings) -> list[dict[str, Any]]:
     """The parts that stand for a part or for a whole message; what has no shape there (cache points) is left out."""
     if isinstance(value, (ModelRequest, ModelResponse)):
         return [item for part in value.parts for item in otel_message_parts(part, settings)]

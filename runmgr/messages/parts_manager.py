@@ -13,7 +13,6 @@ from collections.abc import Hashable
 from typing import Any, TypeAlias
 
 from runmgr.exceptions import UnexpectedModelBehavior
-from runmgr.messages._ids import generate_tool_call_id
 from runmgr.messages.deltas import (
     ProviderDetailsDelta,
     TextPartDelta,
@@ -21,6 +20,7 @@ from runmgr.messages.deltas import (
     ToolCallPartDelta,
 )
 from runmgr.messages.events import ModelResponseStreamEvent, PartDeltaEvent, PartStartEvent
+from runmgr.messages.ids import generate_tool_call_id
 from runmgr.messages.responses import (
     BuiltinToolCallPart,
     ModelResponsePart,

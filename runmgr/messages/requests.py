@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, ClassVar, Literal, TypeAlias
+from typing import Any, ClassVar, Literal, TypeAlias, cast
 
 from msgspec import field
 
-from runmgr.messages._clock import now_utc
-from runmgr.messages._ids import generate_tool_call_id
 from runmgr.messages.base import MessageValue
+from runmgr.messages.clock import now_utc
 from runmgr.messages.content import UserContent
+from runmgr.messages.ids import generate_tool_call_id
 
 __all__ = (
     "BaseToolReturnPart",
@@ -88,7 +88,7 @@ class BaseToolReturnPart(_ToolReturn, kw_only=True):
         from runmgr.messages.codec import any_to_plain
 
         plain = any_to_plain(self.content)
-        return plain if isinstance(plain, dict) else {"return_value": plain}
+        return cast("dict[str, Any]", plain) if isinstance(plain, dict) else {"return_value": plain}
 
     def has_content(self) -> bool:
         """Whether there is a result at all."""

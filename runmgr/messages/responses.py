@@ -9,10 +9,10 @@ import msgspec
 from msgspec import field
 from typing_extensions import deprecated
 
-from runmgr.messages._clock import now_utc
-from runmgr.messages._ids import generate_tool_call_id
 from runmgr.messages.base import MessageValue
+from runmgr.messages.clock import now_utc
 from runmgr.messages.content import BinaryContent, BinaryImage
+from runmgr.messages.ids import generate_tool_call_id
 from runmgr.messages.requests import BaseToolReturnPart
 from runmgr.usage import RequestUsage
 

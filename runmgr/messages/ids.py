@@ -25,7 +25,7 @@ def generate_tool_call_id() -> str:
 @contextmanager
 def use_tool_call_ids(make: Callable[[], str]) -> Generator[None]:
     """Ids come from ``make`` within the block, for the whole process: for simulations and tests that must repeat."""
-    global _make  # noqa: PLW0603 (as in _clock)
+    global _make  # noqa: PLW0603 (as in clock)
     before = _make
     _make = make
     try:
