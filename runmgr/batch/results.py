@@ -59,12 +59,15 @@ class ResultsFile:
             self._file.close()
 
 
-async def rebuild(path: Path, keep: Callable[[ResultLine], ResultLine | None]) -> None:
+async def rebuild(
+    path: Path, keep: Callable[[ResultLine], ResultLine | None], accept: Callable[[], None] = lambda: None
+) -> None:
     """Writes a results file anew with the lines that ``keep`` gives back; torn lines go. A line at a time, atomically.
 
     Args:
         path: the file; nothing happens where there is none.
         keep: gives the line as it is, changed, or None to leave it out.
+        accept: called once all lines were seen; what it raises leaves the file as it was.
     """
     try:
         old = open_lines(path)
@@ -79,6 +82,7 @@ async def rebuild(path: Path, keep: Callable[[ResultLine], ResultLine | None]) -
                 line = decode_line(data)
                 if line is not None and (kept := keep(line)) is not None:
                     new.write(data if kept is line and data.endswith(b"\n") else encode_line(kept))
+        accept()
         beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)
@@ -94,6 +98,6 @@ def plain(value: Any) -> Any:
 
 
 def _plain_other(value: Any) -> Any:
-    if isinstance(value, msgspec.Struct) or attrs.has(type(value))  # pyright: ignore[reportUnknownArgumentType]:
+    if isinstance(value, msgspec.Struct) or attrs.has(value.__class__):
         return msgspec.to_builtins(value, enc_hook=plain)
     return str(value)

@@ -25,6 +25,7 @@ __all__ = (
 
 BatchStatus: TypeAlias = Literal["complete", "interrupted", "budget_exhausted", "failed"]
 _MOST_ERROR_KINDS = 50
+_MOST_FAILURES = 100
 
 
 class ScoreSummary(msgspec.Struct, frozen=True):
@@ -147,7 +148,8 @@ class Tally:
         """US dollars of each run of known price."""
         self.errors: Counter[str] = Counter()
         """Failed runs by the kind of their error."""
-        self.first_error: dict[str, Any] | None = None
+        self.failures: list[ResultLine] = []
+        """The first failed runs, a hundred at most."""
         self.first_started: float | None = None
         self.last_finished: float | None = None
 
@@ -173,7 +175,8 @@ class Tally:
             kind = str(line.error.get("type"))
             if kind in self.errors or len(self.errors) < _MOST_ERROR_KINDS:
                 self.errors[kind] += 1
-            self.first_error = self.first_error or line.error
+            if len(self.failures) < _MOST_FAILURES:
+                self.failures.append(line)
 
     @property
     def ended(self) -> int:
@@ -206,9 +209,9 @@ class Tally:
         return self._all.total_cost()
 
     @property
-    def known_cost(self) -> Decimal:
-        """Sum over the results whose cost is known."""
-        return self._all.cost
+    def first_error(self) -> dict[str, Any] | None:
+        """The first failed run's error."""
+        return self.failures[0].error if self.failures else None
 
     def scores(self) -> dict[str, ScoreSummary]:
         """Mean, standard error and n by scorer."""

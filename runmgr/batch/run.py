@@ -1,0 +1,430 @@
+"""The batch itself: cases in, results out, whatever happens in between."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import aclosing
+from typing import Any, TypeAlias
+
+import attrs
+import msgspec
+import trio
+
+from runmgr.batch.cases import Case
+from runmgr.batch.config import BatchConfig
+from runmgr.batch.directory import BatchDirectory, Manifest, new_directory
+from runmgr.batch.identity import Identity, fingerprint, id_key
+from runmgr.batch.inputs import FileSource, StdinSource
+from runmgr.batch.plan import Plan, make_plan
+from runmgr.batch.results import ResultsFile, plain, rebuild
+from runmgr.batch.scan import cases_of_file, cases_of_stdin, scan
+from runmgr.batch.state import BatchState
+from runmgr.batch.tables import HashTable
+from runmgr.exceptions import InputError, UserError
+from runmgr.records.budgets import Budget, RateLimit
+from runmgr.records.outcomes import RunOutcome
+from runmgr.report.lines import ResultLine
+from runmgr.report.summary import Summary, Tally, write_atomically
+from runmgr.supervisor import RunSpec, open_supervisor
+
+__all__ = ("BatchResult", "Watch", "run_batch")
+
+Watch: TypeAlias = Callable[[BatchState], Awaitable[None]]
+"""Something that runs beside a batch and sees its state: a progress display, a signal handler. Cancelled at its end."""
+
+_SCORING_TASKS = 16
+
+
+@attrs.frozen(kw_only=True)
+class BatchResult:
+    """How a batch ended.
+
+    Args:
+        summary: what is in ``summary.json``.
+        directory: where everything lies.
+        exit_code: 0 done; 1 more failed than allowed; 2 bad input on stdin; 3 stopped by its budget; 130 interrupted.
+        resumed: runs that had ended before this invocation.
+        notes: what people should know.
+        first_failure: type and message of one failed run's error.
+        input_error: the bad line that stopped admission.
+    """
+
+    summary: Summary
+    directory: BatchDirectory
+    exit_code: int
+    resumed: int = 0
+    notes: tuple[str, ...] = ()
+    first_failure: str | None = None
+    input_error: InputError | None = None
+
+
+async def run_batch(
+    config: BatchConfig | None = None, *, watch: Sequence[Watch] = (), **options: Any
+) -> BatchResult:
+    """Runs a batch: checks everything, reads the input whole, sends, scores, and writes the results directory.
+
+    Cancelling it leaves journal and results so that ``resume=True`` goes on from them; the summary is then not written.
+
+    Args:
+        config: what to do; or its fields as keyword arguments: ``run_batch(input='cases.jsonl', model='openai:gpt-4.1')``.
+        watch: what runs beside it.
+        options: the fields of `BatchConfig`.
+
+    Raises:
+        UserError: an argument, model, pattern or the results directory is wrong; nothing was sent.
+        InputError: the input is wrong; names file and line; nothing was sent.
+        JournalError: the journal cannot be opened or written.
+        KeyboardInterrupt: a watcher stopped it before anything was sent.
+    """
+    if config is None:
+        config = BatchConfig(**options)
+    elif options:
+        config = attrs.evolve(config, **options)
+    if config.out is None:
+        config = attrs.evolve(config, out=new_directory())
+    batch = _Batch(make_plan(config))
+    result: BatchResult | None = None
+    failure: Exception | None = None
+    async with trio.open_nursery() as nursery:
+        for each in watch:
+            nursery.start_soon(each, batch.state)
+        try:
+            result = await batch.run()
+        except Exception as error:  # noqa: BLE001  raised below, out of the nursery, bare
+            failure = error
+        nursery.cancel_scope.cancel()
+    if failure is not None:
+        raise failure
+    if result is None:
+        raise KeyboardInterrupt
+    return result
+
+
+@attrs.define(eq=False)
+class _Pending:
+    """A run that has been handed to the supervisor and has not ended."""
+
+    index: int
+    epoch: int
+    case: Case
+
+
+class _Batch:
+    """One invocation."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.config = plan.config
+        self.state = BatchState(tally=Tally(epochs=plan.config.epochs))
+        assert plan.config.out is not None
+        self.directory = BatchDirectory.at(plan.config.out, plan.config.journal)
+        self.fingerprint = fingerprint(plan.manifest.identity)
+        self.input_error: InputError | None = None
+        self.admitting = True
+        self._limit = plan.config.failure_limit
+        self._pending: dict[str, _Pending] = {}
+        self._done: HashTable | None = None
+        self._cases = 0
+        self._expected = 1000
+
+    async def run(self) -> BatchResult | None:
+        """The whole; None where it was stopped before anything was sent."""
+        state = self.state
+        with state.scope:
+            before = self.directory.check(self.plan.manifest, resume=self.config.resume)
+            ids = await self._read_input(before)
+            self.directory.begin(
+                msgspec.structs.replace(self.plan.manifest, created=before.created if before else "")
+            )
+            if before is not None:
+                await self._keep_finished(before, ids)
+        if state.scope.cancelled_caught:
+            return None
+        results = ResultsFile(self.directory.results)
+        try:
+            await self._send(results)
+        finally:
+            results.close()
+        return self._finish()
+
+    # ---------------------------------------------------------------- before anything is sent
+
+    async def _read_input(self, before: Manifest | None) -> HashTable | None:
+        """Checks the whole input, where it can be read twice; the ids of its runs, where some may have ended before."""
+        source = self.plan.source
+        if isinstance(source, StdinSource):
+            return None
+        identity = None if before is None else Identity(self.fingerprint)
+
+        def progress(rows: int) -> None:
+            self.state.rows_read = rows
+
+        found = await scan(
+            source,
+            self.plan.reader(),
+            limit=self.config.limit,
+            epochs=self.config.epochs,
+            identity=identity,
+            progress=progress,
+        )
+        self.state.total = found.cases * self.config.epochs
+        self._expected = found.cases
+        if identity is not None:
+            identity.close()
+        return found.ids
+
+    async def _keep_finished(self, before: Manifest, ids: HashTable | None) -> None:
+        """Takes over the results that are still of this batch; the others go, or are written anew from the journal."""
+        directory, state = self.directory, self.state
+        known = ids is not None
+        done = HashTable() if ids is None else ids
+        kept = dropped = 0
+        score_again = before.scoring != self.plan.manifest.scoring and directory.journal.exists()
+
+        def keep(line: ResultLine) -> ResultLine | None:
+            nonlocal kept, dropped
+            key = id_key(line.run_id)
+            value = done.get(key)
+            if value is None and known:
+                dropped += 1
+                return None
+            value = value or 0
+            if value & 1:
+                return None  # written twice
+            kept += 1
+            if score_again or (self.config.retry_failed and line.status != "succeeded"):
+                return None
+            done.set(key, value | 1)
+            if known and line.index != value >> 1:
+                line = msgspec.structs.replace(line, index=value >> 1)
+            state.tally.add(line)
+            return line
+
+        def accept() -> None:
+            if dropped and (not kept or (dropped > kept and before.input != self.plan.manifest.input)):
+                raise UserError(
+                    f"{directory.path}: holds the results of another batch (of {before.input}: {dropped} of its {dropped + kept} "
+                    f"runs are not in {self.config.input}); choose another --out"
+                )
+
+        await rebuild(directory.results, keep, accept)
+        self._done = done
+        state.resumed = state.tally.ended
+        if dropped:
+            state.notes.append(f"{dropped} results are of cases that are no longer in the input: left out")
+        if score_again and kept:
+            state.notes.append(
+                "scorers or patterns have changed: all outputs are scored again, and none is asked for again"
+            )
+
+    # ---------------------------------------------------------------- sending
+
+    async def _send(self, results: ResultsFile) -> None:
+        """Runs everything that has not ended, and writes each result as it comes."""
+        state, config, plan = self.state, self.config, self.plan
+        state.phase = "running"
+        scope = state.scope = trio.CancelScope()
+        if state.stopped is not None:
+            scope.cancel()
+        specs = self._specs()
+        with scope:
+            async with open_supervisor(
+                max_running=config.max_running,
+                max_queued=max(1, min(config.max_running, 1000)),
+                retries=config.retries,
+                journal=self.directory.journal,
+                resume=config.resume,
+                budget=self._budget(),
+                rate_limits=self._rates(),
+                remember=0,
+            ) as sup:
+                state.supervisor = sup
+                options: dict[str, Any] = dict(plan.options)
+                if config.timeout is not None:
+                    options["timeout"] = config.timeout
+                async with sup.map(plan.agent, specs, **options) as outcomes:
+                    if plan.scoring.waits:
+                        await self._take_and_wait(outcomes, results)
+                    else:
+                        async for outcome in outcomes:
+                            self._ended(outcome, results)
+        if isinstance(specs, AsyncGenerator):
+            await specs.aclose()
+
+    def _ended(self, outcome: RunOutcome, results: ResultsFile) -> None:
+        pending = self._pending.pop(outcome.run_id, None)
+        if pending is None or not self._counts(outcome):
+            return
+        self._write(outcome, pending, self.plan.scoring.built_in(pending.case, outcome), results)
+
+    async def _take_and_wait(self, outcomes: AsyncIterator[RunOutcome], results: ResultsFile) -> None:
+        """Scores a few outcomes at a time: a user's scorer may wait."""
+        send, receive = trio.open_memory_channel[RunOutcome](0)
+
+        async def score_some(channel: trio.MemoryReceiveChannel[RunOutcome]) -> None:
+            async with channel:
+                async for outcome in channel:
+                    pending = self._pending.pop(outcome.run_id, None)
+                    if pending is not None and self._counts(outcome):
+                        self._write(
+                            outcome, pending, await self.plan.scoring.all(pending.case, outcome), results
+                        )
+
+        async with trio.open_nursery() as nursery:
+            async with send, receive:
+                for _ in range(_SCORING_TASKS):
+                    nursery.start_soon(score_some, receive.clone())
+                async for outcome in outcomes:
+                    await send.send(outcome)
+
+    def _counts(self, outcome: RunOutcome) -> bool:
+        """Whether it is a result: what a shutdown or a budget stopped goes on later."""
+        if self.state.stopped is not None and outcome.status == "cancelled":
+            return False
+        if outcome.error is not None and outcome.error.type == "BudgetExhausted":
+            self.admitting = False
+            self.state.stopped = self.state.stopped or "budget_exhausted"
+            return False
+        return True
+
+    def _write(
+        self, outcome: RunOutcome, pending: _Pending, scores: dict[str, float | None], results: ResultsFile
+    ) -> None:
+        line = ResultLine(
+            index=pending.index,
+            epoch=pending.epoch,
+            run_id=outcome.run_id,
+            status=str(outcome.status),
+            input=pending.case.prompt,
+            output=plain(outcome.output),
+            error=None
+            if outcome.error is None
+            else {"type": outcome.error.type, "message": outcome.error.message},
+            scores=scores,
+            usage=msgspec.to_builtins(outcome.usage),
+            cost=outcome.cost,
+            model=outcome.model,
+            attempts=outcome.attempts,
+            queued_at=outcome.queued_at,
+            started_at=outcome.started_at,
+            finished_at=outcome.finished_at,
+        )
+        results.write(line)
+        tally = self.state.tally
+        tally.add(line)
+        if outcome.replayed:
+            self.state.resumed += 1
+        elif (
+            self._limit is not None
+            and line.status == "failed"
+            and tally.failed > self._limit.allowed(self.state.total, tally.ended)
+        ):
+            self.state.stop("failed")
+
+    # ---------------------------------------------------------------- what to run
+
+    def _specs(self) -> Iterator[RunSpec] | AsyncGenerator[RunSpec]:
+        """The runs that have not ended, as their cases are read."""
+        identity = Identity(self.fingerprint, self._expected)
+        source = self.plan.source
+        reader = self.plan.reader()
+        if isinstance(source, FileSource):
+            return self._specs_of_file(cases_of_file(source, reader, self.config.limit), identity)
+        return self._specs_of_stdin(cases_of_stdin(source, reader, self.config.limit), identity)
+
+    def _specs_of_file(self, cases: Iterator[Case], identity: Identity) -> Iterator[RunSpec]:
+        try:
+            for case in cases:
+                for spec in self._runs_of(case, identity):
+                    if not self.admitting:
+                        return
+                    yield spec
+        except InputError as error:  # the file has changed since it was read whole
+            self._stop_admitting(error)
+
+    async def _specs_of_stdin(
+        self, cases: AsyncGenerator[Case], identity: Identity
+    ) -> AsyncGenerator[RunSpec]:
+        try:
+            async with aclosing(cases):
+                async for case in cases:
+                    for spec in self._runs_of(case, identity):
+                        if not self.admitting:
+                            return
+                        yield spec
+        except InputError as error:
+            self._stop_admitting(error)
+
+    def _stop_admitting(self, error: InputError) -> None:
+        self.input_error = error
+        self.admitting = False
+
+    def _runs_of(self, case: Case, identity: Identity) -> Iterator[RunSpec]:
+        index = self._cases
+        self._cases += 1
+        digest = identity.next_case(case.prompt, case.target)
+        for epoch in range(1, self.config.epochs + 1):
+            run_id = identity.run_id(digest, epoch)
+            self.state.admitted += 1
+            if self._done is not None and (self._done.get(id_key(run_id)) or 0) & 1:
+                continue
+            self._pending[run_id] = _Pending(index, epoch, case)
+            yield RunSpec(prompt=case.prompt, run_id=run_id)
+
+    def _budget(self) -> Budget | None:
+        config = self.config
+        if config.budget_usd is None and config.budget_tokens is None:
+            return None
+        return Budget(cost=config.budget_usd, tokens=config.budget_tokens)
+
+    def _rates(self) -> RateLimit | None:
+        config = self.config
+        if config.rpm is None and config.tpm is None:
+            return None
+        return RateLimit(requests_per_minute=config.rpm, tokens_per_minute=config.tpm)
+
+    # ---------------------------------------------------------------- the end
+
+    def _finish(self) -> BatchResult:
+        state, scoring = self.state, self.plan.scoring
+        state.phase = "finishing"
+        runs = state.total if state.total is not None else self._cases * self.config.epochs
+        if state.tally.ended >= runs and self.input_error is None and state.stopped != "failed":
+            state.stopped = None  # it came too late to stop anything
+        status = state.stopped or ("failed" if self.input_error else "complete")
+        summary = state.tally.summary(
+            status=status,
+            runs=runs,
+            wall_seconds=trio.current_time() - state.started,
+            usage=state.spent,
+            cost=state.cost,
+        )
+        write_atomically(self.directory.summary, summary.to_json())
+        if self.config.report:
+            from runmgr.report import write_report
+
+            write_report(self.directory.path, tally=state.tally, summary=summary)
+        if scoring.failures:
+            state.notes.append(
+                f"{scoring.failures} times a scorer of yours failed and the run is not scored by it; first: {scoring.first_failure}"
+            )
+        error = state.tally.first_error
+        return BatchResult(
+            summary=summary,
+            directory=self.directory,
+            exit_code=self._exit_code(),
+            resumed=state.resumed,
+            notes=tuple(state.notes),
+            first_failure=None if error is None else f"{error.get('type')}: {error.get('message')}",
+            input_error=self.input_error,
+        )
+
+    def _exit_code(self) -> int:
+        stopped = self.state.stopped
+        if stopped == "interrupted":
+            return 130
+        if self.input_error is not None:
+            return 2
+        if stopped == "budget_exhausted":
+            return 3
+        return int(stopped == "failed" or (self._limit is None and self.state.tally.failed > 0))

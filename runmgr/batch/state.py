@@ -1,0 +1,66 @@
+"""A batch while it runs: what a progress display reads and what stops it."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any, Literal, TypeAlias
+
+import attrs
+import msgspec
+import trio
+
+from runmgr.report.summary import Tally
+
+__all__ = ("BatchState", "Stop")
+
+Stop: TypeAlias = Literal["interrupted", "budget_exhausted", "failed"]
+
+
+@attrs.define(eq=False)
+class BatchState:
+    """Where a batch stands. Read it as often as you like: every property is a few attribute look-ups.
+
+    One task writes it. `stop` is the one call that others may make.
+    """
+
+    tally: Tally
+    total: int | None = None
+    """Runs in all; None while unknown (standard input)."""
+    admitted: int = 0
+    """Runs handed to the supervisor, plus those found finished."""
+    resumed: int = 0
+    """Runs found finished when the batch began."""
+    phase: Literal["reading", "running", "finishing"] = "reading"
+    rows_read: int = 0
+    """Rows seen while the input is checked."""
+    stopped: Stop | None = None
+    """Why the batch stops before its end."""
+    supervisor: Any = None
+    scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
+    """Around everything that runs."""
+    started: float = attrs.field(factory=trio.current_time)
+    notes: list[str] = attrs.field(factory=list[str])
+    """What people should know: dropped lines, unscored runs, ... in the order in which it was found."""
+
+    def stop(self, why: Stop = "interrupted") -> None:
+        """Stops admission and cancels what runs; the journal keeps those runs open for resume. Takes effect soon; idempotent."""
+        if self.stopped is None:
+            self.stopped = why
+        self.scope.cancel()
+
+    @property
+    def running(self) -> int:
+        """Runs that hold a place now."""
+        return 0 if self.supervisor is None else self.supervisor.snapshot().running
+
+    @property
+    def spent(self) -> dict[str, Any]:
+        """Usage so far, over all resumes and of runs that have not ended too."""
+        if self.supervisor is None:
+            return self.tally.usage
+        return msgspec.to_builtins(self.supervisor.usage())
+
+    @property
+    def cost(self) -> Decimal | None:
+        """US dollars so far; None (unknown) where the price of a request is unknown."""
+        return self.tally.cost if self.supervisor is None else self.supervisor.cost()

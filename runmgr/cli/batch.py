@@ -1,0 +1,188 @@
+"""``runmgr batch``: options in, exit code out; the work is `runmgr.batch`'s."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from runmgr.exceptions import UserError
+
+if TYPE_CHECKING:
+    from runmgr.batch import BatchConfig, BatchResult
+
+__all__ = ("command",)
+
+
+@click.command("batch")
+@click.argument("input", metavar="INPUT")
+@click.option(
+    "--model",
+    "-m",
+    metavar="M",
+    help="Model string: openai:NAME, anthropic:NAME, google:NAME, sim:, test, ...",
+)
+@click.option(
+    "--agent", metavar="MODULE:NAME", help="An agent of yours; with --model too, that model replaces its own."
+)
+@click.option(
+    "--base-url", metavar="URL", help="Where the model's provider is, instead of its usual address."
+)
+@click.option("--prompt-field", metavar="F", help="The field that is the prompt. [prompt, input or question]")
+@click.option(
+    "--prompt", metavar="TEMPLATE", help="A Jinja template of the prompt over a row's fields, instead."
+)
+@click.option(
+    "--instructions", metavar="TEXT", help="Instructions for the model (with --agent: besides its own)."
+)
+@click.option("--target-field", metavar="F", help="The field that is the expected answer.")
+@click.option(
+    "--extract", metavar="REGEX", help="Takes the answer out of the output: last match, first group."
+)
+@click.option("--target-extract", metavar="REGEX", help="Takes the answer out of the target.")
+@click.option(
+    "--scorer",
+    "scorers",
+    metavar="NAME",
+    multiple=True,
+    help="exact, includes, numeric, regex, or module:name. Repeatable.",
+)
+@click.option("--out", metavar="DIR", type=click.Path(), help="The results directory. [runs/<time>]")
+@click.option("--journal", metavar="FILE", type=click.Path(), help="The journal's file. [DIR/journal.sqlite]")
+@click.option("--max-running", metavar="N", type=int, default=100, show_default=True, help="Runs at once.")
+@click.option("--rpm", metavar="N", type=float, help="Requests a minute.")
+@click.option("--tpm", metavar="N", type=float, help="Tokens a minute.")
+@click.option("--budget-usd", metavar="X", help="Dollars that all runs together may cost, over all resumes.")
+@click.option(
+    "--budget-tokens", metavar="N", type=int, help="Tokens that all runs together may use, over all resumes."
+)
+@click.option("--timeout", metavar="S", type=float, help="Seconds that one run may take.")
+@click.option(
+    "--retries", metavar="N", type=int, default=8, show_default=True, help="Resends of one request."
+)
+@click.option(
+    "--epochs", metavar="N", type=int, default=1, show_default=True, help="How often each case is run."
+)
+@click.option("--limit", metavar="N", type=int, help="Only the first N cases.")
+@click.option(
+    "--max-failures", metavar="N|F%", help="Passing this stops the batch; staying under it is success."
+)
+@click.option("--resume", is_flag=True, help="Go on from what DIR holds; where it holds nothing, start.")
+@click.option("--retry-failed", is_flag=True, help="With --resume: run failed and cancelled runs again.")
+@click.option(
+    "--set",
+    "assignments",
+    metavar="KEY=VALUE",
+    multiple=True,
+    help="A model setting (max_tokens=400). Repeatable.",
+)
+@click.option("--quiet", "-q", is_flag=True, help="No progress and no table; errors only.")
+@click.option("--json", "as_json", is_flag=True, help="Print summary.json to stdout.")
+def command(*, quiet: bool, as_json: bool, assignments: tuple[str, ...], **options: Any) -> int:
+    """Run a model or an agent over a file of cases, and score the answers.
+
+    INPUT is JSONL, CSV, TSV, JSON, Parquet or text by its ending (also gzipped), - for JSONL on standard input.
+
+    \b
+    runmgr batch questions.jsonl --model openai:gpt-4.1-mini --prompt-field question \\
+        --target-field answer --scorer numeric --max-running 50
+    """  # noqa: D301  \b is click's
+    _quieten_gc()
+    import trio
+
+    from runmgr.batch import BatchConfig, new_directory
+    from runmgr.batch.settings import parse_assignments
+
+    if options["budget_usd"] is not None:
+        options["budget_usd"] = _amount(options["budget_usd"])
+    config = BatchConfig(settings=parse_assignments(assignments), **options)
+    if config.out is None:
+        config = _with(config, out=new_directory())
+    config = _with(config, command=_resume_command(config))
+    result = trio.run(_watched, config, quiet)
+    if as_json:
+        sys.stdout.write(result.summary.to_json().decode())
+        sys.stdout.flush()
+    _tell(result, config, quiet=quiet)
+    return result.exit_code
+
+
+def _with(config: BatchConfig, **changes: Any) -> BatchConfig:
+    import attrs
+
+    return attrs.evolve(config, **changes)
+
+
+def _amount(word: str) -> str:
+    from decimal import Decimal, InvalidOperation
+
+    try:
+        amount = Decimal(word.strip().removeprefix("$"))
+    except InvalidOperation:
+        raise UserError(f"--budget-usd {word}: an amount in dollars is needed, e.g. 2.50") from None
+    if not amount.is_finite():
+        raise UserError(f"--budget-usd {word}: an amount in dollars is needed, e.g. 2.50")
+    return str(amount)
+
+
+def _resume_command(config: BatchConfig) -> tuple[str, ...]:
+    """This command, to go on with: --resume and --out added where they were not said."""
+    words = list(sys.argv[1:])
+    if "--resume" not in words:
+        words.append("--resume")
+    if not any(word == "--out" or word.startswith("--out=") for word in words):
+        words += ["--out", str(config.out)]
+    return ("runmgr", *words)
+
+
+async def _watched(config: BatchConfig, quiet: bool) -> BatchResult:
+    """The batch with its progress display and signals."""
+    from runmgr.batch import run_batch
+    from runmgr.cli.signals import stop_on_signals
+
+    watchers: list[Any] = [stop_on_signals]
+    if not quiet:
+        from runmgr.cli.progress import watch_live, watch_plainly
+
+        watchers.append(watch_live if sys.stderr.isatty() else watch_plainly)
+    return await run_batch(config, watch=watchers)
+
+
+def _quieten_gc() -> None:
+    """A process that only runs a batch collects less often: most objects die by their reference count.
+
+    What is imported by now lives for ever; a full collection need not look at it.
+    """
+    import gc
+
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 50)
+
+
+def _tell(result: BatchResult, config: BatchConfig, *, quiet: bool) -> None:
+    """What came of it, on stderr: notes, the table, where things lie, how to go on."""
+    for note in result.notes:
+        print(f"runmgr: note: {note}", file=sys.stderr)
+    if not quiet:
+        from runmgr.cli.summary_table import print_summary
+
+        print_summary(result)
+    if result.input_error:
+        print(f"runmgr: error: {result.input_error}", file=sys.stderr)
+    if result.summary.status == "interrupted" and not result.input_error:
+        print(f"runmgr: interrupted; go on with:\n{shlex.join(config.command)}", file=sys.stderr)
+    elif result.summary.status == "budget_exhausted":
+        print(
+            f"runmgr: stopped by its budget; go on with a larger one:\n{shlex.join(config.command)}",
+            file=sys.stderr,
+        )
+    elif result.summary.status == "failed" and not result.input_error:
+        print(
+            f"runmgr: stopped: more runs failed than --max-failures {config.max_failures} allows",
+            file=sys.stderr,
+        )
+    elif result.exit_code == 1 and quiet:
+        print(f"runmgr: {result.first_failure}", file=sys.stderr)

@@ -1,0 +1,101 @@
+"""From a batch's directory to its report."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from runmgr.exceptions import UserError
+from runmgr.report.lines import ResultLine, read_lines
+from runmgr.report.page import PageInput, build_page
+from runmgr.report.sample import sample
+from runmgr.report.summary import Summary, Tally, read_summary, write_atomically
+from runmgr.report.transcript import Entry
+
+__all__ = ("tally_of", "write_report")
+
+
+def tally_of(results: Path, *, epochs: int = 1) -> Tally:
+    """Counts a results file; a line at a time. Blocks."""
+    tally = Tally(epochs=epochs)
+    for line in read_lines(results):
+        tally.add(line)
+    return tally
+
+
+def write_report(
+    directory: Path,
+    *,
+    tally: Tally | None = None,
+    summary: Summary | None = None,
+    transcript: Callable[[ResultLine], Sequence[Entry] | None] = lambda _: None,
+) -> Path:
+    """Writes ``report.html`` from what lies beside it; constant memory, blocks.
+
+    Args:
+        directory: a batch's results directory.
+        tally: the results' counts, where somebody has them; else the results are read.
+        summary: the batch's summary; else it is read, and counted from the results where there is none.
+        transcript: a run's messages, where they say more than its input and output.
+
+    Returns:
+        The report's path.
+
+    Raises:
+        UserError: the directory holds no results.
+    """
+    results = directory / "results.jsonl"
+    if not results.exists():
+        raise UserError(
+            f"{directory}: no results.jsonl there; name the directory that a batch wrote (its --out)"
+        )
+    batch = _read_batch(directory)
+    epochs = int(batch.get("epochs") or 1)
+    if tally is None:
+        tally = tally_of(results, epochs=epochs)
+    if summary is None:
+        summary = read_summary(directory / "summary.json") or tally.summary(
+            status="interrupted", runs=tally.ended, wall_seconds=0.0
+        )
+    lines, whole = sample(results, tally.failures)
+    page = build_page(
+        PageInput(
+            summary=summary,
+            tally=tally,
+            lines=lines,
+            whole=whole,
+            facts=_facts(batch),
+            epochs=epochs,
+            show=f"runmgr show {shlex.quote(str(directory))}",
+            transcript=transcript,
+        )
+    )
+    path = directory / "report.html"
+    write_atomically(path, page)
+    return path
+
+
+def _read_batch(directory: Path) -> dict[str, Any]:
+    try:
+        batch: Any = json.loads((directory / "batch.json").read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return batch if isinstance(batch, dict) else {}  # pyright: ignore[reportUnknownVariableType]
+
+
+def _facts(batch: dict[str, Any]) -> list[tuple[str, str]]:
+    identity: dict[str, Any] = batch.get("identity") or {}
+    settings: dict[str, Any] = identity.get("settings") or {}
+    scoring: dict[str, Any] = batch.get("scoring") or {}
+    facts = [
+        ("model", identity.get("model")),
+        ("agent", identity.get("agent")),
+        ("input", batch.get("input")),
+        ("settings", ", ".join(f"{key}={value}" for key, value in settings.items())),
+        ("extract", scoring.get("extract")),
+        ("begun", batch.get("created")),
+    ]
+    return [(name, str(value)) for name, value in facts if value]
