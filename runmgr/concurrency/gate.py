@@ -10,7 +10,7 @@ __all__ = ("PauseGate",)
 class PauseGate:
     """Open at first. ``if not gate.is_open: await gate.wait()`` costs one attribute while it is open.
 
-    Opening lets everyone through that waits now, in the order in which they came, even if it is closed again at once.
+    Opening lets everyone through that waits now, even if it is closed again at once.
     """
 
     __slots__ = ("_lot", "is_open")

@@ -44,12 +44,13 @@ class BareNursery:
             scope.cancel()
         # Whose cancellation it is that comes out of the body, only the scopes can tell: that is passed on. Of any other
         # exception the nursery is not told: it would wrap it.
-        told = isinstance(error, (trio.Cancelled, BaseExceptionGroup) if ours else trio.Cancelled)
-        if not told:
+        passed_on = (trio.Cancelled, BaseExceptionGroup) if ours else (trio.Cancelled,)
+        if error is None or not issubclass(type(error), passed_on):
             kind = error = traceback = None
             # Outer cancellation has nothing to add from here on, and would put a Cancelled in the exception's place.
             scope.shield = scope.cancel_called
         try:
-            return bool(await self._manager.__aexit__(kind, error, traceback))
+            absorbed = await self._manager.__aexit__(kind, error, traceback)
         except ExceptionGroup as group:
             raise RuntimeError(self._internal) from group
+        return bool(absorbed) and error is not None

@@ -77,8 +77,7 @@ class Timers:
     async def sleep_until(self, deadline: float) -> None:
         """As ``trio.sleep_until``: wait until trio's clock says ``deadline``. A checkpoint.
 
-        Those with equal deadlines wake in the order in which they fell asleep. Cancelling leaves an entry in the heap
-        that is swept when it is due, or when half the heap is such entries.
+        Cancelling leaves an entry in the heap that is swept when it is due, or when half the heap is such entries.
 
         Raises:
             trio.ClosedResourceError: the `open_timers` block is left, or was left while this slept.
@@ -91,7 +90,7 @@ class Timers:
     def _fall_asleep(self, deadline: float) -> _Sleeper:
         if self._closed:
             raise trio.ClosedResourceError("these timers are closed")
-        self._number += 1  # first come, first woken among equals; and tasks are never compared
+        self._number += 1  # so that tasks are never compared
         sleeper = _Sleeper((deadline, self._number, trio.lowlevel.current_task()))
         sleeper.timers = self
         heapq.heappush(self._heap, sleeper)

@@ -1,0 +1,230 @@
+import pytest
+import trio
+from trio.testing import wait_all_tasks_blocked
+
+from runmgr.concurrency import Broadcast
+
+
+def publish_all(broadcast, events):
+    for event in events:
+        broadcast.publish_nowait(event)
+
+
+async def test_every_subscriber_gets_every_event_from_when_it_subscribed():
+    broadcast = Broadcast()
+    broadcast.publish_nowait(0)
+    async with broadcast.subscribe() as one:
+        broadcast.publish_nowait(1)
+        async with broadcast.subscribe() as two:
+            broadcast.publish_nowait(2)
+            assert one.drain_nowait() == [1, 2]
+            assert two.drain_nowait() == [2]
+        assert broadcast.subscribers == (one,)
+    assert not broadcast.subscribers
+
+
+async def test_filter():
+    broadcast = Broadcast()
+    async with broadcast.subscribe(filter=lambda event: event % 2) as odd:
+        publish_all(broadcast, range(6))
+        assert odd.drain_nowait() == [1, 3, 5]
+
+
+async def test_iterating_waits_and_ends_when_the_broadcast_closes():
+    broadcast, got = Broadcast(), []
+
+    async def read():
+        async with broadcast.subscribe() as events:
+            async for event in events:
+                got.append(event)  # noqa: PERF401  # looked at while it grows
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(read)
+        await wait_all_tasks_blocked()
+        publish_all(broadcast, [1, 2])
+        await wait_all_tasks_blocked()
+        assert got == [1, 2]
+        broadcast.publish_nowait(3)
+        broadcast.close()
+        broadcast.close()
+    assert got == [1, 2, 3]
+    with pytest.raises(trio.ClosedResourceError):
+        broadcast.publish_nowait(4)
+    async with broadcast.subscribe() as late:
+        with pytest.raises(trio.EndOfChannel):
+            await late.receive()
+
+
+async def test_a_slow_reader_stalls_nobody_and_learns_what_it_missed():
+    broadcast = Broadcast()
+    async with (
+        broadcast.subscribe(buffer=3, on_missed=lambda count: f"missed {count}") as slow,
+        broadcast.subscribe(buffer=100) as fast,
+    ):
+        for event in range(10):
+            with trio.CancelScope() as scope:
+                scope.cancel()  # not even a checkpoint
+                await broadcast.publish(event)
+            assert not scope.cancelled_caught
+        assert slow.missed == 7
+        assert slow.statistics().buffered == 3
+        assert slow.drain_nowait() == ["missed 7", 7, 8, 9]
+        broadcast.publish_nowait(10)
+        assert slow.drain_nowait() == [10]
+        assert fast.drain_nowait() == list(range(11))
+        assert fast.missed == 0
+
+
+async def test_memory_stays_bounded_when_nobody_reads():
+    broadcast = Broadcast()
+    async with (
+        broadcast.subscribe(buffer=5) as dropping,
+        broadcast.subscribe(buffer=5, overflow="coalesce", key=lambda event: event) as coalescing,
+    ):
+        publish_all(broadcast, range(1_000))
+        assert len(dropping._events) == len(coalescing._events) == 5
+        assert dropping.missed == coalescing.missed == 995
+
+
+async def test_coalescing_keeps_the_newest_of_each_key_in_order_of_the_first():
+    broadcast = Broadcast()
+    async with broadcast.subscribe(overflow="coalesce", key=lambda event: event[0]) as events:
+        publish_all(broadcast, ["a1", "b1", "a2", "c1", "a3"])
+        assert events.drain_nowait() == ["a3", "b1", "c1"]
+        assert events.missed == 2
+    async with broadcast.subscribe(overflow="coalesce") as latest:
+        publish_all(broadcast, "abc")
+        assert await latest.receive() == "c"
+
+
+async def test_a_subscriber_that_asked_for_it_is_waited_for():
+    broadcast, sent = Broadcast(), []
+
+    async def send(events):
+        for event in events:
+            await broadcast.publish(event)
+            sent.append(event)
+
+    async with broadcast.subscribe(buffer=2, overflow="wait") as patient, broadcast.subscribe() as other:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(send, range(6))
+            await wait_all_tasks_blocked()
+            assert sent == [0, 1]
+            assert other.drain_nowait() == [0, 1]  # the third went to nobody yet
+            with pytest.raises(trio.WouldBlock):
+                broadcast.publish_nowait("x")
+            assert other.drain_nowait() == []
+            assert [await patient.receive() for _ in range(6)] == [0, 1, 2, 3, 4, 5]
+        assert patient.missed == 0
+        assert other.drain_nowait() == [2, 3, 4, 5]
+
+
+async def test_an_event_that_a_patient_subscriber_does_not_want_does_not_wait():
+    broadcast = Broadcast()
+    async with broadcast.subscribe(buffer=1, overflow="wait", filter=lambda event: event < 10) as small:
+        broadcast.publish_nowait(1)
+        broadcast.publish_nowait(11)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(broadcast.publish, 2)
+            await wait_all_tasks_blocked()
+            await broadcast.publish(12)
+            assert await small.receive() == 1
+        assert await small.receive() == 2
+
+
+async def test_senders_that_wait_go_in_order_and_none_is_lost_when_one_is_cancelled():
+    broadcast, sent, scope = Broadcast(), [], trio.CancelScope()
+
+    async def send(event):
+        await broadcast.publish(event)
+        sent.append(event)
+
+    async def send_cancelled():
+        with scope:
+            await broadcast.publish("cancelled")
+
+    async with broadcast.subscribe(buffer=1, overflow="wait") as one:
+        async with broadcast.subscribe(buffer=1, overflow="wait") as two:
+            broadcast.publish_nowait("first")
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(send_cancelled)
+                await wait_all_tasks_blocked()
+                for event in range(3):
+                    nursery.start_soon(send, event)
+                    await wait_all_tasks_blocked()
+                assert await one.receive() == "first"  # now only `two` has no room
+                await wait_all_tasks_blocked()
+                scope.cancel()
+                await wait_all_tasks_blocked()
+                assert sent == []
+                for event in ("first", 0, 1):
+                    assert await two.receive() == event
+                    await wait_all_tasks_blocked()
+                    assert await one.receive() == (0 if event == "first" else event + 1)
+                    await wait_all_tasks_blocked()
+            assert sent == [0, 1, 2]
+            assert two.drain_nowait() == [2]
+
+
+async def test_leaving_the_subscription_frees_the_sender():
+    broadcast = Broadcast()
+    async with trio.open_nursery() as nursery:
+        async with broadcast.subscribe(buffer=1, overflow="wait"):
+            broadcast.publish_nowait(1)
+            nursery.start_soon(broadcast.publish, 2)
+            await wait_all_tasks_blocked()
+
+
+@pytest.mark.parametrize("broken", ["filter", "key"])
+async def test_a_broken_filter_is_its_readers_problem(broken):
+    broadcast = Broadcast()
+
+    def refuse(event):
+        if event == 2:
+            raise ValueError("I cannot stand 2")
+        return True
+
+    async with (
+        broadcast.subscribe(**{broken: refuse}, overflow="coalesce" if broken == "key" else "wait") as events,
+        broadcast.subscribe() as other,
+    ):
+        publish_all(broadcast, [1, 2, 3])
+        assert broadcast.subscribers == (other,)
+        assert other.drain_nowait() == [1, 2, 3]
+        assert await events.receive() == 1
+        with pytest.raises(ValueError, match="cannot stand 2"):
+            await events.receive()
+
+
+@pytest.mark.parametrize("filled", [False, True])
+async def test_cancelled_takes_nothing(filled):
+    broadcast = Broadcast()
+    async with broadcast.subscribe() as events:
+        if filled:
+            broadcast.publish_nowait(1)
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            await events.receive()
+        assert scope.cancelled_caught
+        assert events.statistics().buffered == filled
+
+
+async def test_receive_nowait():
+    broadcast = Broadcast()
+    with broadcast.subscribe() as events:
+        with pytest.raises(trio.WouldBlock):
+            events.receive_nowait()
+        broadcast.publish_nowait(1)
+        assert events.receive_nowait() == 1
+
+
+async def test_mistakes():
+    broadcast = Broadcast()
+    with pytest.raises(ValueError, match="buffer"):
+        broadcast.subscribe(buffer=0)
+    with pytest.raises(ValueError, match="'drop_oldest', 'coalesce'"):
+        broadcast.subscribe(overflow="explode")
+    with broadcast.subscribe() as events:
+        pass
+    with pytest.raises(RuntimeError, match="once"):
+        events.__enter__()
