@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import runmgr
 
 SOURCE = Path(runmgr.__file__)
@@ -29,12 +31,8 @@ def test_type_checkers_and_the_table_agree():
 
 
 def test_an_unknown_name_is_an_attribute_error():
-    try:
+    with pytest.raises(AttributeError, match="Agnet"):
         runmgr.Agnet  # noqa: B018
-    except AttributeError as error:
-        assert "Agnet" in str(error)
-    else:
-        raise AssertionError
 
 
 def test_importing_the_package_imports_nothing_heavy():
