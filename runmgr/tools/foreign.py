@@ -17,7 +17,7 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError, core_schema
 from typing_extensions import NotRequired, Required, TypedDict, get_type_hints, is_typeddict
 
-__all__ = ("adapted", "hoist_definitions", "is_model_like")
+__all__ = ("adapted", "hoist_definitions", "is_model_like", "opaque_schema")
 
 
 def is_model_like(annotation: Any) -> bool:
@@ -68,7 +68,15 @@ def adapted(annotation: Any) -> Any:
 
 _PREFIX = "#/$defs/"
 _OPAQUE = "x-runmgr-foreign-schema"
-"""Key under which msgspec's schema passes through pydantic's generator, as text: it has definitions of its own."""
+"""Key under which a foreign schema passes through pydantic's generator, as text."""
+
+
+def opaque_schema(schema: JsonSchemaValue) -> JsonSchemaValue:
+    """A schema with definitions of its own, in the form in which it passes through pydantic's generator.
+
+    ``hoist_definitions`` unpacks it.
+    """
+    return {_OPAQUE: msgspec.json.encode(schema).decode()}
 
 
 class _StructSchema:
@@ -81,7 +89,7 @@ class _StructSchema:
         return core_schema.no_info_plain_validator_function(self._convert)
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
-        return {_OPAQUE: msgspec.json.encode(msgspec.json.schema(self.struct)).decode()}
+        return opaque_schema(msgspec.json.schema(self.struct))
 
     def _convert(self, value: Any) -> msgspec.Struct:
         if isinstance(value, self.struct):

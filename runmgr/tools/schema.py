@@ -32,7 +32,15 @@ if TYPE_CHECKING:
 
     from runmgr.tools.types import DocstringFormat
 
-__all__ = ("FunctionSchema", "function_name", "function_schema", "is_async_callable", "takes_run_context")
+__all__ = (
+    "FunctionSchema",
+    "call_function",
+    "function_name",
+    "function_schema",
+    "is_async_callable",
+    "parameter_hints",
+    "takes_run_context",
+)
 
 _UNPACK = (typing.Unpack, typing_extensions.Unpack)
 _VARIABLE = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
@@ -75,13 +83,7 @@ class FunctionSchema:
             args, kwargs = self._spread(kwargs, ctx)
         else:
             args = (ctx,) if self.takes_ctx else ()
-        if self.is_async:
-            return await self.function(*args, **kwargs)
-        return await run_in_thread(
-            ctx.tool_name or function_name(self.function) or "function",
-            partial(self.function, *args, **kwargs),
-            abandoned=ctx.abandoned_threads,
-        )
+        return await call_function(self.function, args, kwargs, ctx, is_async=self.is_async)
 
     def _spread(self, named: dict[str, Any], ctx: RunContext[Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         kwargs = dict(named)
@@ -90,6 +92,27 @@ class FunctionSchema:
         if self.var_positional_field:
             args.extend(kwargs.pop(self.var_positional_field, ()))
         return tuple(args), kwargs
+
+
+async def call_function(
+    function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], ctx: RunContext[Any], *, is_async: bool
+) -> Any:
+    """Call a user's function: an async one in this task, a sync one in a worker thread.
+
+    Args:
+        function: what to call.
+        args: its arguments by position.
+        kwargs: its arguments by name.
+        ctx: names the function's tool, and notes a thread that had to be left behind.
+        is_async: whether calling it gives something to await.
+    """
+    if is_async:
+        return await function(*args, **kwargs)
+    return await run_in_thread(
+        ctx.tool_name or function_name(function) or "function",
+        partial(function, *args, **kwargs),
+        abandoned=ctx.abandoned_threads,
+    )
 
 
 def function_schema(
@@ -184,6 +207,12 @@ def takes_run_context(function: Callable[..., Any]) -> bool:
     except ValueError:  # builtins such as `int` have no signature
         return False
     return bool(parameters) and _is_run_context(_hints(function).get(parameters[0]))
+
+
+def parameter_hints(function: Callable[..., Any]) -> list[Any]:
+    """The annotations of a function's parameters, ``Any`` where there is none."""
+    hints = _hints(function)
+    return [hints.get(name, Any) for name in inspect.signature(function).parameters]
 
 
 def is_async_callable(function: Any) -> bool:
