@@ -206,10 +206,12 @@ class FallbackModel(Model):
 
 
 def _condition(fallback_on: FallbackOn) -> Callable[[Exception], bool]:
-    kinds: tuple[Any, ...] = fallback_on if isinstance(fallback_on, tuple) else (fallback_on,)
-    if all(isinstance(kind, type) and issubclass(kind, Exception) for kind in kinds):
-        types = cast("tuple[type[Exception], ...]", kinds)
-        return lambda failure: isinstance(failure, types)
-    if isinstance(fallback_on, (tuple, type)) or not callable(fallback_on):
-        raise UserError(f"fallback_on takes exception types or a function, not {fallback_on!r}")
-    return fallback_on
+    if isinstance(fallback_on, type):
+        fallback_on = (fallback_on,)
+    if isinstance(fallback_on, tuple):
+        kinds = cast("tuple[type[Exception], ...]", fallback_on)
+        if all(isinstance(kind, type) and issubclass(kind, Exception) for kind in kinds):
+            return lambda failure: isinstance(failure, kinds)
+    elif callable(fallback_on):
+        return fallback_on
+    raise UserError(f"fallback_on takes exception types or a function, not {fallback_on!r}")
