@@ -142,6 +142,8 @@ class ObjectProcessor:
         description: str | None = None,
         strict: bool | None = None,
     ) -> None:
+        if isinstance(output, list | tuple):
+            raise UserError(f"An output marker takes one type or function, got {output!r}: use a list of markers")
         self.outer_key = None
         self.function = None
         own: str | None
