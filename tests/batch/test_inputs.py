@@ -72,7 +72,11 @@ def test_not_parquet(tmp_path):
 
 def test_line_numbers_count_blank_lines(tmp_path):
     assert read(tmp_path / "in.jsonl", '\n{"a": 1}\n\n\n{"a": 2}') == [(2, {"a": 1}), (5, {"a": 2})]
-    assert read(tmp_path / "in.csv", 'a\n1\n"x\ny"\n\n3\n') == [(2, {"a": "1"}), (3, {"a": "x\ny"}), (6, {"a": "3"})]
+    assert read(tmp_path / "in.csv", 'a\n1\n"x\ny"\n\n3\n') == [
+        (2, {"a": "1"}),
+        (3, {"a": "x\ny"}),
+        (6, {"a": "3"}),
+    ]
     assert read(tmp_path / "in.json", '\n[\n {"a": "x\\ny"},\n\n {"a":\n 2}\n,{"a": 3}]') == [
         (3, {"a": "x\ny"}),
         (5, {"a": 2}),
@@ -138,7 +142,7 @@ def test_sources_that_cannot_be_opened(tmp_path):
 
 def test_json_array_is_read_in_pieces(tmp_path):
     """Elements larger than a chunk, strings that hold brackets, and a cut at every place of a multibyte character."""
-    rows = [{"text": ("}]äß€😀\\\"" * 30_000)[: 1 + i * 40_001], "i": i} for i in range(6)]
+    rows = [{"text": ('}]äß€😀\\"' * 30_000)[: 1 + i * 40_001], "i": i} for i in range(6)]
     assert [row for _, row in read(tmp_path / "in.json", json.dumps(rows, ensure_ascii=False))] == rows
 
 

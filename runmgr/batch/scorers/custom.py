@@ -74,7 +74,8 @@ def _wanted(name: str, function: Callable[..., Any]) -> tuple[str, ...] | None:
         return None
     parameters = signature.parameters.values()
     named = [p.name for p in parameters if p.kind in {p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY}]
-    wanted = tuple(n for n in _OFFERED if n in named)
+    takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters)
+    wanted = tuple(n for n in _OFFERED if takes_any or n in named)
     try:
         if wanted:
             signature.bind(**dict.fromkeys(wanted))

@@ -1,0 +1,101 @@
+"""``runmgr sim``: the simulated model behind an OpenAI-compatible server."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from pathlib import Path
+
+import click
+
+from runmgr.exceptions import UserError
+
+__all__ = ("command",)
+
+_DISTRIBUTION = "A number with a unit, or uniform(a,b), normal(mean,sd), exp(mean), lognormal(median,sigma)."
+
+
+@click.command("sim", epilog=f"Distributions: {_DISTRIBUTION}")
+@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
+@click.option("--port", type=int, default=8000, show_default=True, help="The port; 0 takes a free one.")
+@click.option("--ttft", metavar="DIST", help="Time to the first token, e.g. 200ms or lognormal(200ms,0.3).")
+@click.option("--itl", metavar="DIST", help="Time between tokens, e.g. 10ms.")
+@click.option("--tokens", metavar="DIST", help="Length of an answer, e.g. 40 or uniform(20,80).")
+@click.option("--calls", metavar="N", help="Tool calls before an answer, where the request offers tools.")
+@click.option("--fail", metavar="SHARE", help="Share of requests that meet a fault, e.g. 1%.")
+@click.option("--faults", metavar="A+B", help="Which: 429, 500, 503, disconnect, truncate, garbage, hang.")
+@click.option("--hang", metavar="S", help="Seconds that the fault hang stays silent.")
+@click.option("--seed", metavar="N", help="Seed of every draw.")
+@click.option(
+    "--answers", metavar="FILE", help="JSONL of known questions: prompt and target, or question and answer."
+)
+@click.option("--wrong", metavar="SHARE", help="Share of known questions to answer wrongly.")
+@click.option("--max-in-flight", metavar="N", type=int, help="More than these at once get a 429.")
+@click.option("--rpm", metavar="N", type=int, help="More than these a minute get a 429.")
+def command(
+    *,
+    host: str,
+    port: int,
+    answers: str | None,
+    max_in_flight: int | None,
+    rpm: int | None,
+    **simulated: str | None,
+) -> int:
+    """Serve a simulated, OpenAI-compatible model until Ctrl-C: any model name, plain and streamed, tools, faults, limits.
+
+    Prints its base URL on stdout once it listens.
+    """
+    import trio
+
+    from runmgr.models.sim_config import parse_sim
+    from runmgr.sim import serve
+
+    # a comma joins faults on the command line of other tools; parse_sim joins them by +
+    pairs = [
+        f"{key}={value.replace(',', '+') if key == 'faults' else value}"
+        for key, value in simulated.items()
+        if value is not None
+    ]
+    config = parse_sim(",".join(pairs))
+    known = None if answers is None else _answers(answers)
+    try:
+        trio.run(
+            partial(
+                serve,
+                config,
+                answers=known,
+                max_in_flight=max_in_flight,
+                rpm=rpm,
+                host=host,
+                port=port,
+                listening=_say,
+            )
+        )
+    except KeyboardInterrupt:
+        return 0
+    return 0
+
+
+def _say(url: str) -> None:
+    print(f"listening on {url}", flush=True)
+
+
+def _answers(name: str) -> dict[str, str]:
+    """Question to answer, of a JSONL file."""
+    found: dict[str, str] = {}
+    try:
+        lines = Path(name).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"--answers {name}: cannot be read: {error}") from None
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+            question = row["prompt"] if "prompt" in row else row["question"]
+            found[question] = str(row["target"] if "target" in row else row["answer"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(
+                f"--answers {name}:{number}: an object with prompt and target (or question and answer) is needed: {error}"
+            ) from None
+    return found
