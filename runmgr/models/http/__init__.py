@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from runmgr.models.http.choose import http_client_for
 from runmgr.models.http.client import (
     MAX_BODY,
     HttpClient,
@@ -35,6 +36,7 @@ __all__ = (
     "ReplyStream",
     "Timeouts",
     "default_limit",
+    "http_client_for",
     "read_all",
     "timeouts_of",
 )

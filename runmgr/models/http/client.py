@@ -22,7 +22,18 @@ from runmgr.models.http.pool import IDLE_EXPIRY, Pool
 from runmgr.models.http.timeouts import Timeouts
 from runmgr.models.http.wire import Connection
 
-__all__ = ("MAX_BODY", "HttpClient", "PoolClient", "Reply", "ReplyStream", "default_limit")
+__all__ = (
+    "MAX_BODY",
+    "HttpClient",
+    "PoolClient",
+    "PoolStream",
+    "Reply",
+    "ReplyStream",
+    "checked_headers",
+    "default_limit",
+    "read_all",
+    "user_agent",
+)
 
 MAX_BODY = 64 * 1024 * 1024
 """Bytes of an answer that is read whole, before and after decompression; a larger one is an error."""
@@ -82,6 +93,8 @@ class HttpClient(Protocol):
 
     @property
     def base_url(self) -> str: ...
+    @property
+    def timeouts(self) -> Timeouts: ...
 
     async def post(
         self,
@@ -154,7 +167,7 @@ class PoolClient:
         self._key = PoolKey(
             origin, ssl_context, timeouts.connect, max_connections or default_limit(), idle_expiry
         )
-        self._timeouts = timeouts
+        self.timeouts = timeouts
         self._headers = {
             "host": origin.authority,
             "accept": "application/json",
@@ -162,7 +175,7 @@ class PoolClient:
             "connection": "keep-alive",
             "user-agent": user_agent(),
             "content-type": "application/json",
-        } | _checked(headers or {})
+        } | checked_headers(headers or {})
         self._prefixes: dict[str, bytes] = {}
 
     @property
@@ -198,7 +211,7 @@ class PoolClient:
             UserError: a header cannot be sent.
         """
         request = self._request(path, body, headers)
-        limits = timeouts or self._timeouts
+        limits = timeouts or self.timeouts
         pool = pool_of_run(self._key)
         start = trio.current_time()
         end = math.inf if limits.total is None else start + limits.total
@@ -234,11 +247,11 @@ class PoolClient:
         """POST and read the answer as it comes: ``async with client.stream(...) as answer``, where entering waits for the
         answer's head. Arguments and errors as of ``post``.
         """
-        return PoolStream(self, path, self._request(path, body, headers), timeouts or self._timeouts)
+        return PoolStream(self, path, self._request(path, body, headers), timeouts or self.timeouts)
 
     def _request(self, path: str, body: bytes, headers: Mapping[str, str] | None) -> bytes:
         if headers:
-            prefix = self._head(path, self._headers | _checked(headers))
+            prefix = self._head(path, self._headers | checked_headers(headers))
         else:
             prefix = self._prefixes.get(path)
             if prefix is None:
@@ -472,7 +485,7 @@ def user_agent() -> str:
         return "runmgr"
 
 
-def _checked(headers: Mapping[str, str]) -> dict[str, str]:
+def checked_headers(headers: Mapping[str, str]) -> dict[str, str]:
     """Headers with lower-case names, refused where they would break out of their line. Never shows a value."""
     checked: dict[str, str] = {}
     for name, value in headers.items():

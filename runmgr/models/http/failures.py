@@ -1,0 +1,60 @@
+"""From the transport's errors and error statuses to the exceptions that users see."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import msgspec
+
+from runmgr.exceptions import (
+    MalformedResponseError,
+    ModelAPIError,
+    ModelConnectionError,
+    ModelHTTPError,
+    ModelTimeoutError,
+)
+from runmgr.models.http.client import Reply
+from runmgr.models.http.errors import HttpError, HttpTimeout, MalformedResponse
+
+__all__ = ("api_error", "http_error")
+
+# What an error needs of an answer's headers: when to come back, what was asked, whether to.
+_KEPT = (
+    "date",
+    "retry-after",
+    "retry-after-ms",
+    "x-should-retry",
+    "x-request-id",
+    "request-id",
+    "content-type",
+)
+_KEPT_PREFIXES = ("x-ratelimit-", "anthropic-ratelimit-", "ratelimit")
+
+
+def api_error(error: HttpError, model_name: str) -> ModelAPIError:
+    """The exception of a transport error; its message names the URL."""
+    if isinstance(error, HttpTimeout):
+        return ModelTimeoutError(model_name, str(error))
+    if isinstance(error, MalformedResponse):
+        return MalformedResponseError(model_name, str(error))
+    return ModelConnectionError(model_name, str(error))
+
+
+def http_error(reply: Reply, model_name: str) -> ModelHTTPError:
+    """The exception of an error status: ``body`` is the ``error`` object of the answer where there is one, else the decoded
+    body, else its text; of the headers, those about limits, retrying and the request's id are kept.
+    """
+    body: Any
+    try:
+        body = msgspec.json.decode(reply.body)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        body = reply.body[:4096].decode("utf-8", "replace")
+    else:
+        if isinstance(body, dict):
+            body = cast("dict[str, Any]", body).get("error", cast("dict[str, Any]", body))
+    headers = {
+        name: value
+        for name, value in reply.headers.items()
+        if name in _KEPT or name.startswith(_KEPT_PREFIXES)
+    }
+    return ModelHTTPError(reply.status, model_name, body, headers=headers)

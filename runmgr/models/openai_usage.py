@@ -1,0 +1,51 @@
+"""OpenAI's token counts as ours."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from runmgr.usage import RequestUsage
+
+__all__ = ("map_usage",)
+
+_TOTALS = frozenset({"prompt_tokens", "completion_tokens", "total_tokens"})
+
+
+def map_usage(usage: dict[str, Any] | None) -> RequestUsage:
+    """Usage from the ``usage`` object of a chat completion; zeros where there is none.
+
+    ``details`` holds what is counted beyond the totals: further whole numbers of the object itself, and of
+    ``completion_tokens_details`` (``reasoning_tokens``, ...).
+    """
+    if not usage:
+        return RequestUsage()
+    details: dict[str, int] = {}
+    # Providers with more counts than OpenAI put them beside the totals.
+    if len(usage) > 3:
+        details.update(_whole(usage))
+    result = RequestUsage(
+        input_tokens=_count(usage, "prompt_tokens"),
+        output_tokens=_count(usage, "completion_tokens"),
+        details=details,
+    )
+    if (prompt := _object(usage, "prompt_tokens_details")) is not None:
+        result.cache_read_tokens = _count(prompt, "cached_tokens")
+        result.input_audio_tokens = _count(prompt, "audio_tokens")
+    if (completion := _object(usage, "completion_tokens_details")) is not None:
+        details.update(_whole(completion))
+        result.output_audio_tokens = _count(completion, "audio_tokens")
+    return result
+
+
+def _whole(counts: dict[str, Any]) -> dict[str, int]:
+    return {name: value for name, value in counts.items() if type(value) is int and name not in _TOTALS}
+
+
+def _object(usage: dict[str, Any], name: str) -> dict[str, Any] | None:
+    value = usage.get(name)
+    return cast("dict[str, Any]", value) if isinstance(value, dict) else None
+
+
+def _count(counts: dict[str, Any], name: str) -> int:
+    value = counts.get(name)
+    return value if type(value) is int else 0

@@ -1,0 +1,86 @@
+"""OpenAI, and whoever speaks its protocol at another base URL."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from runmgr.exceptions import UserError
+from runmgr.models.http import HttpClient, Timeouts, http_client_for
+from runmgr.profiles import ModelProfile
+from runmgr.profiles.openai import openai_model_profile
+from runmgr.providers.base import Provider
+
+if TYPE_CHECKING:
+    import httpx2
+
+__all__ = ("OPENAI_BASE_URL", "OpenAIProvider")
+
+OPENAI_BASE_URL = "https://api.openai.com/v1"
+
+
+class OpenAIProvider(Provider[HttpClient]):
+    """OpenAI's API, or one that is compatible with it.
+
+    Args:
+        base_url: where the API is, with its ``/v1``; else ``OPENAI_BASE_URL``, else OpenAI's own.
+        api_key: the key; else ``OPENAI_API_KEY``. A server at a ``base_url`` of your own may need none.
+        http_client: an ``httpx2.AsyncClient`` to send through instead of our own pool: for HTTP/2, unusual proxies or TLS. Who
+            made it closes it.
+        organization: OpenAI's organization; else ``OPENAI_ORG_ID``.
+        project: OpenAI's project; else ``OPENAI_PROJECT_ID``.
+        max_connections: how many connections to the API one ``trio.run`` may have open; 1,000 where not given.
+        timeouts: limits of every request that sets no ``timeout``; see ``runmgr.models.http.Timeouts``.
+
+    Raises:
+        UserError: no key, or a base URL that is no URL.
+    """
+
+    def __init__(
+        self,
+        base_url: str | None = None,
+        api_key: str | None = None,
+        http_client: httpx2.AsyncClient | None = None,
+        *,
+        organization: str | None = None,
+        project: str | None = None,
+        max_connections: int | None = None,
+        timeouts: Timeouts | None = None,
+    ) -> None:
+        key = api_key or os.environ.get("OPENAI_API_KEY")
+        if not key:
+            if base_url is None:
+                raise UserError(
+                    "No API key for OpenAI: set the OPENAI_API_KEY environment variable, or pass it as "
+                    "OpenAIProvider(api_key=...). A local server takes any word."
+                )
+            key = "api-key-not-set"
+        url = base_url or os.environ.get("OPENAI_BASE_URL") or OPENAI_BASE_URL
+        self._base_url = url.rstrip("/") + "/"
+        headers = {"authorization": f"Bearer {key}"}
+        if organization := organization or os.environ.get("OPENAI_ORG_ID"):
+            headers["openai-organization"] = organization
+        if project := project or os.environ.get("OPENAI_PROJECT_ID"):
+            headers["openai-project"] = project
+        self._client = http_client_for(
+            url, headers=headers, http_client=http_client, max_connections=max_connections, timeouts=timeouts
+        )
+
+    @property
+    def name(self) -> str:
+        """``openai``."""
+        return "openai"
+
+    @property
+    def base_url(self) -> str:
+        """Where the API is, with a slash at the end."""
+        return self._base_url
+
+    @property
+    def client(self) -> HttpClient:
+        """What requests are sent through."""
+        return self._client
+
+    def model_profile(self, model_name: str) -> ModelProfile | None:
+        """The profile by the model's name."""
+        return openai_model_profile(model_name)
