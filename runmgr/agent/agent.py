@@ -1,0 +1,809 @@
+"""`Agent`."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, contextmanager
+from contextvars import ContextVar
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, ClassVar, cast, overload
+
+from pydantic.json_schema import GenerateJsonSchema
+from typing_extensions import Self
+
+from runmgr.agent.abstract import AbstractAgent, EventStreamHandler, RunOutputDataT
+from runmgr.agent.history import HistoryProcessor
+from runmgr.agent.nodes import EndStrategy
+from runmgr.agent.options import UNSET, AgentMetadata, AgentModelSettings, Unset
+from runmgr.agent.plan import Plan
+from runmgr.agent.prompts import Instructions, SystemPromptRunner, split_instructions
+from runmgr.agent.start import RunBlock
+from runmgr.exceptions import UserError
+from runmgr.messages import ModelMessage, UserContent
+from runmgr.models import KnownModelName, Model, infer_model
+from runmgr.output import OutputDataT, OutputSchema, OutputSpec, OutputValidator, OutputValidatorFunc
+from runmgr.tools.deferred import DeferredToolResults
+from runmgr.tools.jsonschema import GenerateToolJsonSchema
+from runmgr.tools.tool import Tool
+from runmgr.tools.types import (
+    AgentDepsT,
+    BuiltinToolFunc,
+    DocstringFormat,
+    SystemPromptFunc,
+    ToolFuncContext,
+    ToolFuncEither,
+    ToolFuncPlain,
+    ToolParams,
+    ToolPrepareFunc,
+    ToolsPrepareFunc,
+)
+from runmgr.toolsets.abstract import AbstractToolset, ToolsetFunc
+from runmgr.toolsets.combined import CombinedToolset
+from runmgr.toolsets.dynamic import DynamicToolset
+from runmgr.toolsets.function import FunctionToolset
+from runmgr.toolsets.prepared import PreparedToolset
+from runmgr.usage import RunUsage, UsageLimits
+
+if TYPE_CHECKING:
+    from runmgr.agent.host import RunHost
+    from runmgr.agent.run import AgentRun
+    from runmgr.builtin_tools import AbstractBuiltinTool
+    from runmgr.models.instrumented import InstrumentationSettings
+    from runmgr.records.snapshots import RunSnapshot
+
+__all__ = ("Agent",)
+
+
+class _Override:
+    """What `Agent.override` replaces, for one agent."""
+
+    __slots__ = ("deps", "instructions", "metadata", "model", "name", "plans", "tools", "toolsets")
+
+    def __init__(self, **given: Any) -> None:
+        self.plans: dict[Any, Plan] = {}
+        for name, value in given.items():
+            setattr(self, name, value)
+
+
+_overrides: ContextVar[Mapping[int, _Override]] = ContextVar("runmgr_agent_overrides", default={})  # noqa: B039 (never mutated)
+
+
+class _AgentToolset(FunctionToolset[AgentDepsT]):
+    """The agent's own functions."""
+
+    def __init__(self, allows_deferred: Callable[[], bool], *args: Any, **kwargs: Any) -> None:
+        self._allows_deferred = allows_deferred
+        super().__init__(*args, **kwargs)
+
+    @property
+    def id(self) -> str:
+        return "<agent>"
+
+    @property
+    def label(self) -> str:
+        return "the agent"
+
+    def add_tool(self, tool: Tool[AgentDepsT]) -> None:
+        if tool.requires_approval and not self._allows_deferred():
+            raise UserError(
+                "To use tools that require approval, add `DeferredToolRequests` to the list of output types for this agent."
+            )
+        super().add_tool(tool)
+
+
+class Agent(AbstractAgent[AgentDepsT, OutputDataT]):
+    """A model with instructions, tools and a type of output.
+
+    An agent holds nothing of its runs: one can run any number of times at once. What the runs have in common is worked
+    out once and kept until the agent is changed.
+
+    Args:
+        model: the model, or its string (``'openai:gpt-5'``); None leaves it to each run.
+        output_type: what runs put out: ``str``, a type, a function, an output marker, or a list of these.
+        instructions: texts and functions, sent with each request and not kept in the history.
+        system_prompt: texts that begin the history of a run without one.
+        deps_type: the type of ``deps``; only type checkers look at it.
+        name: for logs and spans; by default the name of the variable that holds the agent when it first runs.
+        model_settings: on top of the model's; or a function that makes them before each request.
+        retries: failures in a row of a tool that are allowed.
+        validation_context: for pydantic validators, as ``info.context``; or a function that makes it.
+        output_retries: how often the model may be asked again for its output; ``retries`` unless given.
+        tools: functions that the model may call, with or without ``RunContext`` first, or `Tool` objects.
+        builtin_tools: the provider's own tools, and functions that choose them.
+        prepare_tools: changes the definitions of tools before each request.
+        prepare_output_tools: the same for output tools.
+        toolsets: further tools, and functions that make toolsets.
+        defer_model_check: do not look the model's string up before it is used.
+        end_strategy: what happens to tool calls beside a final result: ``early`` leaves them, ``exhaustive`` runs them.
+        instrument: leave OpenTelemetry spans behind; None does what ``Agent.instrument_all`` said.
+        metadata: for the program, with each run; or a function that makes it.
+        history_processors: rewrite the history before each request; what they return is what is kept.
+        event_stream_handler: gets the events of every run.
+        tool_timeout: seconds for tools that say nothing themselves.
+        max_concurrency: how many tools of one turn may run at once; None is no limit.
+
+    Raises:
+        UserError: the model's string, a tool's function or the output type is of no use.
+    """
+
+    _instrument_default: ClassVar[InstrumentationSettings | bool] = False
+
+    def __init__(
+        self,
+        model: Model | KnownModelName | str | None = None,
+        *,
+        output_type: OutputSpec[OutputDataT] = str,
+        instructions: Instructions[AgentDepsT] = None,
+        system_prompt: str | Sequence[str] = (),
+        deps_type: type[AgentDepsT] = type(None),
+        name: str | None = None,
+        model_settings: AgentModelSettings[AgentDepsT] | None = None,
+        retries: int = 1,
+        validation_context: Any | Callable[[Any], Any] = None,
+        output_retries: int | None = None,
+        tools: Sequence[Tool[AgentDepsT] | ToolFuncEither[AgentDepsT, ...]] = (),
+        builtin_tools: Sequence[AbstractBuiltinTool | BuiltinToolFunc[AgentDepsT]] = (),
+        prepare_tools: ToolsPrepareFunc[AgentDepsT] | None = None,
+        prepare_output_tools: ToolsPrepareFunc[AgentDepsT] | None = None,
+        toolsets: Sequence[AbstractToolset[AgentDepsT] | ToolsetFunc[AgentDepsT]] | None = None,
+        defer_model_check: bool = False,
+        end_strategy: EndStrategy = "early",
+        instrument: InstrumentationSettings | bool | None = None,
+        metadata: AgentMetadata[AgentDepsT] | None = None,
+        history_processors: Sequence[HistoryProcessor[AgentDepsT]] | None = None,
+        event_stream_handler: EventStreamHandler[AgentDepsT] | None = None,
+        tool_timeout: float | None = None,
+        max_concurrency: int | None = None,
+    ) -> None:
+        if max_concurrency is not None and max_concurrency < 1:
+            raise UserError(f"max_concurrency is at least 1, not {max_concurrency!r}; None is no limit")
+        self._plan: Plan | None = None
+        self._plans: dict[Any, Plan] = {}
+        self._model: Model | str | None = model if model is None or defer_model_check else infer_model(model)
+        self._name = name
+        self._deps_type = deps_type
+        self._output_type: OutputSpec[OutputDataT] = output_type
+        self._end_strategy: EndStrategy = end_strategy
+        self._model_settings = model_settings
+        self.instrument: InstrumentationSettings | bool | None = instrument
+        """How runs are instrumented; None does what `instrument_all` said."""
+        self._metadata = metadata
+        self._max_tool_retries = retries
+        self._max_result_retries = retries if output_retries is None else output_retries
+        self._validation_context = validation_context
+        self._output_schemas: dict[Any, OutputSchema[Any]] = {}
+        self._output_schema = OutputSchema[Any].build(output_type)
+        self._output_validators: list[OutputValidator[AgentDepsT, OutputDataT]] = []
+        self._instructions: list[str | SystemPromptFunc[AgentDepsT]] = _listed(instructions)
+        self._system_prompts = (system_prompt,) if isinstance(system_prompt, str) else tuple(system_prompt)
+        self._system_prompt_functions: list[SystemPromptRunner[AgentDepsT]] = []
+        self._system_prompt_dynamic_functions: dict[str, SystemPromptRunner[AgentDepsT]] = {}
+        self._builtin_tools = tuple(builtin_tools)
+        self._prepare_tools = prepare_tools
+        self._prepare_output_tools = prepare_output_tools
+        self._tool_timeout = tool_timeout
+        self._max_concurrency = max_concurrency
+        self._function_toolset = self._own_toolset(tools)
+        self._user_toolsets: list[AbstractToolset[AgentDepsT]] = []
+        self._dynamic_toolsets: list[DynamicToolset[AgentDepsT]] = []
+        for toolset in toolsets or ():
+            if isinstance(toolset, AbstractToolset):
+                self._user_toolsets.append(toolset)
+            else:
+                self._dynamic_toolsets.append(DynamicToolset(toolset))
+        self._history_processors = list(history_processors or ())
+        self._event_stream_handler = event_stream_handler
+        self._entered: list[CombinedToolset[AgentDepsT]] = []
+
+    def _own_toolset(
+        self, tools: Sequence[Tool[AgentDepsT] | ToolFuncEither[AgentDepsT, ...]]
+    ) -> _AgentToolset[AgentDepsT]:
+        return _AgentToolset(
+            lambda: self._output_schema.allows_deferred_tools, tools, max_retries=self._max_tool_retries
+        )
+
+    @classmethod
+    def instrument_all(cls, instrument: InstrumentationSettings | bool = True) -> None:
+        """How agents are instrumented that do not say so themselves."""
+        Agent._instrument_default = instrument
+
+    # ------------------------------------------------------------------ about
+
+    @property
+    def model(self) -> Model | KnownModelName | str | None:
+        """The model that runs use unless told otherwise."""
+        override = self._override()
+        if override is not None and override.model is not UNSET:
+            return override.model
+        return self._model
+
+    @model.setter
+    def model(self, value: Model | KnownModelName | str | None) -> None:
+        self._model = value
+
+    @property
+    def name(self) -> str | None:
+        """The agent's name, for logs and spans."""
+        override = self._override()
+        if override is not None and override.name is not UNSET:
+            return override.name
+        return self._name
+
+    @name.setter
+    def name(self, value: str | None) -> None:
+        self._name = value
+
+    @property
+    def deps_type(self) -> type:
+        """The type of ``deps``; only type checkers look at it."""
+        return self._deps_type
+
+    @property
+    def output_type(self) -> OutputSpec[OutputDataT]:
+        """What runs put out."""
+        return self._output_type
+
+    @property
+    def event_stream_handler(self) -> EventStreamHandler[AgentDepsT] | None:
+        """Gets the events of every run."""
+        return self._event_stream_handler
+
+    @property
+    def end_strategy(self) -> EndStrategy:
+        """What happens to tool calls beside a final result."""
+        return self._end_strategy
+
+    @end_strategy.setter
+    def end_strategy(self, value: EndStrategy) -> None:
+        self._end_strategy = value
+        self._changed()
+
+    @property
+    def model_settings(self) -> AgentModelSettings[AgentDepsT] | None:
+        """Settings on top of the model's."""
+        return self._model_settings
+
+    @model_settings.setter
+    def model_settings(self, value: AgentModelSettings[AgentDepsT] | None) -> None:
+        self._model_settings = value
+        self._changed()
+
+    @property
+    def history_processors(self) -> list[HistoryProcessor[AgentDepsT]]:
+        """Rewrite the history before each request, in this order; the list may be changed."""
+        return self._history_processors
+
+    @history_processors.setter
+    def history_processors(self, value: Sequence[HistoryProcessor[AgentDepsT]]) -> None:
+        self._history_processors = list(value)
+        self._changed()
+
+    @property
+    def toolsets(self) -> Sequence[AbstractToolset[AgentDepsT]]:
+        """All toolsets, the agent's own functions first, but not output tools."""
+        override = self._override()
+        own: AbstractToolset[AgentDepsT] = self._function_toolset
+        further: Sequence[AbstractToolset[AgentDepsT]] = [*self._dynamic_toolsets, *self._user_toolsets]
+        if override is not None:
+            if override.tools is not UNSET:
+                own = self._own_toolset(override.tools)
+            if override.toolsets is not UNSET:
+                further = override.toolsets
+        return [own, *further]
+
+    def output_json_schema(self, output_type: OutputSpec[Any] | None = None) -> dict[str, Any]:
+        """The JSON schema of the output, or of another type of output."""
+        from runmgr.agent.output_json import output_json_schema
+
+        return output_json_schema(self._output_type if output_type is None else output_type)
+
+    def fingerprint(self) -> str:
+        """What the agent would send, as a hex digest: the same for agents that ask the same.
+
+        Covers the model's name, constant instructions and system prompts, the output's and the tools' schemas, and
+        constant settings; functions count by their qualified name.
+        """
+        from runmgr.agent.fingerprint import fingerprint
+
+        return fingerprint(self)
+
+    def __repr__(self) -> str:
+        return (
+            f"{type(self).__name__}(model={self.model!r}, name={self.name!r}, end_strategy={self.end_strategy!r}, "
+            f"model_settings={self.model_settings!r}, output_type={self.output_type!r}, "
+            f"instrument={self.instrument!r})"
+        )
+
+    # ------------------------------------------------------------------- runs
+
+    @overload
+    def iter(
+        self,
+        user_prompt: str | Sequence[UserContent] | None = None,
+        *,
+        output_type: None = None,
+        message_history: Sequence[ModelMessage] | None = None,
+        deferred_tool_results: DeferredToolResults | None = None,
+        model: Model | KnownModelName | str | None = None,
+        instructions: Instructions[AgentDepsT] = None,
+        deps: AgentDepsT = ...,
+        model_settings: AgentModelSettings[AgentDepsT] | None = None,
+        usage_limits: UsageLimits | None = None,
+        usage: RunUsage | None = None,
+        metadata: AgentMetadata[AgentDepsT] | None = None,
+        infer_name: bool = True,
+        toolsets: Sequence[AbstractToolset[AgentDepsT]] | None = None,
+        builtin_tools: Sequence[AbstractBuiltinTool | BuiltinToolFunc[AgentDepsT]] | None = None,
+        run_id: str | None = None,
+        host: RunHost | None = None,
+        snapshot: RunSnapshot | None = None,
+    ) -> AbstractAsyncContextManager[AgentRun[AgentDepsT, OutputDataT]]: ...
+
+    @overload
+    def iter(
+        self,
+        user_prompt: str | Sequence[UserContent] | None = None,
+        *,
+        output_type: OutputSpec[RunOutputDataT],
+        message_history: Sequence[ModelMessage] | None = None,
+        deferred_tool_results: DeferredToolResults | None = None,
+        model: Model | KnownModelName | str | None = None,
+        instructions: Instructions[AgentDepsT] = None,
+        deps: AgentDepsT = ...,
+        model_settings: AgentModelSettings[AgentDepsT] | None = None,
+        usage_limits: UsageLimits | None = None,
+        usage: RunUsage | None = None,
+        metadata: AgentMetadata[AgentDepsT] | None = None,
+        infer_name: bool = True,
+        toolsets: Sequence[AbstractToolset[AgentDepsT]] | None = None,
+        builtin_tools: Sequence[AbstractBuiltinTool | BuiltinToolFunc[AgentDepsT]] | None = None,
+        run_id: str | None = None,
+        host: RunHost | None = None,
+        snapshot: RunSnapshot | None = None,
+    ) -> AbstractAsyncContextManager[AgentRun[AgentDepsT, RunOutputDataT]]: ...
+
+    def iter(
+        self,
+        user_prompt: str | Sequence[UserContent] | None = None,
+        *,
+        output_type: OutputSpec[Any] | None = None,
+        message_history: Sequence[ModelMessage] | None = None,
+        deferred_tool_results: DeferredToolResults | None = None,
+        model: Model | KnownModelName | str | None = None,
+        instructions: Instructions[AgentDepsT] = None,
+        deps: Any = None,
+        model_settings: AgentModelSettings[AgentDepsT] | None = None,
+        usage_limits: UsageLimits | None = None,
+        usage: RunUsage | None = None,
+        metadata: AgentMetadata[AgentDepsT] | None = None,
+        infer_name: bool = True,
+        toolsets: Sequence[AbstractToolset[AgentDepsT]] | None = None,
+        builtin_tools: Sequence[AbstractBuiltinTool | BuiltinToolFunc[AgentDepsT]] | None = None,
+        run_id: str | None = None,
+        host: RunHost | None = None,
+        snapshot: RunSnapshot | None = None,
+        _cancellable: bool = True,
+    ) -> AbstractAsyncContextManager[AgentRun[AgentDepsT, Any]]:
+        """Start a run to drive a step at a time: ``async with agent.iter('Hi') as run: async for node in run: ...``.
+
+        Args:
+            user_prompt: what to say to the model; None goes on from ``message_history``.
+            output_type: what this run puts out, instead of the agent's type.
+            message_history: this and the next ones: see `RunOptions`.
+            deferred_tool_results: answers to the tool calls that the history ends with.
+            model: the model to use instead of the agent's.
+            instructions: added to the agent's.
+            deps: what tools and other functions find in ``ctx.deps``.
+            model_settings: on top of the agent's.
+            usage_limits: 50 requests unless told otherwise.
+            usage: a usage to count on.
+            metadata: on top of the agent's.
+            infer_name: whether an agent without a name takes that of the variable which holds it.
+            toolsets: further tools.
+            builtin_tools: further tools of the provider's.
+            run_id: the run's id; a random UUID unless given.
+            host: for supervisors: the doors that model requests pass. The run opens no cancel scope of its own then.
+            snapshot: for supervisors: where an earlier run of this agent stood, to go on from.
+
+        Raises:
+            UserError: there is no model, or the arguments do not fit the agent.
+        """
+        if infer_name and self._name is None:
+            self._infer_name(inspect.currentframe())
+        override = self._override() if (overrides := _overrides.get()) and id(self) in overrides else None
+        if override is not None:
+            if override.model is not UNSET:
+                model = override.model
+            if override.deps is not UNSET:
+                deps = override.deps
+        plan = self._plan_for(override, output_type, instructions, toolsets, builtin_tools, metadata)
+        chosen = self._model if model is None else model
+        if not isinstance(chosen, Model):
+            chosen = self._inferred(chosen, keep=model is None)
+        return RunBlock(
+            self,
+            plan,
+            chosen,
+            prompt=user_prompt,
+            history=message_history,
+            deferred_tool_results=deferred_tool_results,
+            deps=deps,
+            model_settings=model_settings,
+            usage_limits=usage_limits,
+            usage=usage,
+            host=host,
+            snapshot=snapshot,
+            run_id=run_id,
+            cancellable=_cancellable,
+        )
+
+    def _iter_for_run(self, user_prompt: Any, output_type: Any, options: Any) -> Any:
+        options["infer_name"] = False
+        return cast("Any", self.iter)(user_prompt, output_type=output_type, _cancellable=False, **options)
+
+    def _inferred(self, model: str | None, *, keep: bool) -> Model:
+        if model is None:
+            raise UserError("`model` must either be set on the agent or included when calling it.")
+        found = infer_model(model)
+        if keep:
+            self._model = found
+        return found
+
+    def instrumentation(self, model: Model) -> InstrumentationSettings | None:
+        """How a run with this model is instrumented; None: not at all."""
+        instrument = Agent._instrument_default if self.instrument is None else self.instrument
+        if not instrument:
+            # A model that is instrumented by itself has the run's spans too.
+            return getattr(model, "instrumentation_settings", None)
+        if instrument is True:
+            from runmgr.models.instrumented import InstrumentationSettings
+
+            own = getattr(model, "instrumentation_settings", None)
+            return own or InstrumentationSettings()
+        return instrument
+
+    # ------------------------------------------------------------------ plans
+
+    def _changed(self) -> None:
+        """Forget what was worked out: the agent is another one now."""
+        self._plan = None
+        self._plans.clear()
+
+    def _plan_for(
+        self,
+        override: _Override | None,
+        output_type: Any,
+        instructions: Any,
+        toolsets: Any,
+        builtin_tools: Any,
+        metadata: Any,
+    ) -> Plan:
+        constant = not (toolsets or builtin_tools or metadata) and instructions is None
+        if constant:
+            if output_type is None and override is None:
+                plan = self._plan
+                if plan is None:
+                    plan = self._plan = self._make_plan(None, None)
+                return plan
+            key = _key(output_type)
+            plans = self._plans if override is None else override.plans
+            if key is not None:
+                plan = plans.get(key)
+                if plan is None:
+                    plan = plans[key] = self._make_plan(override, output_type)
+                return plan
+        return self._make_plan(override, output_type, instructions, toolsets, builtin_tools, metadata)
+
+    def _make_plan(
+        self,
+        override: _Override | None,
+        output_type: Any,
+        instructions: Any = None,
+        toolsets: Any = None,
+        builtin_tools: Any = None,
+        metadata: Any = None,
+    ) -> Plan:
+        schema = self._schema_for(output_type)
+        own = self._function_toolset
+        further: list[AbstractToolset[AgentDepsT]] = [
+            *self._dynamic_toolsets,
+            *self._user_toolsets,
+            *(toolsets or ()),
+        ]
+        all_instructions: tuple[Any, ...] = (self._instructions, instructions)
+        all_metadata = [given for given in (self._metadata, metadata) if given is not None]
+        if override is not None:
+            if override.tools is not UNSET:
+                own = self._own_toolset(override.tools)
+            if override.toolsets is not UNSET:
+                further = list(override.toolsets)
+            if override.instructions is not UNSET:
+                all_instructions = (override.instructions,)
+            if override.metadata is not UNSET:
+                all_metadata = [override.metadata]
+        toolset: AbstractToolset[AgentDepsT] = CombinedToolset([own, *further]) if further else own
+        if self._prepare_tools is not None:
+            toolset = PreparedToolset(toolset, self._prepare_tools)
+        if schema.toolset is not None:
+            outputs: AbstractToolset[AgentDepsT] = schema.toolset.configured(
+                max_retries=self._max_result_retries, output_validators=self._output_validators
+            )
+            if self._prepare_output_tools is not None:
+                outputs = PreparedToolset(outputs, self._prepare_output_tools)
+            toolset = CombinedToolset([outputs, toolset])
+        text, functions = split_instructions(*all_instructions)
+        return Plan(
+            output_schema=schema,
+            output_validators=self._output_validators,
+            toolset=toolset,
+            end_strategy=self._end_strategy,
+            max_result_retries=self._max_result_retries,
+            max_tool_retries=self._max_tool_retries,
+            max_concurrency=self._max_concurrency,
+            tool_timeout=self._tool_timeout,
+            instructions=text,
+            instructions_functions=functions,
+            system_prompts=self._system_prompts,
+            system_prompt_functions=self._system_prompt_functions,
+            system_prompt_dynamic_functions=self._system_prompt_dynamic_functions,
+            history_processors=self._history_processors,
+            builtin_tools=[*self._builtin_tools, *(builtin_tools or ())],
+            model_settings=self._model_settings,
+            validation_context=self._validation_context,
+            metadata=all_metadata,
+        )
+
+    def _schema_for(self, output_type: Any) -> OutputSchema[Any]:
+        if output_type is None:
+            return self._output_schema
+        if self._output_validators:
+            raise UserError("Cannot set a custom run `output_type` when the agent has output validators")
+        key = _key(output_type)
+        if key is None:
+            return OutputSchema[Any].build(output_type)
+        schema = self._output_schemas.get(key)
+        if schema is None:
+            schema = self._output_schemas[key] = OutputSchema[Any].build(output_type)
+        return schema
+
+    def _override(self) -> _Override | None:
+        overrides = _overrides.get()
+        return overrides.get(id(self)) if overrides else None
+
+    @contextmanager
+    def override(
+        self,
+        *,
+        name: str | Unset = UNSET,
+        deps: AgentDepsT | Unset = UNSET,
+        model: Model | KnownModelName | str | Unset = UNSET,
+        toolsets: Sequence[AbstractToolset[AgentDepsT]] | Unset = UNSET,
+        tools: Sequence[Tool[AgentDepsT] | ToolFuncEither[AgentDepsT, ...]] | Unset = UNSET,
+        instructions: Instructions[AgentDepsT] | Unset = UNSET,
+        metadata: AgentMetadata[AgentDepsT] | Unset = UNSET,
+    ) -> Generator[None]:
+        """Replace parts of the agent within a block, for tests: they win over what runs are given, too.
+
+        Holds for runs that are started in the block, by this task or by tasks that were started in it.
+
+        Args:
+            name: its name.
+            deps: what runs find in ``ctx.deps``.
+            model: the model, or its string.
+            toolsets: all toolsets but the agent's own functions.
+            tools: the agent's own functions.
+            instructions: all instructions.
+            metadata: all metadata.
+        """
+        given = {
+            "name": name,
+            "deps": deps,
+            "model": model if isinstance(model, Unset) else infer_model(model),
+            "toolsets": toolsets,
+            "tools": tools,
+            "instructions": instructions,
+            "metadata": metadata,
+        }
+        outer = self._override()
+        if outer is not None:
+            given = {key: getattr(outer, key) if value is UNSET else value for key, value in given.items()}
+        token = _overrides.set({**_overrides.get(), id(self): _Override(**given)})
+        try:
+            yield
+        finally:
+            _overrides.reset(token)
+
+    # ------------------------------------------------------------- decorators
+
+    @overload
+    def instructions(self, func: Callable[[Any], Any], /) -> Callable[[Any], Any]: ...
+
+    @overload
+    def instructions(self, func: Callable[[], Any], /) -> Callable[[], Any]: ...
+
+    @overload
+    def instructions(self, /) -> Callable[[SystemPromptFunc[AgentDepsT]], SystemPromptFunc[AgentDepsT]]: ...
+
+    def instructions(self, func: SystemPromptFunc[AgentDepsT] | None = None, /) -> Any:
+        """Decorate a function, with or without ``RunContext``, that makes a part of the instructions of each request."""
+
+        def add(function: SystemPromptFunc[AgentDepsT]) -> SystemPromptFunc[AgentDepsT]:
+            self._instructions.append(function)
+            self._changed()
+            return function
+
+        return add if func is None else add(func)
+
+    @overload
+    def system_prompt(self, func: Callable[[Any], Any], /) -> Callable[[Any], Any]: ...
+
+    @overload
+    def system_prompt(self, func: Callable[[], Any], /) -> Callable[[], Any]: ...
+
+    @overload
+    def system_prompt(
+        self, /, *, dynamic: bool = False
+    ) -> Callable[[SystemPromptFunc[AgentDepsT]], SystemPromptFunc[AgentDepsT]]: ...
+
+    def system_prompt(
+        self, func: SystemPromptFunc[AgentDepsT] | None = None, /, *, dynamic: bool = False
+    ) -> Any:
+        """Decorate a function, with or without ``RunContext``, that makes a system prompt.
+
+        Args:
+            func: asked when a run starts without a history.
+            dynamic: ask again when a run continues from a history that has this prompt.
+        """
+
+        def add(function: SystemPromptFunc[AgentDepsT]) -> SystemPromptFunc[AgentDepsT]:
+            runner = SystemPromptRunner[AgentDepsT](function, dynamic=dynamic)
+            self._system_prompt_functions.append(runner)
+            if dynamic:
+                self._system_prompt_dynamic_functions[runner.ref] = runner
+            self._changed()
+            return function
+
+        return add if func is None else add(func)
+
+    def output_validator(
+        self, func: OutputValidatorFunc[AgentDepsT, OutputDataT], /
+    ) -> OutputValidatorFunc[AgentDepsT, OutputDataT]:
+        """Decorate a function that sees each output before it is the result; it returns the output or raises ``ModelRetry``.
+
+        With ``RunContext`` first or without; several run in the order in which they were added. Sync ones are called in
+        the event loop's thread.
+        """
+        self._output_validators.append(OutputValidator[AgentDepsT, OutputDataT](func))
+        self._changed()
+        return func
+
+    @overload
+    def tool(
+        self, func: ToolFuncContext[AgentDepsT, ToolParams], /
+    ) -> ToolFuncContext[AgentDepsT, ToolParams]: ...
+
+    @overload
+    def tool(
+        self,
+        /,
+        *,
+        name: str | None = None,
+        description: str | None = None,
+        retries: int | None = None,
+        prepare: ToolPrepareFunc[AgentDepsT] | None = None,
+        docstring_format: DocstringFormat = "auto",
+        require_parameter_descriptions: bool = False,
+        schema_generator: type[GenerateJsonSchema] = GenerateToolJsonSchema,
+        strict: bool | None = None,
+        sequential: bool = False,
+        requires_approval: bool = False,
+        metadata: dict[str, Any] | None = None,
+        timeout: float | None = None,
+        idempotent: bool = False,
+    ) -> Callable[[ToolFuncContext[AgentDepsT, ToolParams]], ToolFuncContext[AgentDepsT, ToolParams]]: ...
+
+    def tool(self, func: Any = None, /, **options: Any) -> Any:
+        """Decorate a function that takes ``RunContext`` first, to let the model call it.
+
+        Arguments are those of `Tool`; ``retries`` is its ``max_retries``.
+        """
+        return self._tool_decorator(func, True, options)
+
+    @overload
+    def tool_plain(self, func: ToolFuncPlain[ToolParams], /) -> ToolFuncPlain[ToolParams]: ...
+
+    @overload
+    def tool_plain(
+        self,
+        /,
+        *,
+        name: str | None = None,
+        description: str | None = None,
+        retries: int | None = None,
+        prepare: ToolPrepareFunc[AgentDepsT] | None = None,
+        docstring_format: DocstringFormat = "auto",
+        require_parameter_descriptions: bool = False,
+        schema_generator: type[GenerateJsonSchema] = GenerateToolJsonSchema,
+        strict: bool | None = None,
+        sequential: bool = False,
+        requires_approval: bool = False,
+        metadata: dict[str, Any] | None = None,
+        timeout: float | None = None,
+        idempotent: bool = False,
+    ) -> Callable[[ToolFuncPlain[ToolParams]], ToolFuncPlain[ToolParams]]: ...
+
+    def tool_plain(self, func: Any = None, /, **options: Any) -> Any:
+        """Decorate a function that takes only what the model sends, to let the model call it; see `tool`."""
+        return self._tool_decorator(func, False, options)
+
+    def _tool_decorator(self, func: Any, takes_ctx: bool, options: dict[str, Any]) -> Any:
+        def add(function: Any) -> Any:
+            self._function_toolset.add_function(function, takes_ctx, **options)
+            return function
+
+        return add if func is None else add(func)
+
+    @overload
+    def toolset(self, func: ToolsetFunc[AgentDepsT], /) -> ToolsetFunc[AgentDepsT]: ...
+
+    @overload
+    def toolset(
+        self, /, *, per_run_step: bool = True, id: str | None = None
+    ) -> Callable[[ToolsetFunc[AgentDepsT]], ToolsetFunc[AgentDepsT]]: ...
+
+    def toolset(
+        self,
+        func: ToolsetFunc[AgentDepsT] | None = None,
+        /,
+        *,
+        per_run_step: bool = True,
+        id: str | None = None,
+    ) -> Any:
+        """Decorate a function that makes a toolset from ``RunContext``.
+
+        Args:
+            func: the function.
+            per_run_step: ask before each request; otherwise once a run.
+            id: a name that is unique among the agent's toolsets.
+        """
+
+        def add(function: ToolsetFunc[AgentDepsT]) -> ToolsetFunc[AgentDepsT]:
+            self._dynamic_toolsets.append(DynamicToolset(function, per_run_step=per_run_step, id=id))
+            self._changed()
+            return function
+
+        return add if func is None else add(func)
+
+    # -------------------------------------------------------------- lifecycle
+
+    async def __aenter__(self) -> Self:
+        """Open what the agent's toolsets need, to keep it open from run to run."""
+        toolset = CombinedToolset([t for t in self.toolsets if not isinstance(t, DynamicToolset)])
+        await toolset.__aenter__()
+        self._entered.append(toolset)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool | None:
+        return await self._entered.pop().__aexit__(kind, error, trace)
+
+
+def _listed(instructions: Any) -> list[Any]:
+    if instructions is None:
+        return []
+    if isinstance(instructions, str) or callable(instructions):
+        return [instructions]
+    return list(instructions)
+
+
+def _key(output_type: Any) -> Any:
+    """What a plan for an output type is kept under; None where it cannot be."""
+    if isinstance(output_type, list):
+        output_type = tuple(cast("list[Any]", output_type))
+    try:
+        hash(output_type)
+    except TypeError:
+        return None
+    return (output_type,)

@@ -1,0 +1,102 @@
+"""Around one model request: what is sent, and what is counted when the response has come."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from runmgr.agent.history import clean_history, run_history_processors
+from runmgr.agent.prompts import call_with_context
+from runmgr.agent.state import GraphAgentDeps, GraphAgentState, build_run_context
+from runmgr.graph import GraphRunContext
+from runmgr.messages import ModelMessage, ModelRequest, ModelResponse
+from runmgr.messages.clock import now_utc
+from runmgr.records.definitions import ModelRequestParameters
+from runmgr.settings import ModelSettings, merge_model_settings
+from runmgr.structs import replace
+
+if TYPE_CHECKING:
+    from runmgr.tools.context import RunContext
+
+__all__ = ("Prepared", "prepare_request", "receive_response")
+
+Prepared: TypeAlias = "tuple[list[ModelMessage], ModelSettings | None, ModelRequestParameters]"
+"""What a model is given."""
+
+
+async def prepare_request(
+    request: ModelRequest, ctx: GraphRunContext[GraphAgentState, GraphAgentDeps[Any, Any]]
+) -> Prepared:
+    """Put the request into the history, check the limits, and say what to send.
+
+    Waits only for what can change from request to request: tools and settings that depend on the context, history
+    processors, counting of tokens.
+
+    Raises:
+        UsageLimitExceeded: one more request, or the tokens of this one, are too many.
+        UserError: history processors left nothing that can be sent.
+    """
+    state = ctx.state
+    deps = ctx.deps
+    plan = deps.plan
+    history = state.message_history
+    if not history or history[-1] is not request:  # it is there already when a failed step is tried again
+        request.timestamp = now_utc()
+        if request.run_id is None:
+            request.run_id = state.run_id
+        if history and type(history[-1]) is ModelRequest:
+            deps.has_neighbours = True
+        history.append(request)
+        state.run_step += 1
+    run_context = build_run_context(ctx)
+    manager = deps.tool_manager
+    await manager.prepare(run_context)
+    if plan.history_processors:
+        await run_history_processors(plan.history_processors, state, deps, run_context)
+        messages = clean_history(history)
+    else:
+        messages = clean_history(history) if deps.has_neighbours else history[:]
+    if deps.settings_change:
+        deps.model_settings = await settings_for_request(deps, run_context)
+        run_context.model_settings = deps.model_settings
+    params = plan.parameters(manager.tools)
+    if params is None:
+        params = await plan.parameters_for(run_context, manager.tools)
+    limits = deps.usage_limits
+    usage = state.usage
+    if limits.count_tokens_before_request:
+        counted = await deps.model.count_tokens(messages, deps.model_settings, params)
+        usage = replace(usage, details=dict(usage.details))
+        usage.incr(counted)
+    limits.check_before_request(usage)
+    return messages, deps.model_settings, params
+
+
+async def settings_for_request(
+    deps: GraphAgentDeps[Any, Any], run_context: RunContext[Any]
+) -> ModelSettings | None:
+    """Settings merged, model < agent < run, with those that are functions asked."""
+    merged = deps.model.settings
+    for given in (deps.plan.model_settings, deps.run_settings):
+        settings = await call_with_context(given, run_context) if callable(given) else given
+        merged = merge_model_settings(merged, settings)
+    return merged
+
+
+def receive_response(
+    response: ModelResponse, ctx: GraphRunContext[GraphAgentState, GraphAgentDeps[Any, Any]]
+) -> None:
+    """Count a whole response and put it into the history.
+
+    Raises:
+        UsageLimitExceeded: its tokens are too many; it is in the history and counted all the same.
+    """
+    state = ctx.state
+    usage = state.usage
+    usage.requests += 1
+    usage.incr(response.usage)
+    if response.run_id is None:
+        response.run_id = state.run_id
+    state.message_history.append(response)
+    limits = ctx.deps.usage_limits
+    if limits.has_token_limits():
+        limits.check_tokens(usage)

@@ -1,0 +1,238 @@
+"""Starting a run: from an agent and the arguments of one call to an `AgentRun`, within its block."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Generic
+
+from runmgr.agent.cancel import Cancellation
+from runmgr.agent.capture import claim_captured_messages
+from runmgr.agent.history import clean_history
+from runmgr.agent.nodes import AgentNode, CallToolsNode, ModelRequestNode, UserPromptNode
+from runmgr.agent.result import FinalResult
+from runmgr.agent.run import AgentRun
+from runmgr.agent.state import GraphAgentDeps, GraphAgentState, new_run_id
+from runmgr.graph import End, GraphRunContext
+from runmgr.messages import ModelMessage, ModelResponse, UserContent
+from runmgr.output import OutputDataT
+from runmgr.records.snapshots import PendingCallTools, PendingEnd, PendingModelRequest, RunSnapshot
+from runmgr.settings import merge_model_settings
+from runmgr.tools.context import RunContext
+from runmgr.tools.types import AgentDepsT
+from runmgr.toolsets.manager import ToolManager
+from runmgr.usage import RunUsage, UsageLimits
+
+if TYPE_CHECKING:
+    from runmgr.agent.agent import Agent
+    from runmgr.agent.host import RunHost
+    from runmgr.agent.plan import Plan
+    from runmgr.agent.tracing import RunSpan
+    from runmgr.models import Model
+    from runmgr.tools.deferred import DeferredToolResults
+    from runmgr.toolsets.abstract import AbstractToolset
+
+__all__ = ("RunBlock",)
+
+_NO_LIMITS_GIVEN = UsageLimits()
+
+
+class RunBlock(Generic[AgentDepsT, OutputDataT]):
+    """``async with agent.iter(...) as run``: starts the run, and at the end closes what it opened."""
+
+    __slots__ = (
+        "_agent", "_cancellable", "_deferred_tool_results", "_deps", "_entered", "_history", "_host",
+        "_model", "_plan", "_prompt", "_run_id", "_settings", "_snapshot", "_span", "_usage", "_usage_limits",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        agent: Agent[AgentDepsT, Any],
+        plan: Plan,
+        model: Model,
+        *,
+        prompt: str | Sequence[UserContent] | None,
+        history: Sequence[ModelMessage] | None,
+        deferred_tool_results: DeferredToolResults | None,
+        deps: AgentDepsT,
+        model_settings: Any,
+        usage_limits: UsageLimits | None,
+        usage: RunUsage | None,
+        host: RunHost | None,
+        snapshot: RunSnapshot | None,
+        run_id: str | None,
+        cancellable: bool,
+    ) -> None:
+        self._agent = agent
+        self._plan = plan
+        self._model = model
+        self._prompt = prompt
+        self._history = history
+        self._deferred_tool_results = deferred_tool_results
+        self._deps = deps
+        self._settings = model_settings
+        self._usage_limits = usage_limits
+        self._usage = usage
+        self._host = host
+        self._snapshot = snapshot
+        self._run_id = run_id
+        self._cancellable = cancellable
+        self._entered: AbstractToolset[AgentDepsT] | None = None
+        self._span: RunSpan | None = None
+
+    async def __aenter__(self) -> AgentRun[AgentDepsT, OutputDataT]:
+        plan = self._plan
+        snapshot = self._snapshot
+        state = self._state()
+        toolset = plan.toolset_for_run()
+        host = self._host
+        manager = ToolManager(
+            toolset,
+            plan.tool_timeout,
+            default_max_retries=plan.max_tool_retries,
+            retries=None if snapshot is None else dict(snapshot.tool_retries),
+        )
+        model = self._model
+        context: RunContext[AgentDepsT] = RunContext(
+            deps=self._deps,
+            model=model,
+            usage=state.usage,
+            prompt=self._prompt,
+            messages=state.message_history,
+            retries=manager.retries,
+            max_retries=plan.max_result_retries,
+            run_step=state.run_step,
+            run_id=state.run_id,
+            supervisor=None if host is None else host.supervisor,
+            validation_context=None if plan.validation_context_function else plan.validation_context,
+        )
+        settings_change = plan.settings_function or callable(self._settings)
+        settings = model.settings
+        if not settings_change:
+            if plan.model_settings is not None:
+                settings = merge_model_settings(settings, plan.model_settings)
+            if self._settings is not None:
+                settings = merge_model_settings(settings, self._settings)
+            context.model_settings = settings
+        deps: GraphAgentDeps[AgentDepsT, OutputDataT] = GraphAgentDeps(
+            user_deps=self._deps,
+            prompt=self._prompt,
+            new_message_index=len(state.message_history) if snapshot is None else snapshot.new_message_index,
+            model=model,
+            model_settings=settings,
+            usage_limits=self._usage_limits or _NO_LIMITS_GIVEN,
+            plan=plan,
+            tool_manager=manager,
+            run_context=context,
+            settings_change=settings_change,
+            run_settings=self._settings,
+            has_neighbours=snapshot is not None,
+            host=host,
+            cancellation=Cancellation() if self._cancellable and host is None else None,
+        )
+        if plan.metadata:
+            state.metadata = plan.metadata_for(context)
+            context.metadata = state.metadata
+        agent = self._agent
+        settings_of_spans = agent.instrumentation(model)
+        if settings_of_spans is not None:
+            from runmgr.agent.tracing import start_run_span
+
+            self._span = start_run_span(settings_of_spans, agent, deps, state)
+        ctx = GraphRunContext(state=state, deps=deps)
+        if plan.has_lifecycle:
+            await toolset.__aenter__()
+            self._entered = toolset
+        final_metadata = None
+        if plan.metadata and any(callable(given) for given in plan.metadata):
+            final_metadata = _FinalMetadata(plan, context)
+        run: AgentRun[AgentDepsT, OutputDataT] = AgentRun(
+            ctx,
+            self._first_node(state),
+            final_metadata=final_metadata,
+            traceparent=None if self._span is None else self._span.traceparent,
+        )
+        if self._span is not None:
+            self._span.run = run
+        return run
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        entered, self._entered = self._entered, None
+        try:
+            if entered is not None:
+                await entered.__aexit__(kind, error, trace)
+        finally:
+            if self._span is not None:
+                self._span.end(error)
+
+    def _state(self) -> GraphAgentState:
+        """The run's state; the list of messages is the one that ``capture_run_messages`` waits with, if it does."""
+        snapshot = self._snapshot
+        claimed = claim_captured_messages()
+        history: list[ModelMessage] = [] if claimed is None else claimed
+        usage = self._usage
+        if snapshot is None:
+            if self._history:
+                history.extend(clean_history(self._history))
+            return GraphAgentState(
+                message_history=history,
+                usage=RunUsage() if usage is None else usage,
+                run_id=self._run_id or new_run_id(),
+            )
+        history.extend(snapshot.messages)
+        if usage is None:
+            usage = RunUsage() if snapshot.usage is None else RunUsage() + snapshot.usage
+        return GraphAgentState(
+            message_history=history,
+            usage=usage,
+            retries=snapshot.output_retries,
+            run_step=snapshot.run_step,
+            run_id=snapshot.run_id,
+            metadata=snapshot.metadata,
+            history_epoch=snapshot.history_epoch,
+        )
+
+    def _first_node(
+        self, state: GraphAgentState
+    ) -> AgentNode[AgentDepsT, OutputDataT] | End[FinalResult[OutputDataT]]:
+        snapshot = self._snapshot
+        prompt = self._prompt
+        if snapshot is not None:
+            pending: Any = snapshot.pending
+            history = state.message_history
+            if isinstance(pending, PendingModelRequest):
+                return ModelRequestNode(pending.request)
+            if isinstance(pending, PendingCallTools):
+                last = history[-1] if history else None
+                if not isinstance(last, ModelResponse):
+                    last = pending.response
+                    history.append(last)
+                return CallToolsNode(last)
+            if isinstance(pending, PendingEnd):
+                return End(FinalResult(pending.output, pending.tool_name, pending.tool_call_id))
+            prompt = pending.prompt
+        plan = self._plan
+        return UserPromptNode(
+            prompt,
+            deferred_tool_results=self._deferred_tool_results,
+            instructions=plan.instructions,
+            instructions_functions=plan.instructions_functions,
+            system_prompts=plan.system_prompts,
+            system_prompt_functions=plan.system_prompt_functions,
+            system_prompt_dynamic_functions=plan.system_prompt_dynamic_functions,
+        )
+
+
+class _FinalMetadata:
+    """Asks for the metadata again when the run is over."""
+
+    __slots__ = ("_context", "_plan")
+
+    def __init__(self, plan: Plan, context: RunContext[Any]) -> None:
+        self._plan = plan
+        self._context = context
+
+    def __call__(self) -> dict[str, Any] | None:
+        return self._plan.metadata_for(self._context)
