@@ -26,7 +26,11 @@ from .handle import RunHandle
 
 if TYPE_CHECKING:
     from .runtime import Runtime
+    from runmgr.journal import Restored
+
     from .jobs import Job
+    from .journaling import RunJournal
+    from .ledger import Tally
 
 __all__ = ("Actor",)
 
@@ -101,7 +105,11 @@ class Actor(RunHandle):
         self._mailbox: deque[Any] | None = None
         self._outcome = None
         self._ended = None
-        self._journal_id = 0
+        self._journal_run = 0
+        self._checkpoints = 0
+        self._blobs: tuple[bytes | None, bytes | None] | None = None
+        self._restored: Restored | None = None
+        self._before: Tally | None = None
         self._seat = 0
         self._holds = False
         self._known = 0
@@ -133,6 +141,28 @@ class Actor(RunHandle):
     ) -> AbstractAsyncContextManager[Any]:
         """A streamed request through the same doors."""
         return doors.request_stream(self, model, messages, settings, params, run_context)
+
+    # ---------------------------------------------------------------- from the journal
+
+    def replay(self, outcome: RunOutcome) -> None:
+        """It has ended in an earlier process: this is how."""
+        self.state = outcome.status
+        self._outcome = outcome
+
+    def go_on(self, restored: Restored) -> None:
+        """It was begun in an earlier process: it goes on from there."""
+        from .ledger import Tally
+
+        self._restored = restored
+        self._journal_run = restored.run
+        self._checkpoints = restored.checkpoints
+        self._attempts = restored.attempts
+        self._started_at = restored.started_at
+        self._model = restored.model
+        if restored.snapshot is not None:
+            self._known = len(restored.snapshot.messages)
+        self._before = Tally()
+        self._before.load(restored.paid, restored.cost, restored.unpriced)
 
     # ---------------------------------------------------------------- who is told
 
@@ -181,9 +211,8 @@ class Actor(RunHandle):
         sup = self._sup
         journal = sup.journal
         events = sup.events
-        snapshot = None
-        if journal is not None and self._journal_id:
-            snapshot = journal.restore(self)
+        restored, self._restored = self._restored, None
+        snapshot = None if restored is None else restored.snapshot
         async with self._job.open(self, snapshot) as stepper:
             self._stepper = stepper
             if events.listening:
@@ -220,6 +249,13 @@ class Actor(RunHandle):
                     await journal.committed()
             self._result = stepper.result
             return node.data
+
+    async def _wait_for(self, journal: RunJournal) -> None:
+        self._sup.begin_wait(self, "journal")
+        try:
+            await journal.settled()
+        finally:
+            self._sup.end_wait(self)
 
     # ---------------------------------------------------------------- between two nodes
 

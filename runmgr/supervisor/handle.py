@@ -28,7 +28,10 @@ class RunHandle:
     __slots__ = (
         "__weakref__",
         "_attempts",
+        "_before",
+        "_blobs",
         "_cancel_reason",
+        "_checkpoints",
         "_deadline",
         "_ended",
         "_epoch",
@@ -41,7 +44,7 @@ class RunHandle:
         "_input",
         "_interrupts",
         "_job",
-        "_journal_id",
+        "_journal_run",
         "_known",
         "_listener",
         "_mailbox",
@@ -50,6 +53,7 @@ class RunHandle:
         "_outcome",
         "_pausing",
         "_queued_at",
+        "_restored",
         "_result",
         "_scope",
         "_seat",
@@ -115,7 +119,9 @@ class RunHandle:
         """
         outcome = await self.outcome()
         if outcome.status == RunState.SUCCEEDED:
-            return self._result if self._result is not None else self._sup.result_of(outcome, self._job)
+            if self._result is None:
+                self._result = self._job.result_of(outcome)
+            return self._result
         if outcome.status == RunState.FAILED:
             raise RunFailed(outcome) from self._exception
         raise RunCancelled(outcome)
@@ -165,7 +171,8 @@ class RunHandle:
 
         if self._outcome is not None:
             return self._outcome.usage
-        return RunUsage() if self._tally is None else self._tally.usage()
+        usage = RunUsage() if self._tally is None else self._tally.usage()
+        return usage if self._before is None else usage + self._before.usage()
 
     def all_messages(self) -> list[Any]:
         """The run's history so far, oldest first."""

@@ -7,9 +7,17 @@ graphs.
 from __future__ import annotations
 
 from contextlib import AbstractAsyncContextManager
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-__all__ = ("AgentJob", "GraphJob", "Job", "Stepper")
+if TYPE_CHECKING:
+    from runmgr.records.outcomes import RunOutcome
+
+__all__ = ("AgentJob", "GraphJob", "Job", "Stepper", "new_message_index")
+
+
+def new_message_index(stepper: Any) -> int:
+    """Where in an agent run's history its own messages begin."""
+    return stepper.ctx.deps.new_message_index
 
 
 class Stepper(Protocol):
@@ -33,6 +41,10 @@ class Job(Protocol):
 
     def open(self, host: Any, snapshot: Any) -> AbstractAsyncContextManager[Any]:
         """Open the stepper; ``snapshot`` is where to go on from, or None."""
+        ...
+
+    def result_of(self, outcome: RunOutcome) -> Any:
+        """The result of a run that was read from the journal."""
         ...
 
 
@@ -59,6 +71,18 @@ class AgentJob:
             return self.agent.iter(self.prompt, host=host)
         return self.agent.iter(self.prompt, host=host, **options)
 
+    def result_of(self, outcome: RunOutcome) -> Any:
+        from runmgr.agent import AgentRunResult
+        from runmgr.agent.state import GraphAgentState
+
+        state = GraphAgentState(
+            message_history=outcome.messages,
+            usage=outcome.usage,
+            run_id=outcome.run_id,
+            metadata=outcome.metadata,
+        )
+        return AgentRunResult(outcome.output, None, state, outcome.new_message_index, None)
+
 
 class GraphJob:
     """One run of a user's own node graph."""
@@ -76,3 +100,6 @@ class GraphJob:
 
     def open(self, host: Any, snapshot: Any) -> AbstractAsyncContextManager[Any]:  # noqa: ARG002  graphs have no host
         return self.graph.iter(self.node, state=self.state, deps=self.deps)
+
+    def result_of(self, outcome: RunOutcome) -> Any:
+        return outcome.output

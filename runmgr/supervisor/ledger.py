@@ -89,6 +89,22 @@ class Tally:
         if other.details:
             self._add_details(other.details)
 
+    def load(self, usage: RunUsage, cost: Decimal, unpriced: int) -> None:
+        """Add a `RunUsage` with its cost, as the journal keeps them."""
+        self.requests += usage.requests
+        self.tool_calls += usage.tool_calls
+        self.input_tokens += usage.input_tokens
+        self.output_tokens += usage.output_tokens
+        self.cache_write_tokens += usage.cache_write_tokens
+        self.cache_read_tokens += usage.cache_read_tokens
+        self.input_audio_tokens += usage.input_audio_tokens
+        self.cache_audio_read_tokens += usage.cache_audio_read_tokens
+        self.output_audio_tokens += usage.output_audio_tokens
+        self.cost += cost
+        self.unpriced += unpriced
+        if usage.details:
+            self._add_details(usage.details)
+
     def _add_details(self, details: dict[str, int]) -> None:
         mine = self.details
         if mine is None:
@@ -120,10 +136,12 @@ class Tally:
 class Ledger:
     """All tallies of one supervisor but those of live runs, which the runs hold. Called synchronously, by one owner."""
 
-    __slots__ = ("_finished", "_keep", "_older", "groups", "models", "total")
+    __slots__ = ("_finished", "_keep", "_older", "groups", "models", "prior", "total")
 
     def __init__(self, keep: int) -> None:
         self.total = Tally()
+        self.prior = Tally()
+        """What earlier processes spent on the same journal: budgets count it, `usage` does not."""
         self.models: dict[str, Tally] = {}
         self.groups: dict[str, Tally] = {}
         self._finished: OrderedDict[str, Tally] = OrderedDict()

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
-from runmgr.exceptions import RunEnded, SupervisorClosed, TooManyFailures
+from runmgr.exceptions import RunEnded, SupervisorClosed, TooManyFailures, UserError
 from runmgr.models.retry import RetryPolicy, classify, delay, retry_after
 from runmgr.records.events import RunAdmitted, RunStateChanged
 from runmgr.records.events import RunEnded as RunEndedEvent
@@ -25,7 +25,8 @@ from runmgr.usage import RunUsage
 from .actor import MAILBOX_SIZE, Actor
 from .admission import Admission
 from .doors import ModelDoor
-from .ledger import Ledger
+from .jobs import new_message_index
+from .ledger import Ledger, Tally
 from .pricing import Prices
 from .states import TERMINAL, step
 from .subscriptions import Subscriptions
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from runmgr.usage import UsageLimits
 
     from .jobs import Job
+    from .journaling import RunJournal
     from .states import Trigger
 
 __all__ = ("Runtime",)
@@ -69,7 +71,7 @@ class Runtime:
         self.max_parked = max_parked
         self.retry_policy = retry_policy
         self.rng = rng
-        self.journal: Any = None
+        self.journal: RunJournal | None = None
         self.events = Subscriptions(self.now)
         self.admission = Admission(max_running, max_queued, self._enter, self._start)
         self.ledger = Ledger(remember)
@@ -148,6 +150,30 @@ class Runtime:
         """The run of this id that is live or remembered."""
         return self.live.get(run_id) or self.remembered.get(run_id)
 
+    def from_journal(self, actor: Actor) -> None:
+        """Give a new run what the journal knows of its id, or refuse what it could not hold.
+
+        Raises:
+            UserError: its input or metadata has no JSON form, or the journal has another run under its id.
+            JournalError: the journal is damaged there.
+        """
+        journal = self.journal
+        assert journal is not None
+        found = journal.look_up(actor.run_id)
+        if found is None:
+            journal.prepare(actor)
+        elif isinstance(found, RunOutcome):
+            actor.replay(found)
+            self._remember_run(actor)
+        else:
+            if None not in {found.fingerprint, actor._fingerprint} and found.fingerprint != actor._fingerprint:
+                raise UserError(
+                    f"run {actor.run_id}: the journal has an unfinished run of this id whose fingerprint is "
+                    f"{found.fingerprint!r}, not {actor._fingerprint!r}: its agent, model or settings have changed. "
+                    "Put them back, give another run_id, or begin another journal"
+                )
+            actor.go_on(found)
+
     def check_open(self) -> None:
         """Raise `SupervisorClosed` where no run is admitted any more."""
         if self.closed is not None:
@@ -189,7 +215,8 @@ class Runtime:
             self.parked -= 1
             gate.set()
             return
-        actor._started_at = self.now()
+        if actor._started_at is None:
+            actor._started_at = self.now()
         assert self.actors is not None
         self.actors.start_soon(actor.act, name=actor.run_id)
 
@@ -354,20 +381,26 @@ class Runtime:
         self.move(actor, _END[status], error.message if error is not None else "done")
         stepper = actor._stepper
         messages: list[Any] = []
-        new_from = 0
-        tally = actor._tally
+        new_from = epoch = 0
         if stepper is not None and actor._job.is_agent:
-            messages, new_from = stepper.all_messages(), stepper.new_message_index
+            messages, new_from, epoch = stepper.all_messages(), new_message_index(stepper), stepper.history_epoch
             self._count_tool_calls(actor, stepper)
-            tally = actor._tally
+        tally, before = actor._tally, actor._before
+        if before is not None:
+            paid = Tally()
+            paid.merge(before)
+            if tally is not None:
+                paid.merge(tally)
+        else:
+            paid = tally
         outcome = RunOutcome(
             run_id=actor.run_id,
             index=actor._index,
             status=status,
             output=output,
             error=error,
-            usage=RunUsage() if tally is None else tally.usage(),
-            cost=None if tally is None else tally.known_cost,
+            usage=RunUsage() if paid is None else paid.usage(),
+            cost=None if paid is None else paid.known_cost,
             attempts=actor._attempts,
             group=actor.group,
             metadata=actor._metadata,
@@ -382,12 +415,10 @@ class Runtime:
         actor._scope = actor._gate = actor._stepper = actor._mailbox = None
         if tally is not None:
             self.ledger.close_run(actor.run_id, tally)
-        if self.journal is None:
+        if self.journal is None or stays_open:
             self.tell(actor, outcome)
-        elif stays_open:
-            self.journal.left_open(actor, outcome)
         else:
-            self.journal.ended(actor, outcome)
+            self.journal.ended(actor, outcome, epoch)
         if actor._holds:
             actor._holds = False
             self.admission.give_back()
@@ -396,10 +427,12 @@ class Runtime:
 
     def _count_tool_calls(self, actor: Actor, stepper: Any) -> None:
         count = stepper.usage().tool_calls
-        if count:
+        if actor._before is not None:
+            count -= actor._before.tool_calls
+        if count > 0:
             tally = actor._tally
             if tally is None:
-                return
+                tally = actor._tally = Tally()
             tally.tool_calls += count
             self.ledger.group(actor.group).tool_calls += count
             self.ledger.model(actor._model or "").tool_calls += count
@@ -410,10 +443,7 @@ class Runtime:
         actor._outcome = outcome
         run_id = actor.run_id
         del self.live[run_id]
-        remembered = self.remembered
-        remembered[run_id] = actor
-        if len(remembered) > self._remember:
-            remembered.popitem(last=False)
+        self._remember_run(actor)
         if actor._ended is not None:
             actor._ended.set()
         if actor._listener is not None:
@@ -427,6 +457,12 @@ class Runtime:
         if not self.live and self._idle is not None:
             self._idle.set()
             self._idle = None
+
+    def _remember_run(self, actor: Actor) -> None:
+        remembered = self.remembered
+        remembered[actor.run_id] = actor
+        if len(remembered) > self._remember:
+            remembered.popitem(last=False)
 
     def _check_failures(self, outcome: RunOutcome) -> None:
         limit = self._max_failures

@@ -18,6 +18,7 @@ from runmgr.usage import RunUsage
 from .actor import Actor
 from .groups import has_cancelled, not_cancelled, raise_bare
 from .jobs import AgentJob, GraphJob
+from .journaling import open_run_journal
 from .mapping import Outcomes
 from .runtime import Runtime
 from .spec import AGENT_OPTIONS, RunSpec
@@ -182,7 +183,12 @@ class Supervisor:
             input=input,
             fingerprint=fingerprint,
         )
-        await runtime.admit(actor)
+        if runtime.journal is not None:
+            runtime.from_journal(actor)
+        if actor._outcome is None:
+            await runtime.admit(actor)
+        else:
+            await trio.lowlevel.checkpoint()
         return actor
 
     @asynccontextmanager
@@ -273,7 +279,7 @@ class Supervisor:
                 return known
         if runtime.limits is not None and "usage_limits" not in options:
             options = {**options, "usage_limits": runtime.limits}
-        return runtime.make(
+        actor = runtime.make(
             AgentJob(agent, prompt, options or None),
             run_id=run_id,
             index=index,
@@ -285,6 +291,9 @@ class Supervisor:
             input=input,
             fingerprint=fingerprint,
         )
+        if runtime.journal is not None:
+            runtime.from_journal(actor)
+        return actor
 
     # ---------------------------------------------------------------- watching
 
@@ -384,6 +393,7 @@ async def open_supervisor(
     journal: str | PathLike[str] | None = None,
     resume: bool = False,
     durability: Literal["process", "power"] = "process",
+    journal_thread: bool | None = None,
     retries: int | RetryPolicy = 8,
     remember: int = 1_000,
     rng: random.Random | None = None,
@@ -408,6 +418,8 @@ async def open_supervisor(
         resume: go on with what the journal holds: finished runs are not run again, unfinished ones go on from their last
             checkpoint, when they are submitted again under their ``run_id``.
         durability: ``'process'`` survives the end of the process, ``'power'`` that of the machine.
+        journal_thread: write it in a thread (True) or in the event loop (False: for virtual time, which would jump while a
+            thread works); by the clock when left out.
         retries: resends of one request, or a whole policy.
         remember: how many ended runs `get`, deduplication by ``run_id`` and ``usage(by='run')`` know one by one.
         rng: source of the jitter.
@@ -431,6 +443,22 @@ async def open_supervisor(
         rng=rng or random.Random(),
         wall_clock=wall_clock,
     )
+    if journal is None:
+        async with _open(runtime) as sup:
+            yield sup
+    else:
+        async with (
+            open_run_journal(
+                runtime, journal, resume=resume, durability=durability, threaded=journal_thread
+            ) as runtime.journal,
+            _open(runtime) as sup,
+        ):
+            yield sup
+
+
+@asynccontextmanager
+async def _open(runtime: Runtime) -> AsyncGenerator[Supervisor, None]:
+    """The block itself: its nurseries, and how it is left."""
     sup = Supervisor(runtime)
     body_error: BaseException | None = None
     try:
@@ -441,11 +469,8 @@ async def open_supervisor(
                 yield sup
                 await runtime.wait_idle()
             except BaseException as error:
-                runtime.stop(
-                    "shutdown"
-                    if isinstance(error, trio.Cancelled)
-                    else f"the block raised {type(error).__name__}"
-                )
+                interrupted = isinstance(error, trio.Cancelled)
+                runtime.stop("shutdown" if interrupted else f"the block raised {type(error).__name__}")
                 if has_cancelled(error):
                     raise  # it belongs to a scope outside, or to the nursery here, which takes it
                 body_error = error

@@ -29,7 +29,8 @@ class FakeRun:
         self.prompt = prompt
         self.host = host
         self.messages = []
-        self.new_message_index = 0
+        self.history_epoch = 0
+        self.ctx = SimpleNamespace(deps=SimpleNamespace(new_message_index=0))
         self.tool_calls = 0
         self.next_node = Step(self.steps.pop(0))
         self.result = None

@@ -1,0 +1,347 @@
+"""Records to JSON bytes and back: what the columns ``body``, ``input`` and ``metadata`` hold.
+
+Messages are in Pydantic AI's wire format, so that other programs can read them too. A record never repeats what an earlier
+one of the same run holds: a checkpoint has the messages since the last one, an outcome those since the last checkpoint.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+
+from runmgr.messages import decode_message, decode_messages, encode_message, encode_messages
+from runmgr.messages.codec import dump_any, encode_value
+from runmgr.records.outcomes import RunError, RunOutcome, RunState
+from runmgr.records.snapshots import (
+    PendingCallTools,
+    PendingModelRequest,
+    PendingUserPrompt,
+    RunSnapshot,
+)
+from runmgr.usage import RunUsage
+
+__all__ = (
+    "CheckpointRecord",
+    "OutcomeRecord",
+    "Restored",
+    "decode_json",
+    "encode_any",
+    "encode_checkpoint",
+    "encode_outcome",
+    "outcome_from",
+    "restore",
+)
+
+_NO_MESSAGES = msgspec.Raw(b"[]")
+
+
+class CheckpointRecord(msgspec.Struct, omit_defaults=True):
+    """A run at a node boundary, without what its earlier checkpoints say already."""
+
+    pending: str
+    """What comes next: ``model_request`` or ``call_tools``, with what it needs in ``request`` or ``response``."""
+    usage: Any
+    """The agent's own count, which its limits are held against."""
+    messages: msgspec.Raw = _NO_MESSAGES
+    """New since the last checkpoint; the whole history where ``reset``."""
+    reset: bool = False
+    request: msgspec.Raw | None = None
+    """Of ``model_request``: the request, not yet among the messages."""
+    response: msgspec.Raw | None = None
+    """Of ``call_tools``: the response, where it is not simply the last message."""
+    new_from: int = 0
+    step: int = 0
+    output_retries: int = 0
+    tool_retries: dict[str, int] = msgspec.field(default_factory=dict[str, int])
+    metadata: dict[str, Any] | None = None
+    paid: Any = None
+    """The ledger's count of the run, where it differs from ``usage``: failed attempts are paid too."""
+    cost: str = "0"
+    unpriced: int = 0
+    attempts: int = 1
+    started_at: float | None = None
+    model: str | None = None
+
+
+class OutcomeRecord(msgspec.Struct, omit_defaults=True):
+    """How a run ended, without what the file's columns and the run's checkpoints say already."""
+
+    usage: Any
+    output: msgspec.Raw | None = None
+    output_repr: str | None = None
+    """In the place of ``output``, where that has no JSON form."""
+    error: RunError | None = None
+    cost: str | None = None
+    attempts: int = 1
+    started_at: float | None = None
+    model: str | None = None
+    messages: msgspec.Raw = _NO_MESSAGES
+    reset: bool = False
+    new_from: int = 0
+
+
+class _ReadCheckpoint(CheckpointRecord):
+    usage: RunUsage  # pyright: ignore[reportGeneralTypeIssues, reportIncompatibleVariableOverride]
+    paid: RunUsage | None = None  # pyright: ignore[reportIncompatibleVariableOverride]
+
+
+class _ReadOutcome(OutcomeRecord):
+    usage: RunUsage  # pyright: ignore[reportGeneralTypeIssues, reportIncompatibleVariableOverride]
+
+
+_encode = msgspec.json.Encoder().encode
+_decode_checkpoint = msgspec.json.Decoder(_ReadCheckpoint).decode
+_decode_outcome = msgspec.json.Decoder(_ReadOutcome).decode
+_decode_error = (msgspec.MsgspecError, ValueError)
+
+
+def encode_any(value: Any) -> bytes:
+    """Any value as JSON: plain data, message content, pydantic models, dataclasses, attrs classes, structs.
+
+    Raises:
+        ValueError, TypeError: it has no JSON form; the message names the type.
+    """
+    kind = type(value)
+    if kind is str or value is None or kind is int or kind is bool:
+        return _encode(value)
+    if kind is list:
+        return b"[" + b",".join(map(encode_any, value)) + b"]"
+    if hasattr(kind, "_repr_skips_empty"):  # a message value: Pydantic AI's form
+        return encode_value(value)
+    return dump_any(value)
+
+
+def decode_json(data: bytes | None) -> Any:
+    """The opposite of `encode_any`, as plain data; None for None."""
+    return None if data is None else msgspec.json.decode(data)
+
+
+def encode_checkpoint(
+    snapshot: RunSnapshot,
+    known: int,
+    *,
+    reset: bool,
+    paid: Any,
+    cost: Decimal,
+    unpriced: int,
+    attempts: int,
+    started_at: float | None,
+    model: str | None,
+) -> bytes:
+    """A checkpoint's body.
+
+    Args:
+        snapshot: where the run stands.
+        known: how many of its messages the journal has already.
+        reset: the history was rewritten: put all of it.
+        paid: the ledger's usage where it differs from the snapshot's.
+        cost, unpriced, attempts, started_at, model: of the run so far.
+
+    Raises:
+        ValueError, TypeError: a message's content has no JSON form.
+    """
+    messages = snapshot.messages
+    new = messages if reset else messages[known:]
+    pending = snapshot.pending
+    kind = type(pending)
+    request: msgspec.Raw | None = None
+    response: msgspec.Raw | None = None
+    if kind is PendingModelRequest:
+        name = "model_request"
+        request = msgspec.Raw(encode_message(pending.request))
+    elif kind is PendingCallTools:
+        name = "call_tools"
+        if not messages or messages[-1] is not pending.response:
+            response = msgspec.Raw(encode_message(pending.response))
+    else:
+        name = "user_prompt"
+    return _encode(
+        CheckpointRecord(
+            name,
+            snapshot.usage,
+            msgspec.Raw(encode_messages(new)) if new else _NO_MESSAGES,
+            reset,
+            request,
+            response,
+            snapshot.new_message_index,
+            snapshot.run_step,
+            snapshot.output_retries,
+            snapshot.tool_retries,
+            snapshot.metadata,
+            paid,
+            str(cost),
+            unpriced,
+            attempts,
+            started_at,
+            model,
+        )
+    )
+
+
+def encode_outcome(outcome: RunOutcome, known: int, *, reset: bool) -> bytes:
+    """An outcome's body. Never fails: what has no JSON form is kept as its repr, or left out.
+
+    Args:
+        outcome: how the run ended.
+        known: how many of its messages the checkpoints hold.
+        reset: the history was rewritten since: put all of it.
+    """
+    new = outcome.messages if reset else outcome.messages[known:]
+    output: msgspec.Raw | None = None
+    output_repr: str | None = None
+    if outcome.output is not None:
+        try:
+            output = msgspec.Raw(encode_any(outcome.output))
+        except (ValueError, TypeError):
+            output_repr = repr(outcome.output)
+    messages = _NO_MESSAGES
+    if new:
+        try:
+            messages = msgspec.Raw(encode_messages(new))
+        except (ValueError, TypeError):
+            messages = msgspec.Raw(_encode_what_goes(new))
+    return _encode(
+        OutcomeRecord(
+            outcome.usage,
+            output,
+            output_repr,
+            outcome.error,
+            None if outcome.cost is None else str(outcome.cost),
+            outcome.attempts,
+            outcome.started_at,
+            outcome.model,
+            messages,
+            reset,
+            outcome.new_message_index,
+        )
+    )
+
+
+def _encode_what_goes(messages: Sequence[Any]) -> bytes:
+    encoded: list[bytes] = []
+    for message in messages:
+        try:
+            encoded.append(encode_message(message))
+        except (ValueError, TypeError):
+            continue
+    return b"[" + b",".join(encoded) + b"]"
+
+
+class Restored(msgspec.Struct):
+    """An unfinished run, as its checkpoints leave it."""
+
+    run: int
+    run_id: str
+    fingerprint: str | None
+    checkpoints: int
+    """How many there are: the next one's sequence number."""
+    snapshot: RunSnapshot | None
+    """Where to go on; None where it had got to no checkpoint."""
+    paid: RunUsage
+    cost: Decimal
+    unpriced: int
+    attempts: int
+    started_at: float | None
+    model: str | None
+
+
+def history(bodies: Sequence[bytes]) -> tuple[list[Any], CheckpointRecord | None]:
+    """The messages that a run's checkpoints add up to, and the last checkpoint."""
+    messages: list[Any] = []
+    record: CheckpointRecord | None = None
+    for body in bodies:
+        record = _decode_checkpoint(body)
+        new = decode_messages(bytes(record.messages))
+        if record.reset:
+            messages = new
+        else:
+            messages += new
+    return messages, record
+
+
+def restore(run: int, run_id: str, fingerprint: str | None, bodies: Sequence[bytes]) -> Restored:
+    """An unfinished run from its checkpoints, in order.
+
+    Raises:
+        ValueError: a body is damaged.
+    """
+    messages, record = history(bodies)
+    if record is None:
+        return Restored(run, run_id, fingerprint, 0, None, RunUsage(), Decimal(0), 0, 1, None, None)
+    if record.pending == "call_tools":
+        pending: Any = PendingCallTools(
+            messages[-1] if record.response is None else decode_message(bytes(record.response))
+        )
+    elif record.pending == "model_request":
+        pending = PendingModelRequest(decode_message(bytes(record.request or b"")))
+    else:
+        pending = PendingUserPrompt()
+    snapshot = RunSnapshot(
+        run_id=run_id,
+        pending=pending,
+        messages=messages,
+        new_message_index=record.new_from,
+        usage=record.usage,
+        run_step=record.step,
+        output_retries=record.output_retries,
+        tool_retries=record.tool_retries,
+        metadata=record.metadata,
+    )
+    return Restored(
+        run,
+        run_id,
+        fingerprint,
+        len(bodies),
+        snapshot,
+        record.paid or record.usage,
+        Decimal(record.cost),
+        record.unpriced,
+        record.attempts,
+        record.started_at,
+        record.model,
+    )
+
+
+def outcome_from(row: Sequence[Any], bodies: Sequence[bytes] | None) -> RunOutcome:
+    """An outcome from its row and, where its messages are wanted, its run's checkpoints.
+
+    Args:
+        row: run_id, position, grp, queued_at, input, metadata, status, finished_at, body.
+        bodies: bodies of the run's checkpoints, in order; None leaves the messages out.
+
+    Raises:
+        ValueError: the row is damaged.
+    """
+    run_id, position, group, queued_at, given, metadata, status, finished_at, body = row
+    record = _decode_outcome(body)
+    messages: list[Any] = []
+    if bodies is not None:
+        messages = history(bodies)[0]
+        new = decode_messages(bytes(record.messages))
+        if record.reset:
+            messages = new
+        else:
+            messages += new
+    return RunOutcome(
+        run_id=run_id,
+        index=position,
+        status=RunState(status),
+        output=record.output_repr if record.output is None else msgspec.json.decode(record.output),
+        error=record.error,
+        usage=record.usage,
+        cost=None if record.cost is None else Decimal(record.cost),
+        attempts=record.attempts,
+        group=group,
+        metadata=decode_json(metadata),
+        queued_at=queued_at,
+        started_at=record.started_at,
+        finished_at=finished_at,
+        model=record.model,
+        messages=messages,
+        input=decode_json(given),
+        new_message_index=record.new_from,
+        replayed=True,
+    )

@@ -1,0 +1,303 @@
+"""The writer: many callers in one event loop, one thread, one transaction at a time.
+
+The event loop's side encodes and appends to lists. A pump task takes what has gathered, hands it to the thread, waits for the
+commit, and tells those who wait for it; meanwhile the next batch gathers. So a commit is as large as the last one was
+slow, and the thread wakes the loop once a commit.
+"""
+
+from __future__ import annotations
+
+import queue
+import sqlite3
+import threading
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from os import PathLike
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+import trio
+
+from runmgr.concurrency import BareNursery
+from runmgr.exceptions import JournalError
+
+from .batch import Batch
+from .files import Lock, connect_writer, explain
+from .schema import SEQUENCE_BITS
+
+__all__ = ("JournalWriter", "open_journal_writer")
+
+BACKLOG_BYTES = 64 * 2**20
+BACKLOG_ROWS = 50_000
+
+
+class JournalWriter:
+    """Appends records to a journal. Made by `open_journal_writer`; used from one trio loop.
+
+    Methods are sync and return at once; what they append is committed soon after, all in the order of appending. A
+    caller that must not go on before its record is safe gives ``told`` or awaits `committed`.
+    """
+
+    __slots__ = (
+        "_batch",
+        "_closing",
+        "_error",
+        "_on_error",
+        "_pump_task",
+        "_room",
+        "runs",
+        "_spent",
+        "commits",
+        "connection",
+        "path",
+    )
+
+    def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
+        self.path = path
+        self.connection = connection
+        self.commits = 0
+        """Transactions so far."""
+        self._batch = Batch()
+        self.runs: int = connection.execute("SELECT coalesce(max(run), 0) FROM runs").fetchone()[0]
+        """Runs admitted in this file, ever: the number of the last one."""
+        self._error: JournalError | None = None
+        self._on_error: Callable[[JournalError], None] | None = None
+        self._spent: Callable[[], bytes] | None = None
+        self._pump_task: trio.lowlevel.Task | None = None
+        self._room: trio.Event | None = None
+        self._closing = False
+
+    # ---------------------------------------------------------------- appending
+
+    def admitted(
+        self,
+        run_id: str,
+        position: int,
+        group: str,
+        fingerprint: str | None,
+        queued_at: float,
+        input: bytes | None,
+        metadata: bytes | None,
+    ) -> int:
+        """A run was admitted. Gives its number, which its other records are filed under."""
+        self.runs += 1
+        self._batch.runs.append(
+            (self.runs, run_id, position, group, fingerprint, queued_at, input, metadata)
+        )
+        self._wake()
+        return self.runs
+
+    def checkpoint(self, run: int, sequence: int, body: bytes) -> None:
+        """A run reached a node boundary; ``sequence`` counts its checkpoints from 0."""
+        batch = self._batch
+        batch.checkpoints.append((run << SEQUENCE_BITS | sequence, body))
+        batch.size += len(body)
+        self._wake()
+
+    def ended(
+        self, run: int, status: str, finished_at: float, body: bytes, told: Callable[[bool], None]
+    ) -> None:
+        """A run has ended; ``told(True)`` is called once that is committed, ``told(False)`` if it cannot be."""
+        if self._error is not None:
+            told(False)
+            return
+        batch = self._batch
+        batch.outcomes.append((run, status, finished_at, body))
+        batch.told.append(told)
+        batch.size += len(body)
+        self._wake()
+
+    def after(self, told: Callable[[bool], None]) -> None:
+        """Call ``told`` once everything appended so far is committed."""
+        if self._error is not None:
+            told(False)
+            return
+        self._batch.told.append(told)
+        self._wake()
+
+    def set_meta(self, key: str, value: Any) -> None:
+        """Keep a JSON value under a key; the last one counts."""
+        self._batch.meta[key] = msgspec.json.encode(value)
+        self._wake()
+
+    def with_each_commit(self, spent: Callable[[], bytes]) -> None:
+        """Have every transaction also keep what ``spent()`` gives under the key ``spent``."""
+        self._spent = spent
+
+    def on_error(self, tell: Callable[[JournalError], None]) -> None:
+        """Have ``tell`` called, once, when nothing can be written any more."""
+        self._on_error = tell
+
+    async def committed(self) -> None:
+        """Wait until everything appended so far is committed. Cancelling only ends the wait.
+
+        Raises:
+            JournalError: it cannot be.
+        """
+        task = trio.lowlevel.current_task()
+        waiting = True
+
+        def told(_: bool) -> None:
+            if waiting:
+                trio.lowlevel.reschedule(task)
+
+        def stop(_: trio.lowlevel.RaiseCancelT) -> trio.lowlevel.Abort:
+            nonlocal waiting
+            waiting = False
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        if self._error is None:
+            self._batch.told.append(told)
+            self._wake()
+            await trio.lowlevel.wait_task_rescheduled(stop)
+        else:
+            await trio.lowlevel.checkpoint_if_cancelled()
+        if self._error is not None:
+            raise self._error
+
+    @property
+    def backlogged(self) -> bool:
+        """Whether so much waits to be written that more should not be made: see `room`."""
+        batch = self._batch
+        return batch.size > BACKLOG_BYTES or len(batch.checkpoints) + len(batch.runs) > BACKLOG_ROWS
+
+    async def room(self) -> None:
+        """Wait while `backlogged`."""
+        while self.backlogged and self._error is None:
+            if self._room is None:
+                self._room = trio.Event()
+            await self._room.wait()
+
+    # ---------------------------------------------------------------- the pump
+
+    def _wake(self) -> None:
+        if self._pump_task is not None:
+            trio.lowlevel.reschedule(self._pump_task)
+            self._pump_task = None
+
+    async def _pump(self, thread: _Thread | None) -> None:
+        """Commit batch after batch until closed and empty, in the thread or, without one, here."""
+        with trio.CancelScope(shield=True):
+            while True:
+                if not self._batch:
+                    if self._closing:
+                        return
+                    self._pump_task = trio.lowlevel.current_task()
+                    await trio.lowlevel.wait_task_rescheduled(lambda _: trio.lowlevel.Abort.FAILED)
+                    continue
+                batch, self._batch = self._batch, Batch()
+                if self._spent is not None:
+                    batch.meta["spent"] = self._spent()
+                if self._room is not None:
+                    self._room.set()
+                    self._room = None
+                if self._error is None:
+                    if thread is None:
+                        failure = batch.try_commit(self.connection)
+                        await trio.lowlevel.cancel_shielded_checkpoint()
+                    else:
+                        failure = await thread.commit(batch)
+                    self.commits += 1
+                    if failure is not None:
+                        self._fail(failure)
+                ok = self._error is None
+                for told in batch.told:
+                    told(ok)
+
+    def _fail(self, failure: BaseException) -> None:
+        try:
+            with explain(self.path, "write the journal"):
+                raise failure
+        except JournalError as error:
+            self._error = error
+            if self._on_error is not None:
+                self._on_error(error)
+
+    def _close(self) -> None:
+        self._closing = True
+        self._wake()
+
+
+class _Thread:
+    """The thread that commits. A daemon, so that a loop that dies without closing it does not hold the process."""
+
+    __slots__ = ("_connection", "_inbox", "_result", "_task", "_thread", "_token")
+
+    def __init__(self, connection: sqlite3.Connection, name: str) -> None:
+        self._connection = connection
+        self._inbox: queue.SimpleQueue[Batch | None] = queue.SimpleQueue()
+        self._token = trio.lowlevel.current_trio_token()
+        self._task: trio.lowlevel.Task | None = None
+        self._result: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        while (batch := self._inbox.get()) is not None:
+            self._result = batch.try_commit(self._connection)
+            try:
+                self._token.run_sync_soon(self._done)
+            except trio.RunFinishedError:
+                return
+
+    def _done(self) -> None:
+        task, self._task = self._task, None
+        assert task is not None
+        trio.lowlevel.reschedule(task)
+
+    async def commit(self, batch: Batch) -> BaseException | None:
+        """Commit in the thread; gives what went wrong."""
+        self._task = trio.lowlevel.current_task()
+        self._inbox.put(batch)
+        await trio.lowlevel.wait_task_rescheduled(lambda _: trio.lowlevel.Abort.FAILED)
+        return self._result
+
+    def close(self) -> None:
+        """End the thread; it is idle, so this does not wait long."""
+        self._inbox.put(None)
+        self._thread.join()
+
+
+@asynccontextmanager
+async def open_journal_writer(
+    path: str | PathLike[str],
+    *,
+    durability: Literal["process", "power"] = "process",
+    threaded: bool = True,
+) -> AsyncGenerator[JournalWriter, None]:
+    """Open a journal for writing, making the file where there is none. Leaving the block commits everything.
+
+    Args:
+        path: the file; its directory must exist.
+        durability: ``'process'``: a commit survives the end of the process, ``kill -9`` included; ``'power'``: that of
+            the machine, at the price of a disk sync a commit.
+        threaded: commit in a thread. False commits in the event loop: for virtual time, which would jump while a thread
+            works.
+
+    Raises:
+        JournalError: it cannot be opened, is no journal, comes from a newer runmgr, or is being written by somebody
+            else.
+    """
+    path = Path(path)
+    lock = Lock(path)
+    try:
+        connection = connect_writer(path, durability)
+        try:
+            writer = JournalWriter(path, connection)
+            thread = _Thread(connection, f"runmgr journal {path.name}") if threaded else None
+            try:
+                async with BareNursery("the journal's writer failed: a bug in runmgr, please report it") as nursery:
+                    nursery.start_soon(writer._pump, thread, name="runmgr journal")
+                    try:
+                        yield writer
+                    finally:
+                        writer._close()  # the pump is shielded: it commits what there is, then ends
+            finally:
+                if thread is not None:
+                    thread.close()
+        finally:
+            with explain(path, "close the journal"):
+                connection.close()
+    finally:
+        lock.release()

@@ -1,0 +1,210 @@
+"""Between actors and the journal: what is written when, and what a resumed run begins with.
+
+What is written: a row when a run is admitted; a checkpoint at each node boundary behind which something was paid or done;
+the outcome. What waits: a response with tool calls is committed before its tools run, and an outcome before it is told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import msgspec
+import trio
+
+from runmgr.exceptions import JournalError, UserError
+from runmgr.journal import JournalReader, JournalWriter, Restored, open_journal, open_journal_writer
+from runmgr.journal.codec import encode_any, encode_checkpoint, encode_outcome
+from runmgr.messages import ToolCallPart
+from runmgr.records.outcomes import RunError, RunOutcome, RunState
+from runmgr.records.snapshots import PendingCallTools
+
+from .ledger import Tally
+
+if TYPE_CHECKING:
+    from .actor import Actor
+    from .runtime import Runtime
+
+__all__ = ("RunJournal", "open_run_journal")
+
+
+class RunJournal:
+    """The journal of one supervisor."""
+
+    __slots__ = ("_reader", "_runtime", "writer")
+
+    def __init__(self, runtime: Runtime, writer: JournalWriter, reader: JournalReader | None) -> None:
+        self.writer = writer
+        self._runtime = runtime
+        self._reader = reader
+        writer.on_error(runtime.escalate)
+        writer.with_each_commit(self._spent)
+
+    def _spent(self) -> bytes:
+        ledger = self._runtime.ledger
+        spent = Tally()
+        spent.merge(ledger.prior)
+        spent.merge(ledger.total)
+        return msgspec.json.encode(
+            {"usage": spent.usage(), "cost": str(spent.cost), "unpriced": spent.unpriced}
+        )
+
+    # ---------------------------------------------------------------- before a run
+
+    def look_up(self, run_id: str) -> RunOutcome | Restored | None:
+        """What the journal held of this run when it was opened."""
+        return None if self._reader is None else self._reader.look_up(run_id)
+
+    def prepare(self, actor: Actor) -> None:
+        """Encode what the row of an admitted run holds, so that what has no JSON form is refused at once.
+
+        Raises:
+            UserError: names the field.
+        """
+        field = "input"
+        try:
+            given = None if actor._input is None else encode_any(actor._input)
+            field = "metadata"
+            metadata = None if actor._metadata is None else encode_any(actor._metadata)
+        except (ValueError, TypeError) as error:
+            raise UserError(
+                f"run {actor.run_id}: its {field} cannot be kept in the journal: {error}. Give plain data, or no journal"
+            ) from error
+        actor._blobs = (given, metadata)
+
+    def admitted(self, actor: Actor) -> None:
+        """The run was admitted."""
+        blobs = actor._blobs
+        if blobs is None:  # it goes on from an earlier time, and has its row
+            return
+        actor._blobs = None
+        actor._journal_run = self.writer.admitted(
+            actor.run_id,
+            actor._index,
+            actor.group,
+            actor._fingerprint,
+            actor._queued_at,
+            blobs[0],
+            blobs[1],
+        )
+
+    # ---------------------------------------------------------------- during a run
+
+    def checkpoint(self, actor: Actor, stepper: Any) -> bool:
+        """Keep where the run stands; True where it must not go on before that is committed.
+
+        Raises:
+            UserError: a message has content without a JSON form; the run fails by it.
+        """
+        if actor._steps == 1 and not actor._checkpoints:
+            return False  # its prompt has become a request: nothing is paid or done yet
+        snapshot = stepper.snapshot()
+        usage = snapshot.usage
+        tally = actor._tally
+        before = actor._before
+        paid = Tally()
+        if before is not None:
+            paid.merge(before)
+        if tally is not None:
+            paid.merge(tally)
+        differs = paid.requests != usage.requests or paid.input_tokens != usage.input_tokens
+        epoch = snapshot.history_epoch
+        try:
+            body = encode_checkpoint(
+                snapshot,
+                actor._known,
+                reset=epoch != actor._epoch,
+                paid=paid.usage() if differs else None,
+                cost=paid.cost,
+                unpriced=paid.unpriced,
+                attempts=actor._attempts,
+                started_at=actor._started_at,
+                model=actor._model,
+            )
+        except (ValueError, TypeError) as error:
+            raise UserError(
+                f"a message of this run cannot be kept in the journal: {error}. Return plain data from tools, or open no journal"
+            ) from error
+        self.writer.checkpoint(actor._journal_run, actor._checkpoints, body)
+        actor._checkpoints += 1
+        actor._known = len(snapshot.messages)
+        actor._epoch = epoch
+        pending = snapshot.pending
+        if type(pending) is not PendingCallTools:
+            return False
+        return any(type(part) is ToolCallPart for part in pending.response.parts)
+
+    # ---------------------------------------------------------------- after a run
+
+    def ended(self, actor: Actor, outcome: RunOutcome, epoch: int) -> None:
+        """The run has ended: tell its outcome once it is committed."""
+        body = encode_outcome(outcome, actor._known, reset=epoch != actor._epoch)
+
+        def told(ok: bool) -> None:
+            self._runtime.tell(actor, outcome if ok else self._lost(outcome))
+
+        self.writer.ended(actor._journal_run, outcome.status.value, outcome.finished_at, body, told)
+
+    def _lost(self, outcome: RunOutcome) -> RunOutcome:
+        """What is told in the place of an outcome that could not be committed: to the journal the run is open."""
+        error = RunError("JournalError", "its outcome could not be written to the journal")
+        counts = self._runtime.counts
+        counts[outcome.status] -= 1
+        counts[RunState.CANCELLED] += 1
+        return msgspec.structs.replace(outcome, status=RunState.CANCELLED, output=None, error=error)
+
+    async def settled(self) -> None:
+        """Wait until everything written so far is committed, and the journal keeps up."""
+        await self.writer.committed()
+
+
+@asynccontextmanager
+async def open_run_journal(
+    runtime: Runtime,
+    path: str | PathLike[str],
+    *,
+    resume: bool,
+    durability: Literal["process", "power"],
+    threaded: bool | None,
+) -> AsyncGenerator[RunJournal, None]:
+    """Open the journal of a supervisor.
+
+    Raises:
+        JournalError: it cannot be opened, or holds runs already and is not to be resumed.
+    """
+    if threaded is None:
+        # Under a mock clock a thread would make time jump while it works.
+        threaded = type(trio.lowlevel.current_clock()).__name__ == "SystemClock"
+    async with open_journal_writer(path, durability=durability, threaded=threaded) as writer:
+        reader: JournalReader | None = None
+        if writer.runs:
+            if not resume:
+                raise JournalError(
+                    f"{path}: the journal holds {writer.runs:,} runs already; open it with resume=True to go on with them, "
+                    "or name another file"
+                )
+            reader = open_journal(Path(path))
+            if threaded:
+                await trio.to_thread.run_sync(reader.index)
+            else:
+                reader.index()
+            runtime.ledger.prior = _prior(reader.meta("spent"))
+        try:
+            yield RunJournal(runtime, writer, reader)
+        finally:
+            if reader is not None:
+                reader.close()
+
+
+def _prior(spent: dict[str, Any] | None) -> Tally:
+    from decimal import Decimal
+
+    from runmgr.usage import RunUsage
+
+    tally = Tally()
+    if spent is not None:
+        tally.load(msgspec.convert(spent["usage"], RunUsage), Decimal(spent["cost"]), spent["unpriced"])
+    return tally
