@@ -16,11 +16,12 @@ from runmgr.exceptions import UserError
 from runmgr.messages import ModelMessage, ModelResponse
 from runmgr.models.allow import check_allow_model_requests
 from runmgr.models.base import Model
-from runmgr.models.http import HttpClient, HttpError, Reply, Timeouts, timeouts_of
+from runmgr.models.http import HttpClient, HttpError, Reply, ReplyStream, Timeouts, read_all, timeouts_of
 from runmgr.models.http.failures import api_error, http_error
 from runmgr.models.openai_request import map_messages, map_parameters, map_settings
 from runmgr.models.openai_response import map_completion
-from runmgr.models.retry import RetryPolicy, resend
+from runmgr.models.openai_stream import OpenAIStreamedResponse
+from runmgr.models.retry import RetryPolicy, resend, resend_stream
 from runmgr.models.stream import StreamedResponse
 from runmgr.profiles import ModelProfileSpec
 from runmgr.profiles.openai import OpenAIModelProfile, OpenAISystemPromptRole
@@ -29,6 +30,7 @@ from runmgr.settings import ModelSettings
 
 if TYPE_CHECKING:
     from runmgr.providers import Provider
+    from runmgr.tools import RunContext
 
 __all__ = (
     "OpenAIChatModel",
@@ -214,6 +216,70 @@ class OpenAIChatModel(Model):
             raise http_error(reply, self._model_name)
         return self._response(reply)
 
+    def request_stream(
+        self,
+        messages: list[ModelMessage],
+        model_settings: ModelSettings | None,
+        model_request_parameters: ModelRequestParameters,
+        run_context: RunContext[Any] | None = None,
+    ) -> AbstractAsyncContextManager[StreamedResponse]:
+        """Ask, and read the answer while it comes; resends as the ``retry`` policy says until the answer has begun.
+
+        Leaving the block early closes the connection at once. Errors as of ``request``, raised at the start of the block, or by
+        the iteration where the answer breaks off.
+        """
+        call = partial(
+            self.request_stream_once, messages, model_settings, model_request_parameters, run_context
+        )
+        return resend_stream(call, self._retry, self._random)
+
+    @asynccontextmanager
+    async def request_stream_once(
+        self,
+        messages: list[ModelMessage],
+        model_settings: ModelSettings | None,
+        model_request_parameters: ModelRequestParameters,
+        run_context: RunContext[Any] | None = None,
+    ) -> AsyncGenerator[StreamedResponse]:
+        """As ``request_stream``, in one try."""
+        del run_context
+        check_allow_model_requests()
+        settings, params = self.prepare_request(model_settings, model_request_parameters)
+        body, headers, timeouts = await self._request(messages, settings, params, stream=True)
+        stream = self._client.stream(_PATH, body, headers, timeouts)
+        try:
+            answer = await stream.__aenter__()
+        except HttpError as error:
+            raise api_error(error, self._model_name) from error
+        response = OpenAIStreamedResponse(
+            params,
+            answer,
+            model_name=self._model_name,
+            profile=self.chat_profile,
+            provider_name=self._provider.name,
+            provider_url=self._provider.base_url,
+        )
+        try:
+            await self._open(response, answer)
+            yield response
+        finally:
+            await response.aclose()
+            await stream.__aexit__(None, None, None)
+
+    async def _open(self, response: OpenAIStreamedResponse, answer: ReplyStream) -> None:
+        head = answer.head
+        streamed = head.status == 200 and "application/json" not in head.headers.get("content-type", "")
+        if streamed:
+            await response.open()
+            return
+        try:
+            reply = Reply(head.status, head.raw_headers, await read_all(answer))
+        except HttpError as error:
+            raise api_error(error, self._model_name) from error
+        if reply.status != 200:
+            raise http_error(reply, self._model_name)
+        response.whole(self._response(reply))
+
     def _response(self, reply: Reply) -> ModelResponse:
         profile = self.chat_profile
         return map_completion(
@@ -287,6 +353,3 @@ _encode = msgspec.json.Encoder(enc_hook=_encode_hook).encode
 @deprecated("`OpenAIModel` is the old name of `OpenAIChatModel`")
 class OpenAIModel(OpenAIChatModel):
     """Old name of ``OpenAIChatModel``."""
-
-
-_ = (AsyncGenerator, AbstractAsyncContextManager, asynccontextmanager, StreamedResponse)

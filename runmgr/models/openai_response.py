@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import msgspec
 
-from runmgr.exceptions import MalformedResponseError
+from runmgr.exceptions import MalformedResponseError, ModelHTTPError
 from runmgr.messages import (
     FinishReason,
     ModelResponse,
@@ -20,7 +20,14 @@ from runmgr.messages import (
 from runmgr.models.openai_usage import map_usage
 from runmgr.models.openai_wire import Message, WireToolCall, decode_completion, text_of
 
-__all__ = ("FINISH_REASONS", "created_at", "error_text", "map_completion", "split_thinking", "thinking_of")
+__all__ = (
+    "FINISH_REASONS",
+    "created_at",
+    "embedded_error",
+    "map_completion",
+    "split_thinking",
+    "thinking_of",
+)
 
 FINISH_REASONS: dict[str, FinishReason] = {
     "stop": "stop",
@@ -62,14 +69,17 @@ def map_completion(
             f"{provider_name} answered with something that is no chat completion ({error}): {_shown(body)}",
         ) from None
     if not completion.choices or (message := completion.choices[0].message) is None:
-        what = error_text(completion.error) if completion.error else f"no choices: {_shown(body)}"
-        raise MalformedResponseError(model_name, f"{provider_name} answered without a message: {what}")
+        if completion.error:
+            raise embedded_error(completion.error, model_name)
+        raise MalformedResponseError(
+            model_name, f"{provider_name} answered without a message: {_shown(body)}"
+        )
     choice = completion.choices[0]
 
     parts: list[ModelResponsePart] = []
-    extra = None if thinking_field is None else _field(body, thinking_field)
-    thought = (thinking_field, extra) if thinking_field and extra else thinking_of(message)
-    if thought is not None:
+    if thinking_field is not None and (extra := _field(body, thinking_field)):
+        message.thoughts = (thinking_field, extra)
+    if (thought := thinking_of(message)) is not None:
         parts.append(ThinkingPart(thought[1], id=thought[0], provider_name=provider_name))
     if text := text_of(message.content):
         if thinking_tags[0] in text:
@@ -103,6 +113,8 @@ def map_completion(
 
 def thinking_of(message: Message) -> tuple[str, str] | None:
     """The thoughts of a message or a delta, with the name of the field that they were in."""
+    if type(message.thoughts) is tuple:
+        return cast("tuple[str, str]", message.thoughts)
     if message.reasoning:
         return "reasoning", message.reasoning
     if message.reasoning_content:
@@ -147,15 +159,40 @@ def created_at(created: float) -> datetime | str:
         return str(created)
 
 
-def error_text(error: Any) -> str:
-    """The message of an error object, whatever its form."""
+_STATUSES = {
+    "invalid_request_error": 400,
+    "content_filter": 400,
+    "context_length_exceeded": 400,
+    "authentication_error": 401,
+    "invalid_api_key": 401,
+    "permission_error": 403,
+    "model_not_found": 404,
+    "rate_limit_error": 429,
+    "rate_limit_exceeded": 429,
+    "insufficient_quota": 429,
+    "overloaded_error": 503,
+}
+
+
+def embedded_error(error: Any, model_name: str) -> ModelHTTPError:
+    """The exception of an error that came inside an answer of status 200, as gateways and streams do.
+
+    Its status is what its code or type says, else 500: sending again may help.
+    """
+    status = 500
     if isinstance(error, dict):
         known = cast("dict[str, Any]", error)
-        message = known.get("message")
-        if isinstance(message, str) and message:
-            code = known.get("code") or known.get("type")
-            return f"{message} ({code})" if code else message
-    return str(cast("object", error))
+        for name in ("code", "status", "type"):
+            told = known.get(name)
+            if isinstance(told, str) and told.isdecimal():
+                told = int(told)
+            if isinstance(told, int) and 400 <= told < 600:
+                status = told
+                break
+            if isinstance(told, str) and told in _STATUSES:
+                status = _STATUSES[told]
+                break
+    return ModelHTTPError(status, model_name, cast("object", error))
 
 
 def _field(body: bytes, name: str) -> str | None:

@@ -51,6 +51,8 @@ class Message(Struct, gc=False):
     reasoning: str | None = None
     reasoning_content: str | None = None
     refusal: str | None = None
+    thoughts: Any = msgspec.field(default=None, name="$thoughts")
+    """Thoughts from a field of another name: a tuple of that name and the text, put here by whoever looks for it."""
 
 
 Delta = Message

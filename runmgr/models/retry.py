@@ -7,8 +7,10 @@ their own. A supervisor uses the parts, so that it holds no permit and no connec
 from __future__ import annotations
 
 import random
+import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
@@ -25,7 +27,17 @@ from runmgr.exceptions import (
     ModelTimeoutError,
 )
 
-__all__ = ("NO_RETRY", "RetryClass", "RetryPolicy", "classify", "delay", "resend", "retry_after")
+__all__ = (
+    "NO_RETRY",
+    "RetryClass",
+    "RetryPolicy",
+    "classify",
+    "delay",
+    "next_delay",
+    "resend",
+    "resend_stream",
+    "retry_after",
+)
 
 T = TypeVar("T")
 
@@ -186,3 +198,34 @@ async def resend(call: Callable[[], Awaitable[T]], policy: RetryPolicy, rng: ran
                     error.add_note(f"after {attempt} tries")
                 raise
         await trio.sleep(wait)
+
+
+@asynccontextmanager
+async def resend_stream(
+    open_stream: Callable[[], AbstractAsyncContextManager[T]], policy: RetryPolicy, rng: random.Random
+) -> AsyncGenerator[T]:
+    """Enter ``open_stream()``, again after each failure to enter that sending again may mend. What fails within the block is not
+    mended: the reader has seen a part of it.
+    """
+    attempt = 0
+    while True:
+        stream = open_stream()
+        try:
+            entered = await stream.__aenter__()
+        except ModelAPIError as error:
+            attempt += 1
+            wait = next_delay(error, attempt, policy, rng)
+            if wait is None:
+                if attempt > 1:
+                    error.add_note(f"after {attempt} tries")
+                raise
+        else:
+            break
+        await trio.sleep(wait)
+    try:
+        yield entered
+    except BaseException:
+        if not await stream.__aexit__(*sys.exc_info()):
+            raise
+    else:
+        await stream.__aexit__(None, None, None)
