@@ -78,6 +78,8 @@ class Graph(Generic[StateT, DepsT, RunEndT]):
         }
         self.node_defs = {node.get_node_id(): node.get_node_def(local_ns) for node in nodes}
         check_reachable(self.node_defs, start)
+        self.known_types: set[type[BaseNode[Any, Any, Any]]] = set(nodes)
+        """Node classes that are known to be of this graph: what a step looks up."""
 
     async def run(
         self,
@@ -170,10 +172,7 @@ class Graph(Generic[StateT, DepsT, RunEndT]):
         """
         if infer_name and self.name is None:
             self._infer_name(sys._getframe(1))
-        if start_node.get_node_id() not in self.node_defs:
-            raise GraphRuntimeError(
-                f"Node `{start_node!r}` is not in the graph{self.describe()}: add it to `nodes`."
-            )
+        self.check_member(start_node)
         if persistence is not None:
             persistence.set_graph_types(self)
         return _Iteration(self, start_node, state, deps, persistence, span, fork)
@@ -285,9 +284,15 @@ class Graph(Generic[StateT, DepsT, RunEndT]):
                 end_type = node_def.end_type if end is None else end
         return state_type, end_type
 
-    def describe(self) -> str:
-        """`` `name` `` with a space before it, or nothing: for messages."""
-        return f" `{self.name}`" if self.name else ""
+    def check_member(self, node: BaseNode[Any, Any, Any]) -> None:
+        """Raise GraphRuntimeError unless ``node`` is one of this graph's."""
+        if type(node) not in self.known_types:
+            if node.get_node_id() not in self.node_defs:
+                name = f" `{self.name}`" if self.name else ""
+                raise GraphRuntimeError(
+                    f"Node `{node!r}` is not in the graph{name}: add its class to `nodes`."
+                )
+            self.known_types.add(type(node))  # a subclass that goes by the id of its parent
 
     def _infer_name(self, frame: FrameType | None) -> None:
         """Take the name of the caller's variable that holds this graph. Looked for once."""

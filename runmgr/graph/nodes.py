@@ -15,6 +15,7 @@ no fields.
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Generic, Never, Self, cast
 from uuid import uuid4
@@ -74,7 +75,7 @@ class BaseNode(Generic[StateT, DepsT, NodeRunEndT]):
 
     async def run(
         self, ctx: GraphRunContext[StateT, DepsT]
-    ) -> BaseNode[StateT, DepsT, Any] | End[NodeRunEndT]:
+    ) -> BaseNode[StateT, DepsT, Any] | End[NodeRunEndT] | Sequence[BaseNode[StateT, DepsT, Any]]:
         """Do the step and say what comes next.
 
         The return annotation of the override is read when the graph is built, so it has to name every node and every

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, cast
 
 from .exceptions import GraphNodeStatusError, GraphRuntimeError
@@ -83,7 +82,7 @@ class GraphRun(Generic[StateT, DepsT, RunEndT]):
         if type(end) is not End:
             return None
         if self._result is None:
-            self._result = GraphRunResult(end.data, self.ctx.state, self.persistence, self._traceparent_)
+            self._result = GraphRunResult(end.data, self.ctx.state, self._persistence, self._traceparent_)
         return self._result
 
     @property
@@ -93,9 +92,7 @@ class GraphRun(Generic[StateT, DepsT, RunEndT]):
         Without a persistence of one's own nothing is recorded until this is first read: steps then cost nothing more.
         """
         if self._persistence is None:
-            from .persistence.in_mem import SimpleStatePersistence
-
-            self._persistence = SimpleStatePersistence[StateT, RunEndT].of(self.ctx.state, self._next_node)
+            self._persistence = _in_memory(self.ctx.state, self._next_node)
         return self._persistence
 
     async def next(
@@ -129,15 +126,12 @@ class GraphRun(Generic[StateT, DepsT, RunEndT]):
             node = self._next_node  # pyright: ignore[reportAssignmentType]  # checked below
         if not isinstance(node, BaseNode):
             raise TypeError(f"`next` must be called with a `BaseNode` instance, got {node!r}.")
-        graph = self.graph
-        if node.get_node_id() not in graph.node_defs:
-            raise GraphRuntimeError(
-                f"Node `{node!r}` is not in the graph{graph.describe()}: add it to `nodes`."
-            )
+        if type(node) not in self.graph.known_types:
+            self.graph.check_member(node)
         retried = self._failed and node is self._next_node
         self._next_node = node
         self._result = None
-        self._running = self._failed = self._started = True
+        self._running = self._failed = True
         try:
             if self._persistence is None:
                 next_node = await node.run(self.ctx)
@@ -225,19 +219,52 @@ def _branches(returned: Any) -> Sequence[BaseNode[Any, Any, Any]] | None:
     return None
 
 
-@dataclass(slots=True)
 class GraphRunResult(Generic[StateT, RunEndT]):
     """What a run came to."""
 
-    output: RunEndT
-    """What the last node ended the run with."""
-    state: StateT
-    """The state as the last node left it."""
-    persistence: BaseStatePersistence[StateT, RunEndT] = field(repr=False)
-    """Where the run was saved."""
-    _traceparent_: str | None = field(default=None, repr=False, compare=False)
+    __slots__ = ("_persistence", "_traceparent_", "output", "state")
+
+    def __init__(
+        self,
+        output: RunEndT,
+        state: StateT,
+        persistence: BaseStatePersistence[StateT, RunEndT] | None = None,
+        traceparent: str | None = None,
+    ) -> None:
+        self.output = output
+        """What the last node ended the run with."""
+        self.state = state
+        """The state as the last node left it."""
+        self._persistence = persistence
+        self._traceparent_ = traceparent
+
+    @property
+    def persistence(self) -> BaseStatePersistence[StateT, RunEndT]:
+        """Where the run was saved; without a persistence of one's own, one in memory that holds the end."""
+        if self._persistence is None:
+            self._persistence = _in_memory(self.state, End(self.output))
+        return self._persistence
 
     def _traceparent(self, *, required: bool = True) -> str | None:
         if self._traceparent_ is None and required:
             raise GraphRuntimeError("No span was created for this graph run.")
         return self._traceparent_
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, GraphRunResult):
+            return NotImplemented
+        mine, others = (self.output, self.state), cast("Any", (other.output, other.state))
+        return mine == others
+
+    __hash__ = None  # pyright: ignore[reportAssignmentType]  # state is mutable
+
+    def __repr__(self) -> str:
+        return f"GraphRunResult(output={self.output!r}, state={self.state!r})"
+
+
+def _in_memory(
+    state: StateT, node: BaseNode[StateT, Any, RunEndT] | End[RunEndT]
+) -> BaseStatePersistence[StateT, RunEndT]:
+    from .persistence.in_mem import SimpleStatePersistence
+
+    return SimpleStatePersistence[StateT, RunEndT].of(state, node)
