@@ -157,14 +157,13 @@ class _Generator:
 
     def char(self) -> str:
         """``a``, ``b``, ... by the seed; two characters and more once they are used up."""
-        text = ""
-        seed = self.seed
-        while True:
-            seed, index = divmod(seed, len(_CHARS))
-            text = _CHARS[index] + text
-            if seed == 0:
-                return text
-            seed -= 1
+        count = len(_CHARS)
+        prefix = ""
+        rest = self.seed // count
+        while rest > 0:
+            prefix += _CHARS[(rest - 1) % count]
+            rest //= count
+        return prefix + _CHARS[self.seed % count]
 
 
 def _middle(schema: dict[str, Any], least: float, most: float) -> float:

@@ -72,11 +72,12 @@ def prepare_parameters(params: ModelRequestParameters, profile: ModelProfile) ->
         changes["output_tools"] = []
     if params.output_object is not None and mode not in {"native", "prompted"}:
         changes["output_object"] = None
-    if mode == "prompted" or (mode == "native" and profile.native_output_requires_schema_in_instructions):
-        if not params.prompted_output_template:
-            changes["prompted_output_template"] = profile.prompted_output_template
-    elif params.prompted_output_template:
+    if mode not in {"native", "prompted"}:
         changes["prompted_output_template"] = None
+    elif not params.prompted_output_template and (
+        mode == "prompted" or profile.native_output_requires_schema_in_instructions
+    ):
+        changes["prompted_output_template"] = profile.prompted_output_template
 
     # An equal value is no change: the caller's object then stays the one to compare identities with.
     changes = {name: value for name, value in changes.items() if getattr(params, name) != value}

@@ -159,7 +159,7 @@ class _Events:
         stream = self._stream
         queue = self._queue
         before = self._open_index
-        if before is not None and before != event.index:
+        if before is not None:
             if (end := self._end(event)) is not None:
                 queue.append(end)
             if (part := stream._parts_manager.get_part(before)) is not None:
