@@ -30,7 +30,7 @@ __all__ = (
 
 T_co = TypeVar("T_co", covariant=True)
 
-OutputDataT = TypeVar("OutputDataT", default=str, covariant=True)
+OutputDataT = TypeVar("OutputDataT", default=str, covariant=True)  # noqa: PLC0105 (a documented name)
 """The type of a run's output."""
 
 StructuredOutputMode = Literal["tool", "native", "prompted"]
@@ -160,7 +160,11 @@ class TextOutput(Generic[OutputDataT]):
 
 _OutputSpecItem = TypeAliasType(
     "_OutputSpecItem",
-    OutputTypeOrFunction[T_co] | ToolOutput[T_co] | NativeOutput[T_co] | PromptedOutput[T_co] | TextOutput[T_co],
+    OutputTypeOrFunction[T_co]
+    | ToolOutput[T_co]
+    | NativeOutput[T_co]
+    | PromptedOutput[T_co]
+    | TextOutput[T_co],
     type_params=(T_co,),
 )
 
@@ -198,7 +202,9 @@ def StructuredDict(  # noqa: N802 (reads as a type where it is used)
             return core_schema.dict_schema(core_schema.str_schema(), core_schema.any_schema())
 
         @classmethod
-        def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        def __get_pydantic_json_schema__(
+            cls, core: CoreSchema, handler: GetJsonSchemaHandler
+        ) -> JsonSchemaValue:
             return opaque_schema(schema)
 
     return _StructuredDict
@@ -210,4 +216,6 @@ def _check_object(schema: JsonSchemaValue) -> None:
     if isinstance(ref, str):
         found = schema.get("$defs", {}).get(ref.removeprefix("#/$defs/"), {})
     if found.get("type") != "object":
-        raise UserError(f"Schema must be an object: its 'type' is {found.get('type')!r}, wrap it in {{'type': 'object', ...}}")
+        raise UserError(
+            f"Schema must be an object: its 'type' is {found.get('type')!r}, wrap it in {{'type': 'object', ...}}"
+        )

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, Union, get_
 import attrs
 from pydantic import Json, TypeAdapter, ValidationError
 from pydantic_core import SchemaValidator
-from typing_extensions import TypedDict
+from typing_extensions import TypedDict, override
 
 from runmgr.exceptions import ModelRetry, ToolRetryError, UserError
 from runmgr.messages import RetryPromptPart
 from runmgr.records.definitions import ObjectJsonSchema, OutputObjectDefinition
 from runmgr.tools.context import RunContext
-from runmgr.tools.foreign import adapted, hoist_definitions, is_model_like
+from runmgr.tools.foreign import adapted, hoist_definitions, is_model_like, typed_dict
 from runmgr.tools.jsonschema import GenerateToolJsonSchema
 from runmgr.tools.schema import (
     FunctionSchema,
@@ -48,7 +48,12 @@ class Processor(Protocol):
     """What makes an output of a text."""
 
     async def process(
-        self, text: str, ctx: RunContext[Any], *, allow_partial: bool = False, wrap_validation_errors: bool = True
+        self,
+        text: str,
+        ctx: RunContext[Any],
+        *,
+        allow_partial: bool = False,
+        wrap_validation_errors: bool = True,
     ) -> Any:
         """Make the output.
 
@@ -74,12 +79,17 @@ def is_output_function(output: Any) -> bool:
 _TYPING = ("typing", "typing_extensions")
 
 
-@attrs.define(eq=False)
-class TextProcessor:
+class TextProcessor(Processor):
     """Plain text is the output."""
 
+    @override
     async def process(
-        self, text: str, ctx: RunContext[Any], *, allow_partial: bool = False, wrap_validation_errors: bool = True
+        self,
+        text: str,
+        ctx: RunContext[Any],
+        *,
+        allow_partial: bool = False,
+        wrap_validation_errors: bool = True,
     ) -> Any:
         return text
 
@@ -105,7 +115,12 @@ class TextFunctionProcessor:
             raise UserError("TextOutput must take a function taking a single `str` argument")
 
     async def process(
-        self, text: str, ctx: RunContext[Any], *, allow_partial: bool = False, wrap_validation_errors: bool = True
+        self,
+        text: str,
+        ctx: RunContext[Any],
+        *,
+        allow_partial: bool = False,
+        wrap_validation_errors: bool = True,
     ) -> Any:
         args = (_partial(ctx), text) if allow_partial and self.takes_ctx else (ctx, text)
         try:
@@ -143,7 +158,9 @@ class ObjectProcessor:
         strict: bool | None = None,
     ) -> None:
         if isinstance(output, list | tuple):
-            raise UserError(f"An output marker takes one type or function, got {output!r}: use a list of markers")
+            raise UserError(
+                f"An output marker takes one type or function, got {output!r}: use a list of markers"
+            )
         self.outer_key = None
         self.function = None
         own: str | None
@@ -175,18 +192,24 @@ class ObjectProcessor:
                 return schema
         self.outer_key = "response"
         # Models like to send a JSON text where a list or number is asked for.
-        lenient: Any = TypedDict("response", {"response": Union[annotation, Json[annotation]]})  # noqa: UP007  # pyright: ignore
-        shape: Any = TypedDict("response", {"response": annotation})  # pyright: ignore
+        lenient = typed_dict("response", {"response": Union[annotation, Json[annotation]]})  # noqa: UP007 (a value)
+        shape = typed_dict("response", {"response": annotation})
         self.validator = TypeAdapter[Any](lenient).validator  # pyright: ignore[reportAttributeAccessIssue]
-        schema = hoist_definitions(TypeAdapter[Any](shape).json_schema(schema_generator=GenerateToolJsonSchema))
+        schema = hoist_definitions(
+            TypeAdapter[Any](shape).json_schema(schema_generator=GenerateToolJsonSchema)
+        )
         schema.pop("title", None)
         return schema
 
-    def validate(self, data: str | dict[str, Any] | None, ctx: RunContext[Any], *, partial: _Partial = "off") -> Any:
+    def validate(
+        self, data: str | dict[str, Any] | None, ctx: RunContext[Any], *, partial: _Partial = "off"
+    ) -> Any:
         """Validated data, still wrapped; raises ``ValidationError``."""
         if isinstance(data, dict):
             return self.validator.validate_python(data, allow_partial=partial, context=ctx.validation_context)
-        return self.validator.validate_json(data or "{}", allow_partial=partial, context=ctx.validation_context)
+        return self.validator.validate_json(
+            data or "{}", allow_partial=partial, context=ctx.validation_context
+        )
 
     async def call(self, valid: Any, ctx: RunContext[Any]) -> Any:
         """The output: validated data unwrapped, or what the function makes of it."""
@@ -195,14 +218,21 @@ class ObjectProcessor:
         return valid if self.outer_key is None else valid[self.outer_key]
 
     async def process(
-        self, text: str, ctx: RunContext[Any], *, allow_partial: bool = False, wrap_validation_errors: bool = True
+        self,
+        text: str,
+        ctx: RunContext[Any],
+        *,
+        allow_partial: bool = False,
+        wrap_validation_errors: bool = True,
     ) -> Any:
         partial: _Partial = "off"
         if allow_partial:
             partial = "trailing-strings"
             ctx = _partial(ctx)
         try:
-            return await self.call(self.validate(without_fence(text, allow_partial), ctx, partial=partial), ctx)
+            return await self.call(
+                self.validate(without_fence(text, allow_partial), ctx, partial=partial), ctx
+            )
         except (ValidationError, ModelRetry) as error:
             if wrap_validation_errors:
                 raise as_retry(error) from error
@@ -280,14 +310,21 @@ class UnionProcessor:
         )
 
     async def process(
-        self, text: str, ctx: RunContext[Any], *, allow_partial: bool = False, wrap_validation_errors: bool = True
+        self,
+        text: str,
+        ctx: RunContext[Any],
+        *,
+        allow_partial: bool = False,
+        wrap_validation_errors: bool = True,
     ) -> Any:
         partial: _Partial = "off"
         if allow_partial:
             partial = "trailing-strings"
             ctx = _partial(ctx)
         try:
-            chosen = _UNION.validate_json(without_fence(text, allow_partial) or "{}", allow_partial=partial)["result"]
+            chosen = _UNION.validate_json(without_fence(text, allow_partial) or "{}", allow_partial=partial)[
+                "result"
+            ]
             processor = self.processors.get(chosen["kind"])
             if processor is None:
                 raise ModelRetry(f"Invalid kind: {chosen['kind']}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import types
+import typing
 from collections.abc import Sequence
 from typing import Any, Generic, Union, cast, get_args, get_origin
 
@@ -11,7 +12,14 @@ from typing_extensions import TypeAliasType
 
 from runmgr.exceptions import UserError
 from runmgr.messages import BinaryImage
-from runmgr.output.markers import NativeOutput, OutputDataT, OutputSpec, PromptedOutput, TextOutput, ToolOutput
+from runmgr.output.markers import (
+    NativeOutput,
+    OutputDataT,
+    OutputSpec,
+    PromptedOutput,
+    TextOutput,
+    ToolOutput,
+)
 from runmgr.output.processors import (
     ObjectProcessor,
     Processor,
@@ -99,7 +107,11 @@ class OutputSchema(Generic[OutputDataT]):
             if output is str or isinstance(output, TextOutput):
                 if text is not None:
                     raise UserError("Only one `str` or `TextOutput` is allowed.")
-                text = TextProcessor() if output is str else TextFunctionProcessor(output.output_function)
+                text = (
+                    TextFunctionProcessor(cast("TextOutput[Any]", output).output_function)
+                    if isinstance(output, TextOutput)
+                    else TextProcessor()
+                )
             else:
                 marked = marked or isinstance(output, ToolOutput)
                 tools.append(output)
@@ -109,7 +121,9 @@ class OutputSchema(Generic[OutputDataT]):
             return cls(mode="text", allows_text=True, text_processor=text, **flags)
         toolset = OutputToolset[Any].build(tools, name=name, description=description, strict=strict)
         if marked or text is not None or default_mode == "tool":
-            return cls(mode="tool", allows_text=text is not None, text_processor=text, toolset=toolset, **flags)
+            return cls(
+                mode="tool", allows_text=text is not None, text_processor=text, toolset=toolset, **flags
+            )
         processor = _processor(tools, name=name, description=description, strict=strict)
         return cls(
             mode=default_mode,
@@ -152,12 +166,16 @@ def _processor(outputs: list[Any], **options: Any) -> ObjectProcessor | UnionPro
     return UnionProcessor(outputs, **options) if len(outputs) > 1 else ObjectProcessor(outputs[0], **options)
 
 
+# `type X = ...` (3.12) and its backport are two classes
+_ALIASES: tuple[Any, ...] = (TypeAliasType, getattr(typing, "TypeAliasType", TypeAliasType))
+
+
 def flat_outputs(output_type: Any) -> list[Any]:
     """The members of unions, sequences and type aliases, in order."""
     if isinstance(output_type, Sequence) and not isinstance(output_type, str):
         return [flat for item in cast("Sequence[Any]", output_type) for flat in flat_outputs(item)]
-    if isinstance(output_type, TypeAliasType) or hasattr(output_type, "__value__"):
-        return flat_outputs(output_type.__value__)
+    if isinstance(output_type, _ALIASES):
+        return flat_outputs(output_type.__value__)  # pyright: ignore[reportUnknownMemberType, reportAttributeAccessIssue]
     if not is_output_function(output_type) and get_origin(output_type) in (Union, types.UnionType):
         return [flat for item in get_args(output_type) for flat in flat_outputs(item)]
     return [output_type]

@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
+
+from typing_extensions import override
 
 from runmgr.output.markers import ToolOutput
 from runmgr.output.processors import ObjectProcessor
@@ -79,7 +81,9 @@ class OutputToolset(AbstractToolset[AgentDepsT]):
         processors: dict[str, ObjectProcessor] = {}
         own_retries: dict[str, int] = {}
         for output in outputs:
-            marker = output if isinstance(output, ToolOutput) else ToolOutput[Any](output)
+            marker = (
+                cast("ToolOutput[Any]", output) if isinstance(output, ToolOutput) else ToolOutput[Any](output)
+            )
             processor = ObjectProcessor(
                 marker.output,
                 description=marker.description or description,
@@ -124,16 +128,20 @@ class OutputToolset(AbstractToolset[AgentDepsT]):
         )
 
     @property
+    @override
     def id(self) -> str | None:
         return "<output>"
 
     @property
+    @override
     def label(self) -> str:
         return "the agent's output tools"
 
+    @override
     async def get_tools(self, ctx: RunContext[AgentDepsT]) -> dict[str, ToolsetTool[AgentDepsT]]:
         return dict(self.static_tools())
 
+    @override
     def static_tools(self) -> dict[str, ToolsetTool[AgentDepsT]]:
         known = self._tools
         if known is None or known[0] != self.max_retries:
@@ -150,6 +158,7 @@ class OutputToolset(AbstractToolset[AgentDepsT]):
             known = self._tools = (self.max_retries, tools)
         return known[1]
 
+    @override
     async def call_tool(
         self, name: str, tool_args: dict[str, Any], ctx: RunContext[AgentDepsT], tool: ToolsetTool[AgentDepsT]
     ) -> Any:

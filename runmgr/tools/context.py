@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ("RunContext", "RunContextAgentDepsT")
 
-RunContextAgentDepsT = TypeVar("RunContextAgentDepsT", default=None, covariant=True)
+RunContextAgentDepsT = TypeVar("RunContextAgentDepsT", default=None, covariant=True)  # noqa: PLC0105 (a documented name)
 
 
 @cache
@@ -96,7 +96,7 @@ class RunContext(Generic[RunContextAgentDepsT]):
 
     def copied(self) -> RunContext[RunContextAgentDepsT]:
         """A shallow copy, several times faster than ``dataclasses.replace``: made once a tool call."""
-        new = object.__new__(RunContext)
+        new: RunContext[RunContextAgentDepsT] = object.__new__(RunContext)  # pyright: ignore[reportAssignmentType]
         new.deps = self.deps
         new.model = self.model
         new.usage = self.usage

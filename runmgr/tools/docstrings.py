@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
 
     from griffe import DocstringSection
 
@@ -72,7 +72,9 @@ def _sections(
 
     style = docstring_format
     if style == "auto":
-        inferred, _ = griffe.infer_docstring_style(griffe.Docstring(text, lineno=1), default=griffe.Parser.google)
+        inferred, _ = griffe.infer_docstring_style(
+            griffe.Docstring(text, lineno=1), default=griffe.Parser.google
+        )
         style = inferred.value if inferred else "google"
     # griffe looks the parameters' annotations up on the function that it thinks it documents
     owner = griffe.Function(
@@ -80,14 +82,16 @@ def _sections(
         parameters=griffe.Parameters(*(griffe.Parameter(name) for name in signature.parameters)),
     )
     docstring = griffe.Docstring(text, lineno=1, parser=style, parent=owner)
-    options: dict[str, Any] = {"returns_named_value": False, "returns_multiple_items": False} if style == "google" else {}
+    options: dict[str, Any] = (
+        {"returns_named_value": False, "returns_multiple_items": False} if style == "google" else {}
+    )
     with _quiet():
         return docstring.parse(style, **options)
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """griffe warns of every parameter without an annotation: not the model's business."""
+def _quiet() -> Generator[None]:
+    """Griffe warns of every parameter without an annotation: not the model's business."""
     logger = logging.getLogger("griffe")
     before = logger.disabled
     logger.disabled = True

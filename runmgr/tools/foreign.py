@@ -3,31 +3,35 @@
 from __future__ import annotations
 
 import re
+import sys
 import types
 import typing
 from collections.abc import Mapping
 from dataclasses import is_dataclass
 from functools import cache
-from typing import Annotated, Any, Union, cast, get_args, get_origin
+from typing import Annotated, Any, NotRequired, Required, Union, cast, get_args, get_origin
 
 import attrs
 import msgspec
 from pydantic import BaseModel, Field, GetCoreSchemaHandler, GetJsonSchemaHandler, ValidationError
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError, core_schema
-from typing_extensions import NotRequired, Required, TypedDict, get_type_hints, is_typeddict
+from typing_extensions import TypedDict, get_type_hints, is_typeddict
 
-__all__ = ("adapted", "hoist_definitions", "is_model_like", "opaque_schema")
+__all__ = ("adapted", "hoist_definitions", "is_model_like", "opaque_schema", "typed_dict")
 
 
 def is_model_like(annotation: Any) -> bool:
     """Whether values of this type are objects with named fields, so that their fields can be a tool's arguments."""
-    return isinstance(annotation, type) and (
-        issubclass(annotation, BaseModel | msgspec.Struct)
-        or is_dataclass(annotation)
-        or is_typeddict(annotation)
-        or attrs.has(annotation)
-        or getattr(annotation, "__is_model_like__", False)
+    if not isinstance(annotation, type):
+        return False
+    cls = cast("type[Any]", annotation)
+    return (
+        issubclass(cls, BaseModel | msgspec.Struct)
+        or is_dataclass(cls)
+        or is_typeddict(cls)
+        or bool(attrs.has(cls))
+        or getattr(cls, "__is_model_like__", False)
     )
 
 
@@ -36,17 +40,14 @@ def adapted(annotation: Any) -> Any:
 
     Looks into generics and unions, not into the fields of pydantic models and dataclasses.
     """
-    if isinstance(annotation, type) and not isinstance(annotation, types.GenericAlias):
-        if "__get_pydantic_core_schema__" in annotation.__dict__ or hasattr(
-            annotation, "__get_pydantic_core_schema__"
-        ):
-            return annotation
-        if issubclass(annotation, msgspec.Struct):
+    origin: Any = get_origin(annotation)
+    cls: Any = annotation if origin is None else origin
+    if isinstance(cls, type) and not hasattr(cls, "__get_pydantic_core_schema__"):  # else it has told pydantic itself
+        if issubclass(cls, msgspec.Struct):
             return Annotated[annotation, _StructSchema(annotation)]
-        if attrs.has(annotation):
-            return Annotated[annotation, _AttrsSchema(annotation)]
-        return annotation
-    origin = get_origin(annotation)
+        known = cast("type[Any]", cls)
+        if attrs.has(known):
+            return Annotated[annotation, _AttrsSchema(known)]
     if origin is None:
         return annotation
     args = get_args(annotation)
@@ -82,17 +83,20 @@ def opaque_schema(schema: JsonSchemaValue) -> JsonSchemaValue:
 class _StructSchema:
     """Validates by ``msgspec.convert``, so that tags, constraints, renaming and hooks mean what msgspec says."""
 
-    def __init__(self, struct: type[msgspec.Struct]) -> None:
+    def __init__(self, struct: Any) -> None:
         self.struct = struct
+        self.cls: type[msgspec.Struct] = get_origin(struct) or struct
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         return core_schema.no_info_plain_validator_function(self._convert)
 
-    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
         return opaque_schema(msgspec.json.schema(self.struct))
 
     def _convert(self, value: Any) -> msgspec.Struct:
-        if isinstance(value, self.struct):
+        if isinstance(value, self.cls):
             return value
         try:
             return msgspec.convert(value, self.struct, strict=False)
@@ -101,13 +105,13 @@ class _StructSchema:
             loc, found = _locate(path.rstrip("`"), value)
             message = text.replace("{", "{{").replace("}", "}}")
             raise ValidationError.from_exception_data(
-                self.struct.__name__,
+                self.cls.__name__,
                 [InitErrorDetails(type=PydanticCustomError("msgspec", message), loc=loc, input=found)],  # pyright: ignore[reportArgumentType]  # the text is not a literal
             ) from None
 
 
 def _locate(path: str, value: Any) -> tuple[tuple[str | int, ...], Any]:
-    """msgspec's path (``$.items[0].name``) as pydantic's location, and what is found there."""
+    """Msgspec's path (``$.items[0].name``) as pydantic's location, and what is found there."""
     loc: list[str | int] = []
     for name, index in re.findall(r"\.([^.\[\]]+)|\[(\d+|\.\.\.)\]", path):
         if index == "...":
@@ -128,7 +132,9 @@ class _AttrsSchema:
         self.cls = cls
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        return core_schema.no_info_after_validator_function(self._construct, handler.generate_schema(_shape(self.cls)))
+        return core_schema.no_info_after_validator_function(
+            self._construct, handler.generate_schema(_shape(self.cls))
+        )
 
     def _construct(self, values: dict[str, Any]) -> Any:
         try:
@@ -141,7 +147,8 @@ class _AttrsSchema:
 def _shape(cls: type[Any]) -> Any:
     """The arguments of an attrs class as a TypedDict; one per class, so that recursive classes end."""
     # attrs annotates __init__ with what its converters take
-    hints = get_type_hints(cls.__init__, include_extras=True)
+    names = {**vars(sys.modules[cls.__module__]), cls.__name__: cls}
+    hints = get_type_hints(cls.__init__, globalns=names, include_extras=True)
     fields: dict[str, Any] = {}
     for attribute in attrs.fields(cls):
         if not attribute.init:
@@ -158,11 +165,17 @@ def _shape(cls: type[Any]) -> Any:
             fields[name] = NotRequired[annotation]  # the class fills it in
         else:
             fields[name] = NotRequired[Annotated[annotation, Field(default=default)]]
-    shape: Any = TypedDict(cls.__name__, fields)  # pyright: ignore[reportGeneralTypeIssues, reportUnknownVariableType]
+    shape = typed_dict(cls.__name__, fields)
     shape.__doc__ = cls.__doc__
     shape.__module__ = cls.__module__
     shape.__qualname__ = cls.__qualname__
     return shape
+
+
+def typed_dict(name: str, fields: dict[str, Any], **options: Any) -> Any:
+    """A TypedDict whose fields are only known now."""
+    make: Any = TypedDict
+    return make(name, fields, **options)
 
 
 def hoist_definitions(schema: JsonSchemaValue) -> JsonSchemaValue:

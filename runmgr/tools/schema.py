@@ -11,19 +11,19 @@ import typing
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, NotRequired, Required, cast, get_args, get_origin
 
 import typing_extensions
 from pydantic import Field, PydanticUndefinedAnnotation, TypeAdapter
 from pydantic.fields import FieldInfo
 from pydantic.json_schema import GenerateJsonSchema
-from typing_extensions import NotRequired, Required, TypedDict, get_type_hints
+from typing_extensions import get_type_hints
 
 from runmgr.exceptions import UserError
 from runmgr.records.definitions import ObjectJsonSchema
 from runmgr.tools.context import RunContext
 from runmgr.tools.docstrings import describe
-from runmgr.tools.foreign import adapted, hoist_definitions, is_model_like
+from runmgr.tools.foreign import adapted, hoist_definitions, is_model_like, typed_dict
 from runmgr.tools.jsonschema import GenerateToolJsonSchema
 from runmgr.tools.threads import run_in_thread
 
@@ -78,7 +78,9 @@ class FunctionSchema:
 
         Cancelling cancels an async function; a sync one is waited for up to a grace time (``tools.threads``).
         """
-        kwargs: dict[str, Any] = args_dict if self.single_arg_name is None else {self.single_arg_name: args_dict}
+        kwargs: dict[str, Any] = (
+            args_dict if self.single_arg_name is None else {self.single_arg_name: args_dict}
+        )
         if self.positional_fields or self.var_positional_field:
             args, kwargs = self._spread(kwargs, ctx)
         else:
@@ -95,7 +97,12 @@ class FunctionSchema:
 
 
 async def call_function(
-    function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], ctx: RunContext[Any], *, is_async: bool
+    function: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    ctx: RunContext[Any],
+    *,
+    is_async: bool,
 ) -> Any:
     """Call a user's function: an async one in this task, a sync one in a worker thread.
 
@@ -146,21 +153,20 @@ def function_schema(
         if not _is_run_context(annotation):
             errors.append("First parameter of tools that take context must be annotated with RunContext[...]")
         parameters = parameters[1:]
-    for parameter in parameters:
-        if _is_run_context(hints.get(parameter.name)):
-            errors.append(
-                "RunContext annotations can only be used as the first argument"
-                if takes_ctx
-                else "RunContext annotations can only be used with tools that take context"
-            )
+    errors.extend(
+        "RunContext annotations can only be used as the first argument"
+        if takes_ctx
+        else "RunContext annotations can only be used with tools that take context"
+        for parameter in parameters
+        if _is_run_context(hints.get(parameter.name))
+    )
     description, described = describe(_documented(function), signature, docstring_format)
     if require_parameter_descriptions:
         missing = [p.name for p in parameters if p.name not in described]
         if missing:
             errors.append(f"Missing parameter descriptions for {', '.join(missing)}")
     if errors:
-        name = function_name(function) or repr(function)
-        raise UserError(f"Error generating schema for {name}:\n  " + "\n  ".join(errors))
+        raise UserError(f"Error generating schema for {_qualified(function)}:\n  " + "\n  ".join(errors))
 
     single = _single_argument(parameters, hints)
     shape: Any = adapted(hints[single]) if single else _typed_dict(function, parameters, hints, described)
@@ -192,9 +198,8 @@ def _adapter(function: Callable[..., Any], shape: Any) -> TypeAdapter[Any]:
         try:
             adapter.rebuild(raise_errors=True)
         except PydanticUndefinedAnnotation as error:
-            name = function_name(function) or repr(function)
             raise UserError(
-                f"Error generating schema for {name}:\n  an annotation names {error.name!r}, which is not defined "
+                f"Error generating schema for {_qualified(function)}:\n  an annotation names {error.name!r}, which is not defined "
                 "where the function's types are: import it outside of `if TYPE_CHECKING:`"
             ) from error
     return adapter
@@ -228,7 +233,11 @@ def function_name(function: Any) -> str | None:
     """The name of a function, of the function in a partial, or of a callable object's class."""
     while isinstance(function, partial):
         function = function.func
-    return getattr(function, "__name__", None) or getattr(type(function), "__name__", None)
+    return getattr(function, "__name__", None) or type(function).__name__
+
+
+def _qualified(function: Any) -> str:
+    return getattr(function, "__qualname__", None) or repr(function)
 
 
 def _documented(function: Any) -> Any:
@@ -287,7 +296,7 @@ def _typed_dict(
             fields[parameter.name] = _field(annotation, parameter.default, described.get(parameter.name))
     # closed, rather than a pydantic config that forbids extras: nested dataclasses would inherit a config
     options = options or {"closed": True}
-    return TypedDict(function_name(function) or "arguments", fields, **options)  # pyright: ignore[reportGeneralTypeIssues, reportUnknownVariableType]
+    return typed_dict(function_name(function) or "arguments", fields, **options)
 
 
 def _field(annotation: Any, default: Any, description: str | None) -> Any:
@@ -298,7 +307,7 @@ def _field(annotation: Any, default: Any, description: str | None) -> Any:
         )
         return (NotRequired if has_default else Required)[annotation]
     if isinstance(default, dataclasses.Field):
-        default = _dataclass_default(default)
+        default = _dataclass_default(cast("dataclasses.Field[Any]", default))
     elif not isinstance(default, FieldInfo):
         default = Field(default=default)
     return NotRequired[Annotated[annotation, default]]

@@ -6,11 +6,10 @@ from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass, field
 from inspect import isawaitable
-from typing import Any, Generic
+from typing import Any, Generic, Self
 
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import SchemaValidator, core_schema
-from typing_extensions import Self
 
 from runmgr.exceptions import UserError
 from runmgr.records.definitions import ToolDefinition
@@ -93,7 +92,9 @@ class Tool(Generic[ToolAgentDepsT]):
         )
         found = name or function_name(function)
         if not found:
-            raise UserError(f"The tool's function {function!r} has no name: give one, as in Tool(function, name='...')")
+            raise UserError(
+                f"The tool's function {function!r} has no name: give one, as in Tool(function, name='...')"
+            )
         self.function = function
         self.function_schema = schema
         self.takes_ctx = schema.takes_ctx
@@ -139,7 +140,12 @@ class Tool(Generic[ToolAgentDepsT]):
             is_async=is_async_callable(function),
         )
         return cls(
-            function, takes_ctx=takes_ctx, name=name, description=description, sequential=sequential, function_schema=schema
+            function,
+            takes_ctx=takes_ctx,
+            name=name,
+            description=description,
+            sequential=sequential,
+            function_schema=schema,
         )
 
     @property

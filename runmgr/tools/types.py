@@ -27,10 +27,10 @@ __all__ = (
     "ToolsPrepareFunc",
 )
 
-AgentDepsT = TypeVar("AgentDepsT", default=None, contravariant=True)
+AgentDepsT = TypeVar("AgentDepsT", default=None, contravariant=True)  # noqa: PLC0105 (a documented name)
 """The dependencies that an agent or toolset needs."""
 
-ToolAgentDepsT = TypeVar("ToolAgentDepsT", default=object, contravariant=True)
+ToolAgentDepsT = TypeVar("ToolAgentDepsT", default=object, contravariant=True)  # noqa: PLC0105 (a documented name)
 """The dependencies that a tool needs: a tool that needs none fits every agent."""
 
 ToolParams = ParamSpec("ToolParams", default=...)
@@ -56,7 +56,9 @@ ToolFuncPlain: TypeAlias = Callable[ToolParams, Any]
 ToolFuncEither: TypeAlias = ToolFuncContext[AgentDepsT, ToolParams] | ToolFuncPlain[ToolParams]
 """A tool's function, with or without ``RunContext``."""
 
-ToolPrepareFunc: TypeAlias = Callable[[RunContext[AgentDepsT], ToolDefinition], Awaitable[ToolDefinition | None]]
+ToolPrepareFunc: TypeAlias = Callable[
+    [RunContext[AgentDepsT], ToolDefinition], Awaitable[ToolDefinition | None]
+]
 """Changes a tool's definition before each request, or leaves the tool out of it by returning None."""
 
 ToolsPrepareFunc: TypeAlias = Callable[
@@ -69,4 +71,3 @@ BuiltinToolFunc: TypeAlias = Callable[
     "Awaitable[AbstractBuiltinTool | None] | AbstractBuiltinTool | None",
 ]
 """Makes one of the provider's own tools from the context, or leaves it out."""
-

@@ -5,9 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeAlias
-
-from typing_extensions import Self
+from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeAlias
 
 from runmgr.records.definitions import ToolDefinition
 from runmgr.tools.context import RunContext
@@ -86,7 +84,11 @@ class AbstractToolset(ABC, Generic[AgentDepsT]):
         return self
 
     async def __aexit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None, /
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+        /,
     ) -> bool | None:
         """Close what ``__aenter__`` opened. Does nothing by default."""
         return None
@@ -161,7 +163,8 @@ class AbstractToolset(ABC, Generic[AgentDepsT]):
 
     def approval_required(
         self,
-        approval_required_func: Callable[[RunContext[AgentDepsT], ToolDefinition, dict[str, Any]], bool] | None = None,
+        approval_required_func: Callable[[RunContext[AgentDepsT], ToolDefinition, dict[str, Any]], bool]
+        | None = None,
     ) -> ApprovalRequiredToolset[AgentDepsT]:
         """The same tools; calls for which ``approval_required_func(ctx, tool_def, tool_args)`` is true wait for a person."""
         from runmgr.toolsets.approval import ApprovalRequiredToolset
@@ -169,13 +172,13 @@ class AbstractToolset(ABC, Generic[AgentDepsT]):
         return ApprovalRequiredToolset(self, approval_required_func or always)
 
 
-def always(ctx: RunContext[Any], tool_def: ToolDefinition, tool_args: dict[str, Any]) -> bool:
+def always(_ctx: RunContext[Any], _tool_def: ToolDefinition, _tool_args: dict[str, Any], /) -> bool:
     """The default of ``approval_required``: every call needs approval."""
     return True
 
 
 ToolsetFunc: TypeAlias = Callable[
     [RunContext[AgentDepsT]],
-    AbstractToolset[AgentDepsT] | None | Awaitable[AbstractToolset[AgentDepsT] | None],
+    AbstractToolset[AgentDepsT] | Awaitable[AbstractToolset[AgentDepsT] | None] | None,
 ]
 """Makes a toolset from the context, or None."""

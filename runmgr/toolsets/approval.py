@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from typing_extensions import override
+
 from runmgr.exceptions import ApprovalRequired
 from runmgr.records.definitions import ToolDefinition
 from runmgr.tools.context import RunContext
@@ -27,6 +29,7 @@ class ApprovalRequiredToolset(WrapperToolset[AgentDepsT]):
 
     approval_required_func: Callable[[RunContext[AgentDepsT], ToolDefinition, dict[str, Any]], bool] = always
 
+    @override
     async def call_tool(
         self, name: str, tool_args: dict[str, Any], ctx: RunContext[AgentDepsT], tool: ToolsetTool[AgentDepsT]
     ) -> Any:

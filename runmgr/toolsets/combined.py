@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import trio
-from typing_extensions import Self
+from typing_extensions import override
 
 from runmgr.exceptions import UserError
 from runmgr.tools.context import RunContext
@@ -46,17 +46,23 @@ class CombinedToolset(AbstractToolset[AgentDepsT]):
     )
 
     @property
+    @override
     def id(self) -> str | None:
         return None
 
     @property
+    @override
     def label(self) -> str:
         return f"{type(self).__name__}({', '.join(toolset.label for toolset in self.toolsets)})"
 
     @property
+    @override
     def has_lifecycle(self) -> bool:
-        return type(self).__aenter__ is not CombinedToolset.__aenter__ or any(t.has_lifecycle for t in self.toolsets)
+        return type(self).__aenter__ is not CombinedToolset.__aenter__ or any(
+            t.has_lifecycle for t in self.toolsets
+        )
 
+    @override
     async def __aenter__(self) -> Self:
         # Each entering has a stack of its own, found again by its task: what a task opened, the same task closes.
         async with AsyncExitStack() as stack:
@@ -65,8 +71,13 @@ class CombinedToolset(AbstractToolset[AgentDepsT]):
             self._entered.setdefault(trio.lowlevel.current_task(), []).append(stack.pop_all())
         return self
 
+    @override
     async def __aexit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None, /
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+        /,
     ) -> bool | None:
         task = trio.lowlevel.current_task()
         stacks = self._entered[task]
@@ -75,6 +86,7 @@ class CombinedToolset(AbstractToolset[AgentDepsT]):
             del self._entered[task]
         return await stack.__aexit__(exc_type, exc, traceback)
 
+    @override
     async def get_tools(self, ctx: RunContext[AgentDepsT]) -> dict[str, ToolsetTool[AgentDepsT]]:
         static = self.static_tools()
         if static is not None:
@@ -82,6 +94,7 @@ class CombinedToolset(AbstractToolset[AgentDepsT]):
         # One after the other: a toolset that asks a server caches what it learns.
         return self._combine([(toolset, await toolset.get_tools(ctx)) for toolset in self.toolsets])
 
+    @override
     def static_tools(self) -> dict[str, ToolsetTool[AgentDepsT]] | None:
         if type(self).get_tools is not CombinedToolset.get_tools:
             return None
@@ -92,7 +105,11 @@ class CombinedToolset(AbstractToolset[AgentDepsT]):
                 return None
             found.append(tools)
         known = self._static
-        if known is None or len(known[0]) != len(found) or any(a is not b for a, b in zip(known[0], found, strict=True)):
+        if (
+            known is None
+            or len(known[0]) != len(found)
+            or any(a is not b for a, b in zip(known[0], found, strict=True))
+        ):
             known = self._static = (found, self._combine(zip(self.toolsets, found, strict=True)))
         return known[1]
 
@@ -118,18 +135,20 @@ class CombinedToolset(AbstractToolset[AgentDepsT]):
                 )
         return combined
 
+    @override
     async def call_tool(
         self, name: str, tool_args: dict[str, Any], ctx: RunContext[AgentDepsT], tool: ToolsetTool[AgentDepsT]
     ) -> Any:
         if not isinstance(tool, CombinedToolsetTool):
             raise TypeError(f"{self.label} was handed a tool that it did not give: {tool!r}")
-        source = cast("CombinedToolsetTool[AgentDepsT]", tool)
-        return await source.source_toolset.call_tool(name, tool_args, ctx, source.source_tool)
+        return await tool.source_toolset.call_tool(name, tool_args, ctx, tool.source_tool)
 
+    @override
     def apply(self, visitor: Callable[[AbstractToolset[AgentDepsT]], None]) -> None:
         for toolset in self.toolsets:
             toolset.apply(visitor)
 
+    @override
     def visit_and_replace(
         self, visitor: Callable[[AbstractToolset[AgentDepsT]], AbstractToolset[AgentDepsT]]
     ) -> AbstractToolset[AgentDepsT]:

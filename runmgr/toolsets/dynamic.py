@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
-from typing_extensions import Self
+from typing_extensions import override
 
 from runmgr.exceptions import UserError
 from runmgr.tools.context import RunContext
@@ -40,6 +40,7 @@ class DynamicToolset(AbstractToolset[AgentDepsT]):
         self._run_step: int | None = None
 
     @property
+    @override
     def id(self) -> str | None:
         return self._id
 
@@ -47,12 +48,18 @@ class DynamicToolset(AbstractToolset[AgentDepsT]):
         """The same function, not asked yet."""
         return DynamicToolset(self.toolset_func, per_run_step=self.per_run_step, id=self._id)
 
+    @override
     async def __aenter__(self) -> Self:
         # The toolset inside is entered once there is one.
         return self
 
+    @override
     async def __aexit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None, /
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+        /,
     ) -> bool | None:
         toolset, self._toolset = self._toolset, None
         self._run_step = None
@@ -60,6 +67,7 @@ class DynamicToolset(AbstractToolset[AgentDepsT]):
             return await toolset.__aexit__(exc_type, exc, traceback)
         return None
 
+    @override
     async def get_tools(self, ctx: RunContext[AgentDepsT]) -> dict[str, ToolsetTool[AgentDepsT]]:
         if self._run_step is None or (self.per_run_step and ctx.run_step != self._run_step):
             await self._replace(ctx)
@@ -78,19 +86,24 @@ class DynamicToolset(AbstractToolset[AgentDepsT]):
             await toolset.__aenter__()
             self._toolset = toolset
 
+    @override
     async def call_tool(
         self, name: str, tool_args: dict[str, Any], ctx: RunContext[AgentDepsT], tool: ToolsetTool[AgentDepsT]
     ) -> Any:
         if self._toolset is None:
-            raise UserError(f"{self.label} has no tool {name!r} now: its function gave no toolset for this step")
+            raise UserError(
+                f"{self.label} has no tool {name!r} now: its function gave no toolset for this step"
+            )
         return await self._toolset.call_tool(name, tool_args, ctx, tool)
 
+    @override
     def apply(self, visitor: Callable[[AbstractToolset[AgentDepsT]], None]) -> None:
         if self._toolset is None:
             visitor(self)
         else:
             self._toolset.apply(visitor)
 
+    @override
     def visit_and_replace(
         self, visitor: Callable[[AbstractToolset[AgentDepsT]], AbstractToolset[AgentDepsT]]
     ) -> AbstractToolset[AgentDepsT]:

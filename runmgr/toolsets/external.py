@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from typing_extensions import override
+
 from runmgr.records.definitions import ToolDefinition
 from runmgr.tools.context import RunContext
 from runmgr.tools.tool import any_object
@@ -30,12 +32,15 @@ class ExternalToolset(AbstractToolset[AgentDepsT]):
         self._tools: tuple[list[ToolDefinition], dict[str, ToolsetTool[AgentDepsT]]] | None = None
 
     @property
+    @override
     def id(self) -> str | None:
         return self._id
 
+    @override
     async def get_tools(self, ctx: RunContext[AgentDepsT]) -> dict[str, ToolsetTool[AgentDepsT]]:
         return dict(self._static())
 
+    @override
     def static_tools(self) -> dict[str, ToolsetTool[AgentDepsT]] | None:
         return self._static() if type(self).get_tools is ExternalToolset.get_tools else None
 
@@ -53,10 +58,13 @@ class ExternalToolset(AbstractToolset[AgentDepsT]):
             self._tools = (list(self.tool_defs), tools)
         return self._tools[1]
 
+    @override
     async def call_tool(
         self, name: str, tool_args: dict[str, Any], ctx: RunContext[AgentDepsT], tool: ToolsetTool[AgentDepsT]
     ) -> Any:
-        raise NotImplementedError("External tools cannot be called directly: their results come from outside the run")
+        raise NotImplementedError(
+            "External tools cannot be called directly: their results come from outside the run"
+        )
 
 
 DeferredToolset = ExternalToolset

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from typing_extensions import override
+
 from runmgr.records.definitions import ToolDefinition
 from runmgr.tools.context import RunContext
 from runmgr.tools.types import AgentDepsT
@@ -25,6 +27,7 @@ class FilteredToolset(WrapperToolset[AgentDepsT]):
 
     filter_func: Callable[[RunContext[AgentDepsT], ToolDefinition], bool]
 
+    @override
     async def get_tools(self, ctx: RunContext[AgentDepsT]) -> dict[str, ToolsetTool[AgentDepsT]]:
         tools = await self.wrapped.get_tools(ctx)
         return {name: tool for name, tool in tools.items() if self.filter_func(ctx, tool.tool_def)}

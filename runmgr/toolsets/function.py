@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, overload
+from typing import Any, Protocol, cast, overload
 
 import trio
 from pydantic.json_schema import GenerateJsonSchema
+from typing_extensions import override
 
 from runmgr.exceptions import ModelRetry, UserError
 from runmgr.records.definitions import ToolDefinition
@@ -94,11 +95,12 @@ class FunctionToolset(AbstractToolset[AgentDepsT]):
         self._static: dict[str, ToolsetTool[AgentDepsT]] | None = None
         for tool in tools:
             if isinstance(tool, Tool):
-                self.add_tool(tool)
+                self.add_tool(cast("Tool[AgentDepsT]", tool))
             else:
                 self.add_function(tool)
 
     @property
+    @override
     def id(self) -> str | None:
         return self._id
 
@@ -248,6 +250,7 @@ class FunctionToolset(AbstractToolset[AgentDepsT]):
         self.tools[tool.name] = tool
         self._static = None
 
+    @override
     async def get_tools(self, ctx: RunContext[AgentDepsT]) -> dict[str, ToolsetTool[AgentDepsT]]:
         static = self.static_tools()
         if static is not None:
@@ -269,6 +272,7 @@ class FunctionToolset(AbstractToolset[AgentDepsT]):
             tools[new] = self._toolset_tool(tool, tool_def)
         return tools
 
+    @override
     def static_tools(self) -> dict[str, ToolsetTool[AgentDepsT]] | None:
         static = self._static
         if static is None and type(self).get_tools is FunctionToolset.get_tools:
@@ -282,7 +286,9 @@ class FunctionToolset(AbstractToolset[AgentDepsT]):
     def _max_retries(self, tool: Tool[AgentDepsT]) -> int:
         return self.max_retries if tool.max_retries is None else tool.max_retries
 
-    def _toolset_tool(self, tool: Tool[AgentDepsT], tool_def: ToolDefinition) -> FunctionToolsetTool[AgentDepsT]:
+    def _toolset_tool(
+        self, tool: Tool[AgentDepsT], tool_def: ToolDefinition
+    ) -> FunctionToolsetTool[AgentDepsT]:
         schema = tool.function_schema
         if self.metadata:
             tool_def = replace(tool_def, metadata={**self.metadata, **(tool_def.metadata or {})})
@@ -297,6 +303,7 @@ class FunctionToolset(AbstractToolset[AgentDepsT]):
             idempotent=tool.idempotent,
         )
 
+    @override
     async def call_tool(
         self, name: str, tool_args: dict[str, Any], ctx: RunContext[AgentDepsT], tool: ToolsetTool[AgentDepsT]
     ) -> Any:

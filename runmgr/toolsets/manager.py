@@ -165,7 +165,9 @@ class ToolManager(Generic[AgentDepsT]):
             args = part.args
             if isinstance(args, dict):
                 valid = validator.validate_python(
-                    args, allow_partial="trailing-strings" if allow_partial else "off", context=ctx.validation_context
+                    args,
+                    allow_partial="trailing-strings" if allow_partial else "off",
+                    context=ctx.validation_context,
                 )
             else:
                 valid = validator.validate_json(
@@ -174,7 +176,11 @@ class ToolManager(Generic[AgentDepsT]):
                     context=ctx.validation_context,
                 )
             timeout = self.default_timeout
-            if timeout is None or tool.tool_def.kind == "output" or getattr(tool, "timeout", None) is not None:
+            if (
+                timeout is None
+                or tool.tool_def.kind == "output"
+                or getattr(tool, "timeout", None) is not None
+            ):
                 return await self.toolset.call_tool(name, valid, own, tool)
             with trio.move_on_after(timeout):
                 return await self.toolset.call_tool(name, valid, own, tool)
@@ -198,10 +204,13 @@ class ToolManager(Generic[AgentDepsT]):
 
     def _unknown(self, name: str) -> ModelRetry:
         if not self.prepared:
-            raise ValueError("ToolManager has not been prepared for a run step yet: await manager.prepare(ctx) first")
+            raise ValueError(
+                "ToolManager has not been prepared for a run step yet: await manager.prepare(ctx) first"
+            )
         known = ", ".join(map(repr, self.tools))
         return ModelRetry(
-            f"Unknown tool name: {name!r}. " + (f"Available tools: {known}" if known else "No tools available.")
+            f"Unknown tool name: {name!r}. "
+            + (f"Available tools: {known}" if known else "No tools available.")
         )
 
 

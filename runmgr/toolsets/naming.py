@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from typing_extensions import override
+
 from runmgr.tools.context import RunContext
 from runmgr.tools.types import AgentDepsT
 from runmgr.toolsets.abstract import ToolsetTool
@@ -30,9 +32,11 @@ class NamingToolset(WrapperToolset[AgentDepsT]):
         """The name that the wrapped toolset knows a tool by."""
         raise NotImplementedError
 
+    @override
     async def get_tools(self, ctx: RunContext[AgentDepsT]) -> dict[str, ToolsetTool[AgentDepsT]]:
         return self._rename(await self.wrapped.get_tools(ctx))
 
+    @override
     def static_tools(self) -> dict[str, ToolsetTool[AgentDepsT]] | None:
         if type(self).get_tools is not NamingToolset.get_tools:
             return None
@@ -43,6 +47,7 @@ class NamingToolset(WrapperToolset[AgentDepsT]):
             self._renamed = (inside, self._rename(inside))
         return self._renamed[1]
 
+    @override
     async def call_tool(
         self, name: str, tool_args: dict[str, Any], ctx: RunContext[AgentDepsT], tool: ToolsetTool[AgentDepsT]
     ) -> Any:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from typing_extensions import override
+
 from runmgr.tools.types import AgentDepsT
 from runmgr.toolsets.naming import NamingToolset
 
@@ -22,11 +24,14 @@ class PrefixedToolset(NamingToolset[AgentDepsT]):
     prefix: str
 
     @property
+    @override
     def tool_name_conflict_hint(self) -> str:
         return "Change the `prefix` attribute to avoid name conflicts."
 
+    @override
     def outer_name(self, name: str) -> str:
         return f"{self.prefix}_{name}"
 
+    @override
     def inner_name(self, name: str) -> str:
         return name.removeprefix(f"{self.prefix}_")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import inspect
 from dataclasses import dataclass, replace
 
+from typing_extensions import override
+
 from runmgr.exceptions import UserError
 from runmgr.tools.context import RunContext
 from runmgr.tools.types import AgentDepsT, ToolsPrepareFunc
@@ -26,6 +28,7 @@ class PreparedToolset(WrapperToolset[AgentDepsT]):
 
     prepare_func: ToolsPrepareFunc[AgentDepsT]
 
+    @override
     async def get_tools(self, ctx: RunContext[AgentDepsT]) -> dict[str, ToolsetTool[AgentDepsT]]:
         tools = await self.wrapped.get_tools(ctx)
         prepared = self.prepare_func(ctx, [tool.tool_def for tool in tools.values()])
@@ -35,4 +38,6 @@ class PreparedToolset(WrapperToolset[AgentDepsT]):
                 "Prepare function cannot add or rename tools. Use `FunctionToolset.add_function()` or "
                 "`RenamedToolset` instead."
             )
-        return {name: replace(tools[name], toolset=self, tool_def=tool_def) for name, tool_def in defs.items()}
+        return {
+            name: replace(tools[name], toolset=self, tool_def=tool_def) for name, tool_def in defs.items()
+        }

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from typing_extensions import override
+
 from runmgr.tools.types import AgentDepsT
 from runmgr.toolsets.naming import NamingToolset
 
@@ -21,11 +23,13 @@ class RenamedToolset(NamingToolset[AgentDepsT]):
 
     name_map: dict[str, str]
 
+    @override
     def outer_name(self, name: str) -> str:
         for new, old in self.name_map.items():
             if old == name:
                 return new
         return name
 
+    @override
     def inner_name(self, name: str) -> str:
         return self.name_map.get(name, name)
