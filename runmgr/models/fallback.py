@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Self, TypeAlias, cast
 
 from runmgr.exceptions import FallbackExceptionGroup, ModelAPIError, UserError
 from runmgr.messages import ModelMessage, ModelResponse
@@ -173,9 +173,22 @@ class FallbackModel(Model):
         raise FallbackExceptionGroup("All models from FallbackModel failed", failures)
 
     async def aclose(self) -> None:
-        """Close all models."""
-        for model in self.models:
-            await model.aclose()
+        """Close all models, also where closing one of them fails."""
+        async with AsyncExitStack() as stack:
+            for model in self.models:
+                stack.push_async_callback(model.aclose)
+
+    async def __aenter__(self) -> Self:
+        async with AsyncExitStack() as stack:
+            for model in self.models:
+                await stack.enter_async_context(model)
+            stack.pop_all()
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        async with AsyncExitStack() as stack:
+            for model in self.models:
+                stack.push_async_exit(model)
 
     @property
     def profile(self) -> ModelProfile:  # pyright: ignore[reportIncompatibleVariableOverride]

@@ -20,6 +20,7 @@ import attrs
 import trio
 
 from runmgr.exceptions import (
+    FallbackExceptionGroup,
     MalformedResponseError,
     ModelAPIError,
     ModelConnectionError,
@@ -89,8 +90,11 @@ def classify(error: BaseException) -> RetryClass | None:
     """Why sending again may help, or None where it cannot: what is not a ``ModelAPIError``, and statuses that blame the
     request (4xx other than 408, 409 and 429; a 429 that says that the account's quota is spent).
 
-    A server that sends ``x-should-retry: true`` or ``false``, as OpenAI and Anthropic do, is believed.
+    A server that sends ``x-should-retry: true`` or ``false``, as OpenAI and Anthropic do, is believed. Where all models of a
+    fallback failed, one that may do better next time is enough.
     """
+    if isinstance(error, FallbackExceptionGroup):
+        return next((found for each in error.exceptions if (found := classify(each)) is not None), None)
     if isinstance(error, ModelHTTPError):
         told = error.headers.get("x-should-retry")
         status = error.status_code
@@ -128,6 +132,10 @@ def retry_after(error: BaseException, *, now: Callable[[], float] = time.time) -
         now: the wall clock, in seconds since 1970, for dates; only differences from the server's own ``date`` header count
             where it sent one.
     """
+    if isinstance(error, FallbackExceptionGroup):
+        # The first model to be ready again is asked again: those that ask for no wait are ready at once.
+        waits = [retry_after(each, now=now) or 0.0 for each in error.exceptions if classify(each) is not None]
+        return min(waits, default=0.0) or None
     if not isinstance(error, ModelHTTPError):
         return None
     headers = error.headers

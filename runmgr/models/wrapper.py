@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AbstractAsyncContextManager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from runmgr.messages import ModelMessage, ModelResponse
 from runmgr.models.base import Model
@@ -95,6 +95,13 @@ class WrapperModel(Model):
 
     async def aclose(self) -> None:
         await self.wrapped.aclose()
+
+    async def __aenter__(self) -> Self:
+        await self.wrapped.__aenter__()
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self.wrapped.__aexit__(*exc_info)
 
     def customize_request_parameters(
         self, model_request_parameters: ModelRequestParameters

@@ -8,6 +8,7 @@ from runmgr.messages import ModelRequest, ModelResponse, TextPart, UserPromptPar
 from runmgr.models import ModelProfile, ModelRequestParameters
 from runmgr.models.fallback import FallbackModel
 from runmgr.models.function import FunctionModel
+from runmgr.models.retry import classify, retry_after
 from runmgr.models.test import TestModel
 from runmgr.models.wrapper import WrapperModel
 
@@ -267,12 +268,60 @@ async def test_cancellation_is_no_failure(autojump_clock):
     assert not asked
 
 
+@pytest.mark.parametrize(
+    ("failures", "again", "wait"),
+    [
+        ([ModelHTTPError(400, "a"), ModelHTTPError(401, "b")], False, None),
+        ([ModelHTTPError(400, "a"), ModelHTTPError(503, "b")], True, None),
+        ([ModelHTTPError(429, "a", headers={"retry-after": "9"}), ModelHTTPError(400, "b")], True, 9.0),
+        (
+            [
+                ModelHTTPError(429, "a", headers={"retry-after": "9"}),
+                ModelHTTPError(429, "b", headers={"retry-after": "4"}),
+            ],
+            True,
+            4.0,
+        ),
+        ([ModelHTTPError(429, "a", headers={"retry-after": "9"}), ModelHTTPError(503, "b")], True, None),
+    ],
+)
+def test_when_all_that_failed_may_be_asked_again(failures, again, wait):
+    group = FallbackExceptionGroup("All models from FallbackModel failed", failures)
+    assert (classify(group) is not None) is again
+    assert retry_after(group) == wait
+
+
 async def test_counting_and_closing():
     first, second = Resending(), Resending()
     async with FallbackModel(first, second) as model:
         assert model.base_url == "http://localhost/v1"
         assert await model.count_tokens(ASK, None, PLAIN) == "counted"
     assert (first.closed, second.closed) == (1, 1)
+    await model.aclose()
+    assert (first.closed, second.closed) == (2, 2)
+
+
+async def test_all_are_closed_also_when_one_cannot_be():
+    class Broken(TestModel):
+        async def aclose(self):
+            raise OSError("broken")
+
+    last = Resending()
+    with pytest.raises(OSError, match="broken"):
+        await FallbackModel(Broken(), last).aclose()
+    with pytest.raises(OSError, match="broken"):
+        async with FallbackModel(Broken(), last):
+            pass
+    assert last.closed == 2
+
+    class Unopened(TestModel):
+        async def __aenter__(self):
+            raise OSError("unopened")
+
+    with pytest.raises(OSError, match="unopened"):
+        async with FallbackModel(last, Unopened()):
+            pass
+    assert last.closed == 3
 
 
 def test_models_by_string():
