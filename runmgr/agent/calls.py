@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import trio
 
+from runmgr.agent.emit import Collected, Emit
 from runmgr.agent.result import FinalResult
 from runmgr.agent.returns import tool_return_parts
 from runmgr.agent.state import GraphAgentDeps, GraphAgentState, build_run_context
@@ -36,10 +37,7 @@ from runmgr.tools.deferred import DeferredToolRequests, ToolApproved, ToolDenied
 if TYPE_CHECKING:
     from runmgr.agent.nodes import CallToolsNode
 
-__all__ = ("Emit", "handle_tool_calls")
-
-Emit: TypeAlias = Callable[[HandleResponseEvent], Awaitable[None]]
-"""Where events go; there is none unless somebody listens, and then no event is built."""
+__all__ = ("handle_tool_calls",)
 
 FINAL_RESULT = "Final result processed."
 OUTPUT_NOT_USED = "Output tool not used - a final result was already processed."
@@ -131,7 +129,7 @@ async def handle_tool_calls(
     if outside:
         if results is not None:
             to_run = [*to_run, *outside]
-        elif handled.final is not None:
+        elif handled.final is not None and not isinstance(handled.final.output, DeferredToolRequests):
             handled.parts += [ToolReturnPart(c.tool_name, NOT_EXECUTED, c.tool_call_id) for c in outside]
 
     if to_run:
@@ -168,6 +166,9 @@ async def _output_tools(
     plan = deps.plan
     parts = handled.parts
     for call in calls:
+        if handled.final is not None and handled.final.tool_call_id == call.tool_call_id:
+            parts.append(ToolReturnPart(call.tool_name, FINAL_RESULT, call.tool_call_id))  # a stream's result
+            continue
         if handled.final is not None and plan.end_strategy == "early":
             if emit is not None:
                 await emit(FunctionToolCallEvent(call))
@@ -266,7 +267,7 @@ _Outcome: TypeAlias = "tuple[ToolReturnPart | RetryPromptPart | None, UserPrompt
 class _Caller:
     """Runs one call after another or beside others, for one response."""
 
-    __slots__ = ("_ctx", "_emit", "_node", "_run_context", "deferred")
+    __slots__ = ("_ctx", "_node", "_run_context", "deferred", "emit")
 
     def __init__(
         self,
@@ -278,7 +279,7 @@ class _Caller:
         self._node = node
         self._ctx = ctx
         self._run_context = run_context
-        self._emit = emit
+        self.emit = emit
         self.deferred: dict[str, CallDeferred | ApprovalRequired] | None = None
 
     async def call(self, call: ToolCallPart) -> _Outcome:
@@ -310,8 +311,8 @@ class _Caller:
                 self.deferred = {}
             self.deferred[call.tool_call_id] = cause
             return None, None
-        if self._emit is not None:
-            await self._emit(FunctionToolResultEvent(part, content=extra.content if extra else None))
+        if self.emit is not None:
+            await self.emit(FunctionToolResultEvent(part, content=extra.content if extra else None))
         return part, extra
 
     async def _execute(
@@ -345,6 +346,10 @@ async def _together(
     outcomes: list[_Outcome] = [(None, None)] * len(calls)
     errors: list[Exception] = []
     waiting = iter(enumerate(calls))
+    emit = one.emit
+    collected: Collected | None = None
+    if emit is not None and not emit.from_tasks:
+        one.emit = collected = Collected()
 
     async def work() -> None:
         try:
@@ -358,6 +363,10 @@ async def _together(
     async with trio.open_nursery() as nursery:
         for _ in range(workers):
             nursery.start_soon(work)
+    if emit is not None and collected is not None:
+        one.emit = emit
+        for event in collected.events:
+            await emit(event)
     if errors:
         raise errors[0]
     return outcomes

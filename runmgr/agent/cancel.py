@@ -1,14 +1,19 @@
-"""Cancelling one run from outside, and tasks that live inside a run's block."""
+"""Cancelling one run from outside."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from types import TracebackType
-from typing import TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import trio
 
-__all__ = ("Cancellation", "TaskScope")
+from runmgr.exceptions import RunCancelled
+
+if TYPE_CHECKING:
+    from runmgr.agent.state import GraphAgentDeps, GraphAgentState
+    from runmgr.graph import GraphRunContext
+
+__all__ = ("Cancellation", "run_cancelled")
 
 T = TypeVar("T")
 
@@ -46,32 +51,23 @@ class Cancellation:
         return None
 
 
-class TaskScope:
-    """A nursery for helpers of a block: what the block raises comes out bare, and the helpers end with the block.
+def run_cancelled(ctx: GraphRunContext[GraphAgentState, GraphAgentDeps[Any, Any]]) -> RunCancelled:
+    """The error for whoever drives a run that was cancelled."""
+    from runmgr.records.outcomes import RunError, RunOutcome, RunState
 
-    The helpers handle their own errors (they must not raise); leaving the block cancels those that still run.
-    """
-
-    __slots__ = ("_manager", "nursery")
-
-    nursery: trio.Nursery
-
-    def __init__(self) -> None:
-        self._manager = trio.open_nursery()
-
-    async def __aenter__(self) -> trio.Nursery:
-        self.nursery = await self._manager.__aenter__()
-        return self.nursery
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.nursery.cancel_scope.cancel()
-        try:
-            # The error goes around the nursery instead of through it, which would put it into a group.
-            await self._manager.__aexit__(None, None, None)
-        except trio.Cancelled:
-            # An outer scope was cancelled too. The block's own error, if any, is the one to tell of; the scope's
-            # next checkpoint raises again.
-            if error is None or isinstance(error, trio.Cancelled):
-                raise
+    state = ctx.state
+    deps = ctx.deps
+    reason = deps.cancellation.reason if deps.cancellation is not None else None
+    return RunCancelled(
+        RunOutcome(
+            run_id=state.run_id,
+            index=0,
+            status=RunState.CANCELLED,
+            error=RunError("Cancelled", reason or "cancelled"),
+            usage=state.usage,
+            metadata=state.metadata,
+            messages=state.message_history,
+            new_message_index=deps.new_message_index,
+            model=deps.model.model_name,
+        )
+    )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias, cast
 from typing_extensions import TypeGuard, TypeVar
 
 from runmgr.agent.begin import begin
+from runmgr.agent.emit import HostEmit
 from runmgr.agent.respond import respond
 from runmgr.agent.result import FinalResult
 from runmgr.agent.send import prepare_request, receive_response
@@ -120,6 +121,7 @@ class ModelRequestNode(AgentNode[DepsT, NodeRunEndT]):
         default=None, init=False, repr=False, compare=False
     )
     _streaming: bool = field(default=False, init=False, repr=False, compare=False)
+    _partial: ModelResponse | None = field(default=None, init=False, repr=False, compare=False)
 
     async def run(
         self, ctx: GraphRunContext[GraphAgentState, GraphAgentDeps[DepsT, Any]]
@@ -138,6 +140,8 @@ class ModelRequestNode(AgentNode[DepsT, NodeRunEndT]):
         if self._streaming:
             raise AgentRunError("You must finish streaming before calling run()")
         deps = ctx.deps
+        if self._partial is not None:
+            self._forget_partial(ctx)
         messages, settings, params = await prepare_request(self.request, ctx)
         host = deps.host
         if host is None:
@@ -145,7 +149,7 @@ class ModelRequestNode(AgentNode[DepsT, NodeRunEndT]):
         else:
             response = await host.request(deps.model, messages, settings, params)
         receive_response(response, ctx)
-        self._result = result = CallToolsNode[DepsT, NodeRunEndT](response)
+        self._result = result = CallToolsNode(response)
         return result
 
     def stream(
@@ -162,6 +166,14 @@ class ModelRequestNode(AgentNode[DepsT, NodeRunEndT]):
         from runmgr.agent.stream import ModelStream
 
         return ModelStream(self, ctx)
+
+    def _forget_partial(self, ctx: GraphRunContext[GraphAgentState, GraphAgentDeps[DepsT, Any]]) -> None:
+        """Take back what was kept of a stream that broke off: the request is sent again, by the same node."""
+        partial, self._partial = self._partial, None
+        history = ctx.state.message_history
+        if partial is not None and history and history[-1] is partial:
+            history.pop()
+            ctx.state.history_epoch += 1
 
     def __repr__(self) -> str:
         return f"ModelRequestNode(request={self.request!r})"
@@ -204,12 +216,7 @@ class CallToolsNode(AgentNode[DepsT, NodeRunEndT]):
         if self._next_node is None:
             host = ctx.deps.host
             if host is not None and host.wants_events:
-                emit = host.emit
-
-                async def pass_on(event: HandleResponseEvent) -> None:
-                    emit(event)
-
-                self._next_node = next_step(await respond(self, ctx, pass_on))
+                self._next_node = next_step(await respond(self, ctx, HostEmit(host.emit)))
             else:
                 self._next_node = next_step(await respond(self, ctx, None))
         return self._next_node

@@ -6,7 +6,8 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 from runmgr.agent.begin import user_prompt_part
-from runmgr.agent.calls import Emit, handle_tool_calls
+from runmgr.agent.calls import handle_tool_calls
+from runmgr.agent.emit import Emit
 from runmgr.agent.result import FinalResult
 from runmgr.agent.state import GraphAgentDeps, GraphAgentState, build_run_context, token_limit
 from runmgr.exceptions import ContentFilterError, ToolRetryError, UnexpectedModelBehavior

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, cast
 
-from runmgr.agent.cancel import Cancellation
+from runmgr.agent.cancel import Cancellation, run_cancelled
 from runmgr.agent.nodes import AgentNode, CallToolsNode, ModelRequestNode, UserPromptNode
 from runmgr.agent.outcome import AgentRunResult
 from runmgr.agent.result import FinalResult
 from runmgr.agent.state import GraphAgentDeps, GraphAgentState
-from runmgr.exceptions import RunCancelled
 from runmgr.graph import BaseNode, End, GraphRunContext
-from runmgr.messages import ModelMessage, ModelMessagesTypeAdapter
+from runmgr.messages import ModelMessage, ModelMessagesTypeAdapter, ToolCallPart
 from runmgr.output import OutputDataT
 from runmgr.records.snapshots import (
     PendingCallTools,
@@ -163,12 +162,23 @@ class AgentRun(Generic[AgentDepsT, OutputDataT]):
         if cancellation is None:
             return await self._advance(node)
         if cancellation.reason is None:
-            if self.ctx.deps.host is not None:  # its scope is around us; cancelling goes through it
+            if self.ctx.deps.host is not None or not self._may_wait(node):  # a host has a scope around us
                 return await self._advance(node)
             result = await cancellation.guard(self._advance, node)
             if result is not None:
                 return result
-        raise self._cancelled(cancellation)
+        raise run_cancelled(self.ctx)
+
+    def _may_wait(self, node: AgentNode[AgentDepsT, OutputDataT]) -> bool:
+        """Whether a step can come to a checkpoint. A scope costs more than a short step."""
+        plan = self.ctx.deps.plan
+        if isinstance(node, CallToolsNode):
+            if not plan.plain_text:
+                return True
+            return any(type(part) is ToolCallPart for part in node.model_response.parts)
+        if isinstance(node, UserPromptNode):
+            return bool(plan.instructions_functions or plan.system_prompt_functions)
+        return True
 
     async def _advance(
         self, node: AgentNode[AgentDepsT, OutputDataT]
@@ -179,10 +189,16 @@ class AgentRun(Generic[AgentDepsT, OutputDataT]):
         self._started = True
         self._next_node = node
         following = await node.run(self.ctx)
-        self._next_node = following  # pyright: ignore[reportAttributeAccessIssue]
-        if type(following) is End and self._final_metadata is not None:
-            self.ctx.state.metadata = self._final_metadata()
+        if type(following) is End:
+            self._end(following)
+        else:
+            self._next_node = following  # pyright: ignore[reportAttributeAccessIssue]
         return following  # pyright: ignore[reportReturnType]
+
+    def _end(self, end: End[FinalResult[OutputDataT]]) -> None:
+        self._next_node = end
+        if self._final_metadata is not None:
+            self.ctx.state.metadata = self._final_metadata()
 
     def cancel(self, reason: str = "cancelled") -> None:
         """End the run at its next checkpoint: in a model request, a tool, a stream or a validator, or before its next step.
@@ -195,24 +211,6 @@ class AgentRun(Generic[AgentDepsT, OutputDataT]):
             cancellation = self._cancellation = self.ctx.deps.cancellation = Cancellation()
         if type(self._next_node) is not End:
             cancellation.cancel(reason)
-
-    def _cancelled(self, cancellation: Cancellation) -> RunCancelled:
-        from runmgr.records.outcomes import RunError, RunOutcome, RunState
-
-        state = self.ctx.state
-        return RunCancelled(
-            RunOutcome(
-                run_id=state.run_id,
-                index=0,
-                status=RunState.CANCELLED,
-                error=RunError("Cancelled", cancellation.reason or "cancelled"),
-                usage=state.usage,
-                metadata=state.metadata,
-                messages=state.message_history,
-                new_message_index=self.ctx.deps.new_message_index,
-                model=self.ctx.deps.model.model_name,
-            )
-        )
 
     # -------------------------------------------------------------- snapshots
 
@@ -229,6 +227,8 @@ class AgentRun(Generic[AgentDepsT, OutputDataT]):
         tool_retries = deps.tool_manager.retries
         if isinstance(node, ModelRequestNode):
             pending = PendingModelRequest(node.request)
+            if node._partial is not None and messages and messages[-1] is node._partial:
+                messages = messages[:-1]
             if messages and messages[-1] is node.request:  # its step failed
                 messages = messages[:-1]
             else:
