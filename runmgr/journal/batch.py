@@ -24,26 +24,28 @@ def _statements(verb: str, table: str, columns: int) -> tuple[tuple[int, str], .
 _META = _statements("REPLACE", "meta", 2)
 _RUNS = _statements("INSERT", "runs", 8)
 _CHECKPOINTS = _statements("INSERT", "checkpoints", 2)
+_SUPERSEDED = _statements("REPLACE", "superseded", 1)
 _OUTCOMES = _statements("INSERT", "outcomes", 4)
 
 
 class Batch:
     """Rows that wait to be committed, and who waits for them."""
 
-    __slots__ = ("checkpoints", "meta", "outcomes", "runs", "size", "told")
+    __slots__ = ("checkpoints", "meta", "outcomes", "runs", "size", "superseded", "told")
 
     def __init__(self) -> None:
         self.meta: dict[str, bytes] = {}
         self.runs: list[tuple[Any, ...]] = []
         self.checkpoints: list[tuple[int, bytes]] = []
         self.outcomes: list[tuple[Any, ...]] = []
+        self.superseded: list[tuple[int]] = []
         self.told: list[Any] = []
         """Called or rescheduled, in order, once the rows are committed."""
         self.size = 0
         """Bytes of the bodies, roughly."""
 
     def __bool__(self) -> bool:
-        return bool(self.runs or self.checkpoints or self.outcomes or self.meta or self.told)
+        return bool(self.runs or self.checkpoints or self.outcomes or self.meta or self.superseded or self.told)
 
     def commit(self, connection: sqlite3.Connection) -> None:
         """Write all rows in one transaction."""
@@ -52,6 +54,7 @@ class Batch:
             _insert(connection, _RUNS, self.runs)
             _insert(connection, _CHECKPOINTS, self.checkpoints)
             _insert(connection, _OUTCOMES, self.outcomes)
+            _insert(connection, _SUPERSEDED, self.superseded)
             _insert(connection, _META, list(self.meta.items()))
             connection.execute("COMMIT")
         except BaseException:

@@ -36,6 +36,7 @@ __all__ = (
 )
 
 _NO_MESSAGES = msgspec.Raw(b"[]")
+_NOTHING = msgspec.Raw(b"")
 
 
 class CheckpointRecord(msgspec.Struct, omit_defaults=True):
@@ -48,9 +49,9 @@ class CheckpointRecord(msgspec.Struct, omit_defaults=True):
     messages: msgspec.Raw = _NO_MESSAGES
     """New since the last checkpoint; the whole history where ``reset``."""
     reset: bool = False
-    request: msgspec.Raw | None = None
+    request: msgspec.Raw = _NOTHING
     """Of ``model_request``: the request, not yet among the messages."""
-    response: msgspec.Raw | None = None
+    response: msgspec.Raw = _NOTHING
     """Of ``call_tools``: the response, where it is not simply the last message."""
     new_from: int = 0
     step: int = 0
@@ -70,7 +71,7 @@ class OutcomeRecord(msgspec.Struct, omit_defaults=True):
     """How a run ended, without what the file's columns and the run's checkpoints say already."""
 
     usage: Any
-    output: msgspec.Raw | None = None
+    output: msgspec.Raw = _NOTHING
     output_repr: str | None = None
     """In the place of ``output``, where that has no JSON form."""
     error: RunError | None = None
@@ -147,8 +148,7 @@ def encode_checkpoint(
     new = messages if reset else messages[known:]
     pending = snapshot.pending
     kind = type(pending)
-    request: msgspec.Raw | None = None
-    response: msgspec.Raw | None = None
+    request = response = _NOTHING
     if kind is PendingModelRequest:
         name = "model_request"
         request = msgspec.Raw(encode_message(pending.request))
@@ -190,7 +190,7 @@ def encode_outcome(outcome: RunOutcome, known: int, *, reset: bool) -> bytes:
         reset: the history was rewritten since: put all of it.
     """
     new = outcome.messages if reset else outcome.messages[known:]
-    output: msgspec.Raw | None = None
+    output: msgspec.Raw = _NOTHING
     output_repr: str | None = None
     if outcome.output is not None:
         try:
@@ -273,10 +273,10 @@ def restore(run: int, run_id: str, fingerprint: str | None, bodies: Sequence[byt
         return Restored(run, run_id, fingerprint, 0, None, RunUsage(), Decimal(0), 0, 1, None, None)
     if record.pending == "call_tools":
         pending: Any = PendingCallTools(
-            messages[-1] if record.response is None else decode_message(bytes(record.response))
+            decode_message(response) if (response := bytes(record.response)) else messages[-1]
         )
     elif record.pending == "model_request":
-        pending = PendingModelRequest(decode_message(bytes(record.request or b"")))
+        pending = PendingModelRequest(decode_message(bytes(record.request)))
     else:
         pending = PendingUserPrompt()
     snapshot = RunSnapshot(
@@ -329,7 +329,7 @@ def outcome_from(row: Sequence[Any], bodies: Sequence[bytes] | None) -> RunOutco
         run_id=run_id,
         index=position,
         status=RunState(status),
-        output=record.output_repr if record.output is None else msgspec.json.decode(record.output),
+        output=msgspec.json.decode(output) if (output := bytes(record.output)) else record.output_repr,
         error=record.error,
         usage=record.usage,
         cost=None if record.cost is None else Decimal(record.cost),

@@ -22,6 +22,7 @@ from .schema import SEQUENCE_BITS
 __all__ = ("JournalReader", "open_journal")
 
 _COLUMNS = "r.run_id, r.position, r.grp, r.queued_at, r.input, r.metadata, o.status, o.finished_at, o.body"
+_COUNTS = "run NOT IN (SELECT run FROM superseded)"
 _LAST_SEQUENCE = (1 << SEQUENCE_BITS) - 1
 
 
@@ -36,7 +37,7 @@ class JournalReader:
     def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
         self.path = path
         self._connection = connection
-        self._indexed = 0
+        self._indexed: int | None = None
         self._lookups = 0
 
     def __enter__(self) -> JournalReader:
@@ -57,9 +58,13 @@ class JournalReader:
         """Runs by how they stand: ``succeeded``, ``failed``, ``cancelled`` and ``open``. O(runs), about 0.1 s a million."""
         with explain(self.path, "read the journal"):
             counts: dict[str, int] = dict(
-                self._connection.execute("SELECT status, count(*) FROM outcomes GROUP BY status").fetchall()
+                self._connection.execute(
+                    f"SELECT status, count(*) FROM outcomes WHERE {_COUNTS} GROUP BY status"  # noqa: S608
+                ).fetchall()
             )
-            ids = self._connection.execute("SELECT count(*) FROM runs").fetchone()[0]
+            ids = self._connection.execute(
+                "SELECT (SELECT count(*) FROM runs) - (SELECT count(*) FROM superseded)"
+            ).fetchone()[0]
         return {**counts, "open": ids - sum(counts.values())}
 
     def meta(self, key: str) -> Any:
@@ -98,12 +103,16 @@ class JournalReader:
         """Make look-ups by ``run_id`` quick, or bring what makes them so up to date."""
         execute = self._connection.execute
         with explain(self.path, "index the journal"):
-            if not self._indexed:
-                execute("CREATE TEMP TABLE names AS SELECT run_id, run FROM runs")
+            last: int = execute("SELECT coalesce(max(run), 0) FROM runs").fetchone()[0]
+            if self._indexed is None:
+                execute("CREATE TEMP TABLE names AS SELECT run_id, run FROM runs WHERE run <= ?", (last,))
                 execute("CREATE INDEX temp.names_by_id ON names (run_id, run)")
-            else:
-                execute("INSERT INTO temp.names SELECT run_id, run FROM runs WHERE run > ?", (self._indexed,))
-            self._indexed = execute("SELECT coalesce(max(run), 0) FROM temp.names").fetchone()[0]
+            elif last > self._indexed:
+                execute(
+                    "INSERT INTO temp.names SELECT run_id, run FROM runs WHERE run > ? AND run <= ?",
+                    (self._indexed, last),
+                )
+            self._indexed = last
 
     def finished(self, run_id: str) -> bool:
         """Whether the run has an outcome here."""
@@ -134,13 +143,12 @@ class JournalReader:
         with self._undamaged(row[0]):
             return outcome_from(row, self._checkpoints(run) if messages else None)
 
-    def look_up(self, run_id: str) -> RunOutcome | Restored | None:
-        """What is known of a run: its outcome, where to go on with it, or None."""
+    def look_up(self, run_id: str) -> tuple[int, RunOutcome | Restored] | None:
+        """What is known of a run: its number here, and its outcome or where to go on with it. None where it is not here."""
         run = self._run(run_id)
         if run is None:
             return None
-        outcome = self._outcome(run, messages=True)
-        return self._restored(run, run_id) if outcome is None else outcome
+        return run, self._outcome(run, messages=True) or self._restored(run, run_id)
 
     # ---------------------------------------------------------------- all runs
 
@@ -152,7 +160,7 @@ class JournalReader:
         """
         with explain(self.path, "read the journal"):
             cursor = self._connection.execute(
-                f"SELECT run, {_COLUMNS} FROM outcomes o JOIN runs r USING (run) ORDER BY run"  # noqa: S608
+                f"SELECT run, {_COLUMNS} FROM outcomes o JOIN runs r USING (run) WHERE {_COUNTS} ORDER BY run"  # noqa: S608
             )
         while True:
             with explain(self.path, "read the journal"):

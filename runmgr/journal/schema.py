@@ -1,6 +1,6 @@
 """The journal's tables, and how older files become today's.
 
-Four tables, append-only in meaning; a run costs O(1) rows, whatever the file holds already:
+Five tables, append-only in meaning; a run costs O(1) rows, whatever the file holds already:
 
 - ``meta``: free keys and JSON values (what batch this is, what was spent).
 - ``runs``: a row when a run is admitted. ``run`` is its number in this file; one ``run_id`` may have several, the highest
@@ -8,6 +8,7 @@ Four tables, append-only in meaning; a run costs O(1) rows, whatever the file ho
 - ``checkpoints``: what was new at a node boundary. The key is ``run << 20 | sequence``, so that a run's rows lie together
   and no second index is needed.
 - ``outcomes``: a row when a run has ended. A run without one is open.
+- ``superseded``: runs that were begun again, from the start, under another number: they no longer count.
 
 There is no index on ``run_id`` on purpose: random keys would make every commit rewrite pages all over the file (measured:
 two to three times the time at half a million runs). Who looks runs up by name builds a temporary one (see `reader`).
@@ -36,6 +37,7 @@ MIGRATIONS: Final[tuple[str, ...]] = (
     CREATE TABLE outcomes (
         run INTEGER PRIMARY KEY, status TEXT NOT NULL, finished_at REAL NOT NULL, body BLOB NOT NULL
     );
+    CREATE TABLE superseded (run INTEGER PRIMARY KEY);
     """,
 )
 """Each makes version N + 1 from version N. Only ever appended to."""

@@ -108,6 +108,11 @@ class JournalWriter:
         batch.size += len(body)
         self._wake()
 
+    def superseded(self, run: int) -> None:
+        """A run that has an outcome is begun again under another number: the old one counts no more."""
+        self._batch.superseded.append((run,))
+        self._wake()
+
     def after(self, told: Callable[[bool], None]) -> None:
         """Call ``told`` once everything appended so far is committed."""
         if self._error is not None:

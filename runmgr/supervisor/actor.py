@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
-from runmgr.exceptions import AgentRunError, BudgetExhausted
+from runmgr.exceptions import AgentRunError, BudgetExhausted, JournalError, UserError
 from runmgr.graph import End
 from runmgr.records.events import RunNode, RunStarted, RunStream
 from runmgr.records.outcomes import RunError, RunOutcome, RunState
@@ -107,9 +107,11 @@ class Actor(RunHandle):
         self._ended = None
         self._journal_run = 0
         self._checkpoints = 0
+        self._supersedes = 0
         self._blobs: tuple[bytes | None, bytes | None] | None = None
         self._restored: Restored | None = None
         self._before: Tally | None = None
+        self._ours = False
         self._seat = 0
         self._holds = False
         self._known = 0
@@ -193,7 +195,9 @@ class Actor(RunHandle):
                 if self._cancel_reason is not None:
                     scope.cancel(self._cancel_reason)
                 output = await self._drive()
-        except Exception as exc:  # noqa: BLE001  whatever a user's code raises is this run's failure, and only its own
+        except Exception as exc:
+            if self._ours and not isinstance(exc, UserError | JournalError):
+                raise  # a bug in runmgr: it ends the program, and is not taken for a failed run
             status, error = RunState.FAILED, self._failure(exc)
         except BaseException:
             # Cancelled with everybody else, or the program is being interrupted: the outcome is told, then it goes on up.
@@ -216,39 +220,46 @@ class Actor(RunHandle):
         async with self._job.open(self, snapshot) as stepper:
             self._stepper = stepper
             if events.listening:
-                events.publish(
-                    RunStarted(
-                        run_id=self.run_id,
-                        group=self.group,
-                        attempt=self._attempts,
-                        at=sup.now(),
-                        resumed=snapshot is not None,
-                    )
-                )
+                self._tell_started(resumed=snapshot is not None)
+            if not self._job.is_agent:
+                journal = None
             node = stepper.next_node
             while not isinstance(node, End):
+                self._ours = True  # what is raised from here on is a bug of ours
                 if self._interrupts:
                     node = await self._heed(node)
                 if events.listening:
-                    events.publish(
-                        RunNode(
-                            run_id=self.run_id,
-                            group=self.group,
-                            node=node.get_node_id(),
-                            step=self._steps,
-                            at=sup.now(),
-                        )
-                    )
+                    self._tell_node(node)
+                self._ours = False
                 node = await stepper.next(node)
                 self._steps += 1
-                if (
-                    journal is not None
-                    and not isinstance(node, End)
-                    and journal.checkpoint(self, stepper, node)
-                ):
-                    await journal.committed()
+                if journal is not None and not isinstance(node, End):
+                    self._ours = True
+                    if journal.checkpoint(self, stepper) or journal.writer.backlogged:
+                        await self._wait_for(journal)
+                    self._ours = False
             self._result = stepper.result
             return node.data
+
+    def _tell_started(self, *, resumed: bool) -> None:
+        sup = self._sup
+        sup.events.publish(
+            RunStarted(
+                run_id=self.run_id, group=self.group, attempt=self._attempts, at=sup.now(), resumed=resumed
+            )
+        )
+
+    def _tell_node(self, node: Any) -> None:
+        sup = self._sup
+        sup.events.publish(
+            RunNode(
+                run_id=self.run_id,
+                group=self.group,
+                node=node.get_node_id(),
+                step=self._steps,
+                at=sup.now(),
+            )
+        )
 
     async def _wait_for(self, journal: RunJournal) -> None:
         self._sup.begin_wait(self, "journal")

@@ -63,13 +63,10 @@ class AgentJob:
     def open(self, host: Any, snapshot: Any) -> AbstractAsyncContextManager[Any]:
         options = self.options
         if snapshot is not None:
-            options = dict(options or ())
-            options.pop("message_history", None)
-            options.pop("deferred_tool_results", None)
-            return self.agent.iter(host=host, snapshot=snapshot, **options)
+            return self.agent.iter(host=host, run_id=host.run_id, snapshot=snapshot, **_for_snapshot(options))
         if options is None:
-            return self.agent.iter(self.prompt, host=host)
-        return self.agent.iter(self.prompt, host=host, **options)
+            return self.agent.iter(self.prompt, host=host, run_id=host.run_id)
+        return self.agent.iter(self.prompt, host=host, run_id=host.run_id, **options)
 
     def result_of(self, outcome: RunOutcome) -> Any:
         from runmgr.agent import AgentRunResult
@@ -82,6 +79,12 @@ class AgentJob:
             metadata=outcome.metadata,
         )
         return AgentRunResult(outcome.output, None, state, outcome.new_message_index, None)
+
+
+def _for_snapshot(options: dict[str, Any] | None) -> dict[str, Any]:
+    """Without what the snapshot holds already."""
+    held = {"message_history", "deferred_tool_results"}
+    return {name: value for name, value in (options or {}).items() if name not in held}
 
 
 class GraphJob:

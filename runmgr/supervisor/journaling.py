@@ -54,8 +54,8 @@ class RunJournal:
 
     # ---------------------------------------------------------------- before a run
 
-    def look_up(self, run_id: str) -> RunOutcome | Restored | None:
-        """What the journal held of this run when it was opened."""
+    def look_up(self, run_id: str) -> tuple[int, RunOutcome | Restored] | None:
+        """What the journal holds of this run, and under which number."""
         return None if self._reader is None else self._reader.look_up(run_id)
 
     def prepare(self, actor: Actor) -> None:
@@ -81,6 +81,8 @@ class RunJournal:
         if blobs is None:  # it goes on from an earlier time, and has its row
             return
         actor._blobs = None
+        if actor._supersedes:
+            self.writer.superseded(actor._supersedes)
         actor._journal_run = self.writer.admitted(
             actor.run_id,
             actor._index,

@@ -63,6 +63,7 @@ class Runtime:
         min_sample: int,
         retry_policy: RetryPolicy,
         remember: int,
+        retry_failed: bool,
         rng: random.Random,
         wall_clock: Callable[[], float],
     ) -> None:
@@ -70,6 +71,7 @@ class Runtime:
         self.limits = limits
         self.max_parked = max_parked
         self.retry_policy = retry_policy
+        self.retry_failed = retry_failed
         self.rng = rng
         self.journal: RunJournal | None = None
         self.events = Subscriptions(self.now)
@@ -159,20 +161,26 @@ class Runtime:
         """
         journal = self.journal
         assert journal is not None
-        found = journal.look_up(actor.run_id)
-        if found is None:
+        known = journal.look_up(actor.run_id)
+        if known is None:
             journal.prepare(actor)
-        elif isinstance(found, RunOutcome):
+            return
+        run, found = known
+        if isinstance(found, RunOutcome):
+            if self.retry_failed and found.status != RunState.SUCCEEDED:
+                journal.prepare(actor)
+                actor._supersedes = run
+                return
             actor.replay(found)
             self._remember_run(actor)
-        else:
-            if None not in {found.fingerprint, actor._fingerprint} and found.fingerprint != actor._fingerprint:
-                raise UserError(
-                    f"run {actor.run_id}: the journal has an unfinished run of this id whose fingerprint is "
-                    f"{found.fingerprint!r}, not {actor._fingerprint!r}: its agent, model or settings have changed. "
-                    "Put them back, give another run_id, or begin another journal"
-                )
-            actor.go_on(found)
+            return
+        if None not in {found.fingerprint, actor._fingerprint} and found.fingerprint != actor._fingerprint:
+            raise UserError(
+                f"run {actor.run_id}: the journal has an unfinished run of this id whose fingerprint is "
+                f"{found.fingerprint!r}, not {actor._fingerprint!r}: its agent, model or settings have changed. "
+                "Put them back, give another run_id, or begin another journal"
+            )
+        actor.go_on(found)
 
     def check_open(self) -> None:
         """Raise `SupervisorClosed` where no run is admitted any more."""
@@ -382,8 +390,11 @@ class Runtime:
         stepper = actor._stepper
         messages: list[Any] = []
         new_from = epoch = 0
+        metadata = actor._metadata
         if stepper is not None and actor._job.is_agent:
             messages, new_from, epoch = stepper.all_messages(), new_message_index(stepper), stepper.history_epoch
+            if metadata is None:
+                metadata = stepper.metadata
             self._count_tool_calls(actor, stepper)
         tally, before = actor._tally, actor._before
         if before is not None:
@@ -403,7 +414,7 @@ class Runtime:
             cost=None if paid is None else paid.known_cost,
             attempts=actor._attempts,
             group=actor.group,
-            metadata=actor._metadata,
+            metadata=metadata,
             queued_at=actor._queued_at,
             started_at=actor._started_at,
             finished_at=self.now(),

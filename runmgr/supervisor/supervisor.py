@@ -24,6 +24,7 @@ from .runtime import Runtime
 from .spec import AGENT_OPTIONS, RunSpec
 
 if TYPE_CHECKING:
+    from runmgr.journal import JournalWriter
     from runmgr.records.budgets import Budget, RateLimit, RestartPolicy
     from runmgr.usage import UsageLimits
 
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
     from .subscriptions import Subscription
 
 __all__ = ("Supervisor", "open_supervisor")
+
+COMMITTING = 1_000
+"""How many more runs of a map may be unfinished with a journal: those whose outcome is only being committed."""
 
 
 class Supervisor:
@@ -249,6 +253,8 @@ class Supervisor:
 
         if window is None:
             window = runtime.admission.max_running + max(1, runtime.admission.max_queued)
+            if runtime.journal is not None:
+                window += COMMITTING
         outcomes = Outcomes(runtime, items, make, ordered=ordered, window=window)
         assert runtime.services is not None
         runtime.services.start_soon(outcomes.feed, name="runmgr map")
@@ -341,6 +347,12 @@ class Supervisor:
         tallies = ledger.models if by == "model" else ledger.groups
         return {name: tally.usage() for name, tally in tallies.items() if tally.requests or tally.tool_calls}
 
+    @property
+    def journal(self) -> JournalWriter | None:
+        """The journal that is being written, for its ``set_meta``; None without one."""
+        journal = self._runtime.journal
+        return None if journal is None else journal.writer
+
     def get(self, run_id: str) -> RunHandle | None:
         """The handle of a run that is live or among the last ended ones; None where it is neither."""
         return self._runtime.known(run_id)
@@ -392,6 +404,7 @@ async def open_supervisor(
     min_sample: int = 20,
     journal: str | PathLike[str] | None = None,
     resume: bool = False,
+    retry_failed: bool = False,
     durability: Literal["process", "power"] = "process",
     journal_thread: bool | None = None,
     retries: int | RetryPolicy = 8,
@@ -440,6 +453,7 @@ async def open_supervisor(
         min_sample=min_sample,
         retry_policy=RetryPolicy(max_retries=retries) if isinstance(retries, int) else retries,
         remember=_positive("remember", remember, 0),
+        retry_failed=retry_failed,
         rng=rng or random.Random(),
         wall_clock=wall_clock,
     )
