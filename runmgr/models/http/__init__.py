@@ -3,16 +3,7 @@
 from __future__ import annotations
 
 from runmgr.models.http.choose import http_client_for
-from runmgr.models.http.client import (
-    MAX_BODY,
-    HttpClient,
-    PoolClient,
-    PoolStream,
-    Reply,
-    ReplyStream,
-    default_limit,
-    read_all,
-)
+from runmgr.models.http.client import PoolClient, default_limit
 from runmgr.models.http.errors import (
     BrokenConnection,
     ConnectFailed,
@@ -20,6 +11,8 @@ from runmgr.models.http.errors import (
     HttpTimeout,
     MalformedResponse,
 )
+from runmgr.models.http.exchange import PoolStream
+from runmgr.models.http.reply import MAX_BODY, HttpClient, Reply, ReplyStream, read_all
 from runmgr.models.http.timeouts import Timeouts, timeouts_of
 
 __all__ = (

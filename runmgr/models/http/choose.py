@@ -7,8 +7,9 @@ import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from runmgr.models.http.client import HttpClient, PoolClient
+from runmgr.models.http.client import PoolClient
 from runmgr.models.http.origin import parse_url
+from runmgr.models.http.reply import HttpClient
 from runmgr.models.http.timeouts import Timeouts
 
 if TYPE_CHECKING:

@@ -14,7 +14,8 @@ from trio.lowlevel import wait_writable
 
 from runmgr.models.http.errors import ConnectFailed, HttpTimeout
 from runmgr.models.http.origin import Origin
-from runmgr.models.http.wire import Connection, TlsConnection
+from runmgr.models.http.tls import TlsConnection
+from runmgr.models.http.wire import Connection
 
 __all__ = ("CONNECT_TIMEOUT", "Dialer", "default_ssl_context")
 

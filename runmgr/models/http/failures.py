@@ -13,8 +13,8 @@ from runmgr.exceptions import (
     ModelHTTPError,
     ModelTimeoutError,
 )
-from runmgr.models.http.client import Reply
 from runmgr.models.http.errors import HttpError, HttpTimeout, MalformedResponse
+from runmgr.models.http.reply import Reply
 
 __all__ = ("api_error", "http_error")
 

@@ -14,7 +14,6 @@ import httpx2
 import trio
 
 from runmgr.exceptions import UserError
-from runmgr.models.http.client import MAX_BODY, Reply, checked_headers, user_agent
 from runmgr.models.http.errors import (
     BrokenConnection,
     ConnectFailed,
@@ -22,7 +21,9 @@ from runmgr.models.http.errors import (
     HttpTimeout,
     MalformedResponse,
 )
+from runmgr.models.http.headers import checked_headers, user_agent
 from runmgr.models.http.origin import parse_url, shown_url
+from runmgr.models.http.reply import MAX_BODY, Reply
 from runmgr.models.http.timeouts import Timeouts
 
 __all__ = ("ForeignClient", "ForeignStream")

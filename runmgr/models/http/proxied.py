@@ -14,8 +14,9 @@ from typing import Self
 import httpx2
 from trio.lowlevel import RunVar, RunVarToken
 
-from runmgr.models.http.client import Reply, default_limit
+from runmgr.models.http.client import default_limit
 from runmgr.models.http.foreign import ForeignClient, ForeignStream
+from runmgr.models.http.reply import Reply
 from runmgr.models.http.timeouts import Timeouts
 
 __all__ = ("ProxiedClient",)
