@@ -204,12 +204,12 @@ class InstrumentedModel(WrapperModel):
         settings, prepared = self.wrapped.prepare_request(model_settings, params)
         options = self.instrumentation_settings
         about = model_attributes(self.wrapped)
-        attributes = {"gen_ai.operation.name": "chat", **about, **_parameters(prepared)}
-        for name, attribute in _SETTINGS.items():
-            value: Any = (settings or {}).get(name)
-            if value is not None:
-                attributes[attribute] = value
+        # Samplers see these; what takes longer to write down comes when somebody records.
+        attributes = {"gen_ai.operation.name": "chat", **about}
         with client_span(options.tracer, f"chat {self.model_name}", attributes) as span:
+            if span.is_recording():
+                span.set_attributes(_parameters(prepared))
+                span.set_attributes(_settings(settings))
             started = trio.current_time()
             request = _Request(span, options, messages, prepared, about)
             try:
@@ -229,6 +229,13 @@ _SETTINGS = {
     "frequency_penalty": "gen_ai.request.frequency_penalty",
     "stop_sequences": "gen_ai.request.stop_sequences",
 }
+
+
+def _settings(settings: ModelSettings | None) -> dict[str, Any]:
+    given: dict[str, Any] = dict(settings or {})
+    return {
+        attribute: value for name, attribute in _SETTINGS.items() if (value := given.get(name)) is not None
+    }
 
 
 def model_attributes(model: Model) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -31,6 +32,7 @@ __all__ = ("StreamedResponse",)
 _ENDED = (TextPart, ThinkingPart, ToolCallPart, BuiltinToolCallPart)
 
 
+@dataclass(eq=False)
 class StreamedResponse(ABC):
     """A response while it comes: iterate over it for its events, ask `get` for what has come.
 
@@ -46,15 +48,15 @@ class StreamedResponse(ABC):
         model_request_parameters: what was asked for; decides what counts as a final result.
     """
 
-    def __init__(self, model_request_parameters: ModelRequestParameters) -> None:
-        self.model_request_parameters = model_request_parameters
-        self.final_result_event: FinalResultEvent | None = None
-        self.provider_response_id: str | None = None
-        self.provider_details: dict[str, Any] | None = None
-        self.finish_reason: FinishReason | None = None
-        self._parts_manager = ModelResponsePartsManager()
-        self._usage = RequestUsage()
-        self._event_iterator: _Events | None = None
+    # A dataclass, so that subclasses may be dataclasses with fields of their own, as they are with Pydantic AI.
+    model_request_parameters: ModelRequestParameters
+    final_result_event: FinalResultEvent | None = field(default=None, init=False)
+    provider_response_id: str | None = field(default=None, init=False)
+    provider_details: dict[str, Any] | None = field(default=None, init=False)
+    finish_reason: FinishReason | None = field(default=None, init=False)
+    _parts_manager: ModelResponsePartsManager = field(default_factory=ModelResponsePartsManager, init=False)
+    _event_iterator: _Events | None = field(default=None, init=False, repr=False)
+    _usage: RequestUsage = field(default_factory=RequestUsage, init=False)
 
     def __aiter__(self) -> AsyncIterator[ModelResponseStreamEvent]:
         if self._event_iterator is None:

@@ -1,20 +1,25 @@
 """Preparing a request: settings merged, parameters fitted to a profile; beside Pydantic AI's, and kept by identity."""
 
+from dataclasses import dataclass, field
+from datetime import datetime
+
 import pytest
 
 from runmgr.builtin_tools import CodeExecutionTool, MemoryTool, UrlContextTool, WebSearchTool
 from runmgr.exceptions import UserError
-from runmgr.messages import ModelRequest, ModelResponse, TextPart, UserPromptPart
+from runmgr.messages import ModelRequest, ModelResponse, TextPart, UserPromptPart, now_utc
 from runmgr.models import (
     InlineDefsJsonSchemaTransformer,
     Model,
     ModelProfile,
     ModelRequestParameters,
     OutputObjectDefinition,
+    StreamedResponse,
     ToolDefinition,
 )
 from runmgr.models.function import FunctionModel
 from runmgr.models.test import TestModel
+from runmgr.usage import RequestUsage
 
 SCHEMA = {
     "type": "object",
@@ -221,3 +226,37 @@ def test_output_objects_without_a_mode_for_them_are_dropped():
     params = ModelRequestParameters(output_mode="tool", output_object=output)
     assert TestModel().prepare_request(None, params)[1].output_object is None
     assert params.output_object is output
+
+
+async def test_a_streamed_response_of_ones_own_may_be_a_dataclass():
+    @dataclass
+    class Mine(StreamedResponse):
+        words: list[str]
+        provider_name = "me"
+        model_name = "mine"
+        _began: datetime = field(default_factory=now_utc, init=False)
+
+        @property
+        def timestamp(self):
+            return self._began
+
+        async def _get_event_iterator(self):
+            self._usage.output_tokens = len(self.words)
+            for word in self.words:
+                for event in self._parts_manager.handle_text_delta(vendor_part_id=None, content=word):
+                    yield event
+            self.finish_reason = "stop"
+
+    response = Mine(model_request_parameters=ModelRequestParameters(), words=["a ", "b"])
+    events = [type(event).__name__ async for event in response]
+    assert events == ["PartStartEvent", "FinalResultEvent", "PartDeltaEvent", "PartEndEvent"]
+    assert response.get() == ModelResponse(
+        [TextPart("a b")],
+        usage=RequestUsage(output_tokens=2),
+        model_name="mine",
+        provider_name="me",
+        finish_reason="stop",
+        timestamp=response.timestamp,
+    )
+    # Another response has parts and usage of its own.
+    assert Mine(model_request_parameters=ModelRequestParameters(), words=[]).get().parts == []
