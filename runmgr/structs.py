@@ -167,4 +167,7 @@ def _inline(schema: Any, components: dict[str, Any]) -> Any:
     reference: str | None = known.get("$ref")
     if reference is not None:
         return _inline(components[reference.rpartition("/")[2]], components)
-    return {key: _inline(item, components) for key, item in known.items() if key != "discriminator"}
+    inlined = {key: _inline(item, components) for key, item in known.items() if key != "discriminator"}
+    if isinstance(described := inlined.get("description"), str):
+        inlined["description"] = described.partition("\n\n")[0]  # schemas may go to models: no lists of arguments
+    return inlined

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from runmgr.structs import Value
 
-__all__ = ("Derived", "MessageValue")
+if TYPE_CHECKING:
+    from runmgr.messages.otel import ContentSettings
+
+__all__ = ("Derived", "MessageValue", "Observed")
 
 
 class MessageValue(Value):
@@ -23,6 +26,16 @@ class MessageValue(Value):
         from runmgr.messages.codec import to_plain
 
         return to_plain(self, json=json)
+
+
+class Observed(MessageValue):
+    """A message value with a shape in OpenTelemetry's GenAI conventions."""
+
+    def otel_message_parts(self, settings: ContentSettings) -> list[dict[str, Any]]:
+        """Its parts in that shape, for span attributes, with as much of the content as ``settings`` let out."""
+        from runmgr.messages.otel import otel_message_parts
+
+        return otel_message_parts(self, settings)
 
 
 class Derived:

@@ -200,9 +200,9 @@ def _wire_message(message: ModelMessage) -> Any:
             if parts is None:
                 parts = list(message.parts)
             parts[index] = wire
-    if parts is None:
-        return message
-    return replace(message, parts=parts)
+    if message.metadata is not None:
+        return replace(message, parts=parts or message.parts, metadata=_raw(message.metadata))
+    return message if parts is None else replace(message, parts=parts)
 
 
 def _wire_result_event(event: FunctionToolResultEvent) -> FunctionToolResultEvent:

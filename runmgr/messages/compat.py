@@ -8,6 +8,7 @@ Fields that nobody knows are dropped. Unknown kinds are errors that name the pla
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from typing import Any
 
@@ -92,7 +93,8 @@ def _modern(value: Any) -> Any:
         return value
     plain: dict[str, Any] = dict(value)  # pyright: ignore[reportUnknownArgumentType]
     if isinstance(plain.get("timestamp"), (str, int, float)):
-        plain["timestamp"] = _read_date()(plain["timestamp"])
+        with suppress(ValueError):  # then the decoder refuses it, and names the place
+            plain["timestamp"] = _read_date()(plain["timestamp"])
     for key in ("part", "result"):
         if isinstance(plain.get(key), dict):
             plain[key] = _modern(plain[key])

@@ -124,15 +124,15 @@ class ModelResponsePartsManager:
             return self._grow_thinking(
                 slot, ThinkingPartDelta(content_delta=content, provider_details=provider_details)
             )
+        part = None if slot is None else slot.part
+        if slot is not None and not isinstance(part, TextPart):
+            raise UnexpectedModelBehavior(f"Cannot apply a text delta to existing_part={slot.whole()!r}")
         if thinking_tags and content == thinking_tags[0]:
             return (self._start(ThinkingPart("", provider_details=provider_details), vendor_part_id),)
-        if slot is None:
+        if slot is None or part is None:
             if ignore_leading_whitespace and (not content or content.isspace()):
                 return ()
             return (self._start(TextPart(content, id=id, provider_details=provider_details), vendor_part_id),)
-        part = slot.part
-        if not isinstance(part, TextPart):
-            raise UnexpectedModelBehavior(f"Cannot apply a text delta to existing_part={slot.whole()!r}")
         delta = TextPartDelta(content, provider_details=provider_details)
         slot.pieces.append(content)
         if provider_details:
@@ -161,7 +161,7 @@ class ModelResponsePartsManager:
             provider_name: who signed.
             provider_details: added to the part's, or a function that makes the new ones from those so far.
         """
-        empty = content is None and signature is None and not provider_details
+        empty = content is None and signature is None and provider_details is None
         slot = self._latest(ThinkingPart) if vendor_part_id is None else self._by_id.get(vendor_part_id)
         if slot is None:
             if empty:
@@ -178,7 +178,7 @@ class ModelResponsePartsManager:
             return (self._start(part, vendor_part_id),)
         if not isinstance(slot.part, ThinkingPart):
             raise UnexpectedModelBehavior(f"Cannot apply a thinking delta to existing_part={slot.whole()!r}")
-        if empty:
+        if empty and provider_name is None:
             return ()
         return self._grow_thinking(
             slot,

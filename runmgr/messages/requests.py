@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal, TypeAlias, cast
 
 from msgspec import field
 
-from runmgr.messages.base import MessageValue
+from runmgr.messages.base import MessageValue, Observed
 from runmgr.messages.clock import now_utc
 from runmgr.messages.content import UserContent
 from runmgr.messages.ids import generate_tool_call_id
@@ -26,7 +26,7 @@ __all__ = (
 # `gc=False` is only for parts that nothing of the user's can be reached from; a tool's result can hold anything.
 
 
-class _Text(MessageValue, tag_field="part_kind", gc=False):
+class _Text(Observed, tag_field="part_kind", gc=False):
     content: str
 
 
@@ -45,7 +45,7 @@ class SystemPromptPart(_Text, kw_only=True, tag="system-prompt", gc=False):
     dynamic_ref: str | None = None
 
 
-class _Prompt(MessageValue, tag_field="part_kind", gc=False):
+class _Prompt(Observed, tag_field="part_kind", gc=False):
     content: str | list[UserContent]
 
 
@@ -62,7 +62,7 @@ class UserPromptPart(_Prompt, kw_only=True, tag="user-prompt", gc=False):
     timestamp: datetime = field(default_factory=now_utc)
 
 
-class _ToolReturn(MessageValue, tag_field="part_kind"):
+class _ToolReturn(Observed, tag_field="part_kind"):
     tool_name: str
     content: Any
     tool_call_id: str = field(default_factory=generate_tool_call_id)
@@ -109,7 +109,7 @@ class ToolReturnPart(BaseToolReturnPart, kw_only=True, tag="tool-return"):
     part_kind: ClassVar[Literal["tool-return"]] = "tool-return"
 
 
-class _Retry(MessageValue, tag_field="part_kind"):
+class _Retry(Observed, tag_field="part_kind"):
     content: str | list[dict[str, Any]]
 
 
@@ -138,7 +138,8 @@ class RetryPromptPart(_Retry, kw_only=True, tag="retry-prompt"):
         else:
             from runmgr.messages.codec import dump_error_details
 
-            described = f"{len(content)} validation errors:\n```json\n{dump_error_details(content)}\n```"
+            errors = "1 validation error" if len(content) == 1 else f"{len(content)} validation errors"
+            described = f"{errors}:\n```json\n{dump_error_details(content)}\n```"
         return f"{described}\n\nFix the errors and try again."
 
 

@@ -9,7 +9,7 @@ import msgspec
 from msgspec import field
 from typing_extensions import deprecated
 
-from runmgr.messages.base import MessageValue
+from runmgr.messages.base import MessageValue, Observed
 from runmgr.messages.clock import now_utc
 from runmgr.messages.content import BinaryContent, BinaryImage
 from runmgr.messages.ids import generate_tool_call_id
@@ -154,11 +154,9 @@ class BaseToolCallPart(_Call, kw_only=True, gc=False):
         return dump_any(args).decode()
 
     def has_content(self) -> bool:
-        """Whether there are arguments: a text that is not empty, or a dict with a value that is not None."""
+        """Whether there are arguments that say something: a text, or a dict with a value that is not empty or zero."""
         args = self.args
-        if isinstance(args, dict):
-            return any(value is not None for value in args.values())
-        return bool(args)
+        return any(args.values()) if isinstance(args, dict) else bool(args)
 
 
 class ToolCallPart(BaseToolCallPart, kw_only=True, tag="tool-call", gc=False):
@@ -197,7 +195,7 @@ ModelResponsePart: TypeAlias = (
 )
 
 
-class _Parts(MessageValue, tag_field="kind"):
+class _Parts(Observed, tag_field="kind"):
     parts: list[ModelResponsePart]
 
 
