@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable
+from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, Union, get_args, get_origin
 
 import attrs
@@ -248,7 +249,9 @@ class _Union(TypedDict):
     result: _Chosen
 
 
-_UNION = TypeAdapter(_Union).validator
+@cache
+def _union_validator() -> Any:
+    return TypeAdapter(_Union).validator
 
 
 @attrs.define(eq=False, init=False)
@@ -322,9 +325,9 @@ class UnionProcessor:
             partial = "trailing-strings"
             ctx = _partial(ctx)
         try:
-            chosen = _UNION.validate_json(without_fence(text, allow_partial) or "{}", allow_partial=partial)[
-                "result"
-            ]
+            chosen = _union_validator().validate_json(
+                without_fence(text, allow_partial) or "{}", allow_partial=partial
+            )["result"]
             processor = self.processors.get(chosen["kind"])
             if processor is None:
                 raise ModelRetry(f"Invalid kind: {chosen['kind']}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import types
 import typing
 from collections.abc import Sequence
-from typing import Any, Generic, Union, cast, get_args, get_origin
+from typing import Any, Generic, TypeVar, Union, cast, get_args, get_origin
 
 import attrs
 from typing_extensions import TypeAliasType
@@ -33,6 +33,9 @@ from runmgr.records.definitions import OutputMode, OutputObjectDefinition
 from runmgr.tools.deferred import DeferredToolRequests
 
 __all__ = ("OutputSchema", "flat_outputs")
+
+
+_T = TypeVar("_T")
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -63,16 +66,15 @@ class OutputSchema(Generic[OutputDataT]):
     object_def: OutputObjectDefinition | None = None
     template: str | None = None
 
-    @classmethod
+    @staticmethod
     def build(
-        cls,
-        output_type: OutputSpec[OutputDataT],
+        output_type: OutputSpec[_T],
         *,
         name: str | None = None,
         description: str | None = None,
         strict: bool | None = None,
         default_mode: OutputMode = "auto",
-    ) -> OutputSchema[OutputDataT]:
+    ) -> OutputSchema[_T]:
         """Work out what ``output_type`` means. Takes about a millisecond: do it once an agent.
 
         Args:
@@ -98,7 +100,7 @@ class OutputSchema(Generic[OutputDataT]):
         flags: dict[str, Any] = {"allows_deferred_tools": deferred, "allows_image": image}
         for marker in outputs:
             if isinstance(marker, NativeOutput | PromptedOutput):
-                return cls._by_marker(outputs, cast("NativeOutput[Any] | PromptedOutput[Any]", marker), flags)
+                return _by_marker(outputs, cast("NativeOutput[Any] | PromptedOutput[Any]", marker), flags)
 
         text: Processor | None = None
         tools: list[Any] = []
@@ -117,15 +119,15 @@ class OutputSchema(Generic[OutputDataT]):
                 tools.append(output)
         if not tools:
             if text is None:
-                return cls(mode="image", **flags)
-            return cls(mode="text", allows_text=True, text_processor=text, **flags)
+                return OutputSchema(mode="image", **flags)
+            return OutputSchema(mode="text", allows_text=True, text_processor=text, **flags)
         toolset = OutputToolset[Any].build(tools, name=name, description=description, strict=strict)
         if marked or text is not None or default_mode == "tool":
-            return cls(
+            return OutputSchema(
                 mode="tool", allows_text=text is not None, text_processor=text, toolset=toolset, **flags
             )
         processor = _processor(tools, name=name, description=description, strict=strict)
-        return cls(
+        return OutputSchema(
             mode=default_mode,
             allows_text=True,
             text_processor=processor,
@@ -134,32 +136,32 @@ class OutputSchema(Generic[OutputDataT]):
             **flags,
         )
 
-    @classmethod
-    def _by_marker(
-        cls, outputs: list[Any], marker: NativeOutput[Any] | PromptedOutput[Any], flags: dict[str, Any]
-    ) -> OutputSchema[OutputDataT]:
-        native = isinstance(marker, NativeOutput)
-        if len(outputs) > 1:
-            raise UserError(f"`{type(marker).__name__}` must be the only output type.")
-        inner = flat_outputs(marker.outputs)
-        if DeferredToolRequests in inner or BinaryImage in inner:
-            raise UserError(
-                f"`{type(marker).__name__}` cannot hold `DeferredToolRequests` or `BinaryImage`: put them beside it in a list"
-            )
-        processor = _processor(
-            inner,
-            name=marker.name,
-            description=marker.description,
-            strict=marker.strict if isinstance(marker, NativeOutput) else None,
+
+def _by_marker(
+    outputs: list[Any], marker: NativeOutput[Any] | PromptedOutput[Any], flags: dict[str, Any]
+) -> OutputSchema[Any]:
+    native = isinstance(marker, NativeOutput)
+    if len(outputs) > 1:
+        raise UserError(f"`{type(marker).__name__}` must be the only output type.")
+    inner = flat_outputs(marker.outputs)
+    if DeferredToolRequests in inner or BinaryImage in inner:
+        raise UserError(
+            f"`{type(marker).__name__}` cannot hold `DeferredToolRequests` or `BinaryImage`: put them beside it in a list"
         )
-        return cls(
-            mode="native" if native else "prompted",
-            allows_text=True,
-            text_processor=processor,
-            object_def=processor.object_def,
-            template=marker.template or None,
-            **flags,
-        )
+    processor = _processor(
+        inner,
+        name=marker.name,
+        description=marker.description,
+        strict=marker.strict if isinstance(marker, NativeOutput) else None,
+    )
+    return OutputSchema[Any](
+        mode="native" if native else "prompted",
+        allows_text=True,
+        text_processor=processor,
+        object_def=processor.object_def,
+        template=marker.template or None,
+        **flags,
+    )
 
 
 def _processor(outputs: list[Any], **options: Any) -> ObjectProcessor | UnionProcessor:

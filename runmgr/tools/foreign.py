@@ -42,7 +42,9 @@ def adapted(annotation: Any) -> Any:
     """
     origin: Any = get_origin(annotation)
     cls: Any = annotation if origin is None else origin
-    if isinstance(cls, type) and not hasattr(cls, "__get_pydantic_core_schema__"):  # else it has told pydantic itself
+    if isinstance(cls, type) and not hasattr(
+        cls, "__get_pydantic_core_schema__"
+    ):  # else it has told pydantic itself
         if issubclass(cls, msgspec.Struct):
             return Annotated[annotation, _StructSchema(annotation)]
         known = cast("type[Any]", cls)

@@ -98,20 +98,22 @@ class CombinedToolset(AbstractToolset[AgentDepsT]):
     def static_tools(self) -> dict[str, ToolsetTool[AgentDepsT]] | None:
         if type(self).get_tools is not CombinedToolset.get_tools:
             return None
-        found: list[Any] = []
+        known = self._static
+        if known is not None and len(known[0]) == len(self.toolsets):
+            for toolset, tools in zip(self.toolsets, known[0], strict=True):
+                if toolset.static_tools() is not tools:
+                    break
+            else:
+                return known[1]
+        found: list[dict[str, ToolsetTool[AgentDepsT]]] = []
         for toolset in self.toolsets:
             tools = toolset.static_tools()
             if tools is None:
                 return None
             found.append(tools)
-        known = self._static
-        if (
-            known is None
-            or len(known[0]) != len(found)
-            or any(a is not b for a, b in zip(known[0], found, strict=True))
-        ):
-            known = self._static = (found, self._combine(zip(self.toolsets, found, strict=True)))
-        return known[1]
+        combined = self._combine(zip(self.toolsets, found, strict=True))
+        self._static = (found, combined)
+        return combined
 
     def _combine(
         self, found: Iterable[tuple[AbstractToolset[AgentDepsT], dict[str, ToolsetTool[AgentDepsT]]]]

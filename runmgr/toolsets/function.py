@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, cast, overload
+from typing import Any, Protocol, TypeVar, cast, overload
 
 import trio
 from pydantic.json_schema import GenerateJsonSchema
@@ -19,6 +19,9 @@ from runmgr.tools.types import AgentDepsT, DocstringFormat, ToolFuncEither, Tool
 from runmgr.toolsets.abstract import AbstractToolset, ToolsetTool
 
 __all__ = ("FunctionToolset", "FunctionToolsetTool")
+
+
+_FunctionT = TypeVar("_FunctionT", bound=Callable[..., Any])
 
 
 class _CallFunc(Protocol):
@@ -105,9 +108,7 @@ class FunctionToolset(AbstractToolset[AgentDepsT]):
         return self._id
 
     @overload
-    def tool(
-        self, func: ToolFuncEither[AgentDepsT, ToolParams], /
-    ) -> ToolFuncEither[AgentDepsT, ToolParams]: ...
+    def tool(self, func: _FunctionT, /) -> _FunctionT: ...
 
     @overload
     def tool(
@@ -127,11 +128,11 @@ class FunctionToolset(AbstractToolset[AgentDepsT]):
         metadata: dict[str, Any] | None = None,
         timeout: float | None = None,
         idempotent: bool = False,
-    ) -> Callable[[ToolFuncEither[AgentDepsT, ToolParams]], ToolFuncEither[AgentDepsT, ToolParams]]: ...
+    ) -> Callable[[_FunctionT], _FunctionT]: ...
 
     def tool(
         self,
-        func: ToolFuncEither[AgentDepsT, ToolParams] | None = None,
+        func: Callable[..., Any] | None = None,
         /,
         *,
         name: str | None = None,
@@ -153,7 +154,7 @@ class FunctionToolset(AbstractToolset[AgentDepsT]):
         The function itself stays as it is. Arguments are those of ``add_function``.
         """
 
-        def add(function: ToolFuncEither[AgentDepsT, ToolParams]) -> ToolFuncEither[AgentDepsT, ToolParams]:
+        def add(function: Callable[..., Any]) -> Any:
             self.add_function(
                 function,
                 name=name,
