@@ -120,7 +120,18 @@ class ToolRetryError(Exception):
 
     def __init__(self, tool_retry: RetryPromptPart) -> None:
         self.tool_retry = tool_retry
-        super().__init__(tool_retry.model_response() if hasattr(tool_retry, "model_response") else "")
+        content = tool_retry.content
+        super().__init__(content if isinstance(content, str) else _described(content, tool_retry.tool_name))
+
+
+def _described(details: list[Any], tool_name: str | None) -> str:
+    """Validation errors as people read them in a traceback."""
+    count = f"{len(details)} validation error{'s' if len(details) != 1 else ''}"
+    lines = [f"{count} for {tool_name!r}" if tool_name else count]
+    for detail in details:
+        lines.append(".".join(map(str, detail["loc"])) or "__root__")
+        lines.append(f"  {detail['msg']} [type={detail['type']}, input_value={detail['input']!r}]")
+    return "\n".join(lines)
 
 
 class UserError(RuntimeError):

@@ -93,6 +93,21 @@ async def test_failures_become_prompts(prepared, args, content):
     assert (prompt.content, prompt.tool_name, prompt.tool_call_id) == (content, "double", "id")
 
 
+async def test_failures_say_what_was_wrong(prepared):
+    manager, ctx = await prepared(FunctionToolset([double]))
+    with pytest.raises(ToolRetryError) as error:
+        await manager.call(part("double", {"x": "q", "y": 2}), ctx)
+    assert str(error.value) == (
+        "2 validation errors for 'double'\n"
+        "x\n"
+        "  Input should be a valid integer, unable to parse string as an integer [type=int_parsing, input_value='q']\n"
+        "y\n"
+        "  Extra inputs are not permitted [type=extra_forbidden, input_value=2]"
+    )
+    with pytest.raises(ToolRetryError, match="^no ones$"):
+        await manager.call(part("double", {"x": 1}), ctx)
+
+
 async def test_unknown_names(prepared):
     manager, ctx = await prepared(FunctionToolset([double]).prefixed("a"))
     prompt = await retried(manager.call(part("nope"), ctx))

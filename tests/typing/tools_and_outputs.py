@@ -102,8 +102,7 @@ def tools(ctx: RunContext[int]) -> None:
     assert_type(toolset.prefixed("p"), PrefixedToolset[int])
     assert_type(CombinedToolset([toolset, toolset.prefixed("p")]), CombinedToolset[int])
     needs_less: Tool[bool] = Tool(with_context)
-    needs_more: Tool[object] = Tool(with_context)  # pyright: ignore[reportArgumentType]
-    del needs_less, needs_more
+    del needs_less
 
 
 @dataclass
