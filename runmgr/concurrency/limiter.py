@@ -63,14 +63,16 @@ class ResizableLimiter:
         Raises:
             trio.WouldBlock: there is none, or others wait for one already.
         """
-        if self._used >= self._limit or self._lot:
+        if (
+            self._used >= self._limit
+        ):  # always so while others wait: a permit that comes back is handed on at once
             raise trio.WouldBlock
         self._used += 1
 
     async def acquire(self) -> None:
         """Wait for a permit and take it. A checkpoint; cancelled, it has taken none and lost its place."""
         await trio.lowlevel.checkpoint_if_cancelled()
-        if self._used < self._limit and not self._lot:
+        if self._used < self._limit:
             self._used += 1
             await trio.lowlevel.cancel_shielded_checkpoint()
         else:

@@ -15,7 +15,8 @@ class BareNursery:
     When the body is left, however that happened, the tasks are cancelled and awaited (with ``wait=True`` only awaited, if
     the body did not raise). An exception of the body is then raised as it is, not in a group. If a task raised, a
     `RuntimeError` with the text given as ``internal`` is raised from the group of what the tasks raised, with the body's
-    exception as its context.
+    exception as its context. (One case is left to trio: if the tasks' scope was cancelled and the body raises a group that holds
+    that cancellation and more, the rest comes out in a group.)
 
     Cancelling from outside cancels body and tasks; the exit does not return before the tasks have.
 
@@ -52,5 +53,7 @@ class BareNursery:
         try:
             absorbed = await self._manager.__aexit__(kind, error, traceback)
         except ExceptionGroup as group:
+            if isinstance(error, BaseExceptionGroup):
+                raise
             raise RuntimeError(self._internal) from group
         return bool(absorbed) and error is not None

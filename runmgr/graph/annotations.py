@@ -129,7 +129,10 @@ def _return_annotation(cls: type[BaseNode[Any, Any, Any]], local_ns: dict[str, A
         raise GraphSetupError(
             f"Node {cls} is missing a return type hint on its `run` method; the graph is read from it: {_HOW}."
         ) from None
-    holder = types.SimpleNamespace(__annotations__={"return": annotation})
+
+    def holder() -> None: ...
+
+    holder.__annotations__ = {"return": annotation}
     global_ns: dict[str, Any] = getattr(function, "__globals__", {})
     try:
         # Only the return annotation: the others may name things that exist for the type checker alone.

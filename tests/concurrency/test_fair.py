@@ -73,6 +73,18 @@ def test_costs_count_against_the_share():
     assert Counter(queue.pop()[0][0] for _ in range(250)) == {"cheap": 200, "dear": 50}
 
 
+def test_a_group_that_comes_back_still_pays_for_what_it_had():
+    queue = FairQueue()
+    for number in range(1_000):
+        queue.push(("steady", number), None, group="steady", cost=1)
+    turns = []
+    for turn in range(200):
+        if "dear" not in queue.statistics().by_group:  # never more than one in the queue, but a dear one
+            queue.push(("dear", turn), None, group="dear", cost=10)
+        turns.append(queue.pop()[0][0])
+    assert 17 <= turns.count("dear") <= 20
+
+
 def test_bounded():
     queue = FairQueue(2)
     queue.push(1, "a")

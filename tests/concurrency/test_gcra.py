@@ -1,4 +1,5 @@
 import math
+import random
 
 import pytest
 from hypothesis import given
@@ -105,3 +106,15 @@ def test_whoever_waits_as_long_as_told_gets_it(rate, burst, start, costs):
         if wait:
             now += wait
             assert gcra.take(now, cost * burst) == 0
+
+
+def test_whoever_waits_early_on_a_clock_gets_it_too():
+    # Near zero `now + (then - now)` is often less than `then`: that is what the microsecond in `delay` is for.
+    rng = random.Random(0)
+    for _ in range(2_000):
+        gcra, now = Gcra(rng.uniform(0.01, 10), 50), rng.random()
+        for _ in range(3):
+            cost = rng.uniform(0, 50)
+            if wait := gcra.take(now, cost):
+                now += wait
+                assert gcra.take(now, cost) == 0

@@ -33,11 +33,12 @@ async def test_an_exception_of_the_body_comes_out_as_it_is(error, wait):
 
 
 async def test_an_exception_of_the_body_outlives_outer_cancellation():
-    with trio.CancelScope() as scope, pytest.raises(ValueError, match="mine"):
-        async with BareNursery() as nursery:
-            nursery.start_soon(trio.sleep_forever)
-            scope.cancel()
-            raise ValueError("mine")
+    with pytest.raises(ValueError, match="mine"):
+        with trio.CancelScope() as scope:
+            async with BareNursery() as nursery:
+                nursery.start_soon(trio.sleep_forever)
+                scope.cancel()
+                raise ValueError("mine")
 
 
 async def test_a_failed_task_is_an_internal_error_with_the_group_as_its_cause():
@@ -79,6 +80,23 @@ async def test_outer_cancellation_passes_through(autojump_clock):
         pytest.fail("went on")
     assert scope.cancelled_caught
     assert cleaned == [True]
+
+
+async def test_a_group_that_holds_the_nurserys_own_cancellation_loses_that():
+    async def fail_when_cancelled():
+        try:
+            await trio.sleep_forever()
+        finally:
+            raise ValueError("mine")
+
+    with pytest.raises(ExceptionGroup) as caught:  # not a BaseExceptionGroup: no Cancelled is left in it
+        async with BareNursery(wait=True) as nursery:
+            async with trio.open_nursery() as inner:
+                inner.start_soon(fail_when_cancelled)
+                await trio.testing.wait_all_tasks_blocked()
+                nursery.cancel_scope.cancel()
+                await trio.sleep_forever()
+    assert caught.group_contains(ValueError, match="mine")
 
 
 async def test_cancelling_the_nursery_itself_ends_the_block():

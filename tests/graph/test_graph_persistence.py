@@ -188,6 +188,18 @@ async def test_without_copies_the_history_changes_with_the_run(autojump_clock):
     assert {snapshot.state.count for snapshot in persistence.history} == {3}
 
 
+async def test_with_copies_the_history_stays_as_it_was():
+    class Begin(BaseNode[list[int]]):
+        async def run(self, ctx: GraphRunContext[list[int]]) -> End[list[int]]:
+            return End(ctx.state)
+
+    persistence = FullStatePersistence()
+    result = await Graph(nodes=[Begin]).run(Begin(), state=[1], persistence=persistence)
+    result.output.append(2)
+    assert [snapshot.state for snapshot in persistence.history] == [[1], [1]]
+    assert persistence.history[-1].result == End([1])
+
+
 async def test_simple_keeps_the_latest_only(autojump_clock):
     persistence = SimpleStatePersistence()
     async with graph.iter(Add(1), state=State(), persistence=persistence) as run:
