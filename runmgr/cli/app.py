@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from runmgr import __version__
+from runmgr.cli.invocation import Invocation
 from runmgr.exceptions import JournalError, UserError
 
 __all__ = ("run",)
@@ -65,7 +66,8 @@ def run(argv: Sequence[str] | None = None) -> int:
     """Runs a command and gives its exit code; see `runmgr.cli.main`."""
     words = list(sys.argv[1:] if argv is None else argv)
     try:
-        result: Any = _group.main(args=words, prog_name="runmgr", standalone_mode=False)
+        invocation = Invocation(words, own_process=argv is None)
+        result: Any = _group.main(args=words, prog_name="runmgr", standalone_mode=False, obj=invocation)
     except click.UsageError as error:
         if error.ctx is not None and isinstance(error, click.exceptions.NoArgsIsHelpError):
             click.echo(error.format_message(), err=True)

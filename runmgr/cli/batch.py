@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from runmgr.cli.invocation import Invocation
 from runmgr.exceptions import UserError
 
 if TYPE_CHECKING:
@@ -80,7 +83,10 @@ __all__ = ("command",)
 )
 @click.option("--quiet", "-q", is_flag=True, help="No progress and no table; errors only.")
 @click.option("--json", "as_json", is_flag=True, help="Print summary.json to stdout.")
-def command(*, quiet: bool, as_json: bool, assignments: tuple[str, ...], **options: Any) -> int:
+@click.pass_obj
+def command(
+    invocation: Invocation, *, quiet: bool, as_json: bool, assignments: tuple[str, ...], **options: Any
+) -> int:
     """Run a model or an agent over a file of cases, and score the answers.
 
     INPUT is JSONL, CSV, TSV, JSON, Parquet or text by its ending (also gzipped), - for JSONL on standard input.
@@ -89,7 +95,6 @@ def command(*, quiet: bool, as_json: bool, assignments: tuple[str, ...], **optio
     runmgr batch questions.jsonl --model openai:gpt-4.1-mini --prompt-field question \\
         --target-field answer --scorer numeric --max-running 50
     """  # noqa: D301  \b is click's
-    _quieten_gc()
     import trio
 
     from runmgr.batch import BatchConfig, new_directory
@@ -100,7 +105,9 @@ def command(*, quiet: bool, as_json: bool, assignments: tuple[str, ...], **optio
     config = BatchConfig(settings=parse_assignments(assignments), **options)
     if config.out is None:
         config = _with(config, out=new_directory())
-    config = _with(config, command=_resume_command(config))
+    config = _with(config, command=_resume_command(invocation.words, config))
+    if invocation.own_process:
+        _quieten_gc()
     result = trio.run(_watched, config, quiet)
     if as_json:
         sys.stdout.write(result.summary.to_json().decode())
@@ -127,9 +134,9 @@ def _amount(word: str) -> str:
     return str(amount)
 
 
-def _resume_command(config: BatchConfig) -> tuple[str, ...]:
+def _resume_command(said: Sequence[str], config: BatchConfig) -> tuple[str, ...]:
     """This command, to go on with: --resume and --out added where they were not said."""
-    words = list(sys.argv[1:])
+    words = list(said)
     if "--resume" not in words:
         words.append("--resume")
     if not any(word == "--out" or word.startswith("--out=") for word in words):
@@ -142,7 +149,7 @@ async def _watched(config: BatchConfig, quiet: bool) -> BatchResult:
     from runmgr.batch import run_batch
     from runmgr.cli.signals import stop_on_signals
 
-    watchers: list[Any] = [stop_on_signals]
+    watchers: list[Any] = [partial(stop_on_signals, shlex.join(config.command))]
     if not quiet:
         from runmgr.cli.progress import watch_live, watch_plainly
 

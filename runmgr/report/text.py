@@ -26,9 +26,11 @@ def dollars(cost: Decimal | float | None) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """``0.8 s``, ``12 s``, ``3:05``, ``1:02:03``; ``-`` for None."""
+    """``80 ms``, ``1.5 s``, ``12 s``, ``3:05``, ``1:02:03``; ``-`` for None."""
     if seconds is None:
         return "-"
+    if seconds < 0.9995:
+        return f"{seconds * 1000:.3g} ms"
     if seconds < 9.95:
         return f"{seconds:.1f} s"
     if seconds < 60:
