@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import aclosing
+from decimal import Decimal
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import attrs
@@ -20,7 +22,8 @@ from runmgr.batch.results import ResultsFile, plain, rebuild
 from runmgr.batch.scan import cases_of_file, cases_of_stdin, scan
 from runmgr.batch.state import BatchState
 from runmgr.batch.tables import HashTable
-from runmgr.exceptions import InputError, UserError
+from runmgr.exceptions import InputError, JournalError, UserError
+from runmgr.journal import open_journal
 from runmgr.records.budgets import Budget, RateLimit
 from runmgr.records.outcomes import RunOutcome
 from runmgr.report.lines import ResultLine
@@ -100,6 +103,18 @@ async def run_batch(
     return result
 
 
+def spent(journal: Path, tally: Tally) -> tuple[dict[str, Any], Decimal | None]:
+    """Usage and cost over all resumes, of runs that have not ended too: what the journal says, else the results' sum."""
+    try:
+        with open_journal(journal) as reader:
+            said: dict[str, Any] | None = reader.meta("spent")
+    except JournalError:
+        said = None
+    if said is None:
+        return tally.usage, tally.cost
+    return said["usage"], None if said["unpriced"] else Decimal(said["cost"])
+
+
 @attrs.define(eq=False)
 class _Pending:
     """A run that has been handed to the supervisor and has not ended."""
@@ -115,14 +130,14 @@ class _Batch:
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         self.config = plan.config
-        self.state = BatchState(tally=Tally(epochs=plan.config.epochs))
+        self.state = BatchState(tally=Tally(epochs=plan.config.epochs), max_running=plan.config.max_running)
         assert plan.config.out is not None
         self.directory = BatchDirectory.at(plan.config.out, plan.config.journal)
         self.fingerprint = fingerprint(plan.manifest.identity)
         self.input_error: InputError | None = None
         self.admitting = True
         self._limit = plan.config.failure_limit
-        self._pending: dict[str, _Pending] = {}
+        self._pending: dict[str, _Pending] = self.state.unfinished
         self._done: HashTable | None = None
         self._cases = 0
         self._expected = 1000
@@ -238,7 +253,6 @@ class _Batch:
                 rate_limits=self._rates(),
                 remember=0,
             ) as sup:
-                state.supervisor = sup
                 options: dict[str, Any] = dict(plan.options)
                 if config.timeout is not None:
                     options["timeout"] = config.timeout
@@ -392,12 +406,9 @@ class _Batch:
         if state.tally.ended >= runs and self.input_error is None and state.stopped != "failed":
             state.stopped = None  # it came too late to stop anything
         status = state.stopped or ("failed" if self.input_error else "complete")
+        usage, cost = spent(self.directory.journal, state.tally)
         summary = state.tally.summary(
-            status=status,
-            runs=runs,
-            wall_seconds=trio.current_time() - state.started,
-            usage=state.spent,
-            cost=state.cost,
+            status=status, runs=runs, wall_seconds=trio.current_time() - state.started, usage=usage, cost=cost
         )
         write_atomically(self.directory.summary, summary.to_json())
         if self.config.report:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from decimal import Decimal
 from typing import Any, Literal, TypeAlias
 
 import attrs
-import msgspec
 import trio
 
 from runmgr.report.summary import Tally
@@ -35,7 +33,9 @@ class BatchState:
     """Rows seen while the input is checked."""
     stopped: Stop | None = None
     """Why the batch stops before its end."""
-    supervisor: Any = None
+    max_running: int = 1
+    unfinished: dict[str, Any] = attrs.field(factory=dict[str, Any])
+    """Runs handed to the supervisor that have not ended, by their id; a few times ``max_running`` at most."""
     scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
     """Around everything that runs."""
     started: float = attrs.field(factory=trio.current_time)
@@ -51,16 +51,4 @@ class BatchState:
     @property
     def running(self) -> int:
         """Runs that hold a place now."""
-        return 0 if self.supervisor is None else self.supervisor.snapshot().running
-
-    @property
-    def spent(self) -> dict[str, Any]:
-        """Usage so far, over all resumes and of runs that have not ended too."""
-        if self.supervisor is None:
-            return self.tally.usage
-        return msgspec.to_builtins(self.supervisor.usage())
-
-    @property
-    def cost(self) -> Decimal | None:
-        """US dollars so far; None (unknown) where the price of a request is unknown."""
-        return self.tally.cost if self.supervisor is None else self.supervisor.cost()
+        return min(len(self.unfinished), self.max_running)

@@ -51,8 +51,8 @@ def facts(state: BatchState, rate: float) -> dict[str, str]:
         "running": text.count(state.running),
         "rate": f"{rate:,.1f}/s",
         "eta": eta,
-        "tokens": text.tokens(state.spent),
-        "cost": text.dollars(state.cost),
+        "tokens": text.tokens(tally.usage),
+        "cost": text.dollars(tally.cost),
     }
 
 
