@@ -2,7 +2,14 @@
 
 from runmgr.records.definitions import ObjectJsonSchema, ToolDefinition
 from runmgr.tools.context import RunContext
-from runmgr.tools.deferred import DeferredToolRequests, DeferredToolResults, ToolApproved, ToolDenied
+from runmgr.tools.deferred import (
+    DeferredToolApprovalResult,
+    DeferredToolCallResult,
+    DeferredToolRequests,
+    DeferredToolResults,
+    ToolApproved,
+    ToolDenied,
+)
 from runmgr.tools.jsonschema import GenerateToolJsonSchema
 from runmgr.tools.schema import FunctionSchema
 from runmgr.tools.threads import ToolThreads, tool_threads
@@ -12,6 +19,7 @@ from runmgr.tools.types import (
     BuiltinToolFunc,
     DocstringFormat,
     SystemPromptFunc,
+    ToolAgentDepsT,
     ToolFuncContext,
     ToolFuncEither,
     ToolFuncPlain,
@@ -23,6 +31,8 @@ from runmgr.tools.types import (
 __all__ = (
     "AgentDepsT",
     "BuiltinToolFunc",
+    "DeferredToolApprovalResult",
+    "DeferredToolCallResult",
     "DeferredToolRequests",
     "DeferredToolResults",
     "DocstringFormat",
@@ -32,6 +42,7 @@ __all__ = (
     "RunContext",
     "SystemPromptFunc",
     "Tool",
+    "ToolAgentDepsT",
     "ToolApproved",
     "ToolDefinition",
     "ToolDenied",

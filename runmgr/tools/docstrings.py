@@ -6,14 +6,10 @@ griffe parses the docstring; it is imported only when a docstring can have secti
 from __future__ import annotations
 
 import inspect
-import logging
 from collections.abc import Callable
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
-
     from griffe import DocstringSection
 
     from runmgr.tools.types import DocstringFormat
@@ -85,17 +81,5 @@ def _sections(
     options: dict[str, Any] = (
         {"returns_named_value": False, "returns_multiple_items": False} if style == "google" else {}
     )
-    with _quiet():
-        return docstring.parse(style, **options)
-
-
-@contextmanager
-def _quiet() -> Generator[None]:
-    """Griffe warns of every parameter without an annotation: not the model's business."""
-    logger = logging.getLogger("griffe")
-    before = logger.disabled
-    logger.disabled = True
-    try:
-        yield
-    finally:
-        logger.disabled = before
+    # griffe would warn of every parameter without an annotation: not the model's business
+    return docstring.parse(style, warnings=False, **options)

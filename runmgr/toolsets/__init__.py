@@ -1,7 +1,7 @@
 """Toolsets: collections of tools, and what changes how they look or are called."""
 
 from runmgr.toolsets.abstract import AbstractToolset, ToolsetFunc, ToolsetTool
-from runmgr.toolsets.approval import ApprovalRequiredToolset
+from runmgr.toolsets.approval_required import ApprovalRequiredToolset
 from runmgr.toolsets.combined import CombinedToolset
 from runmgr.toolsets.dynamic import DynamicToolset
 from runmgr.toolsets.external import DeferredToolset, ExternalToolset

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from pydantic_core import SchemaValidator
 
-    from runmgr.toolsets.approval import ApprovalRequiredToolset
+    from runmgr.toolsets.approval_required import ApprovalRequiredToolset
     from runmgr.toolsets.filtered import FilteredToolset
     from runmgr.toolsets.prefixed import PrefixedToolset
     from runmgr.toolsets.prepared import PreparedToolset
@@ -167,7 +167,7 @@ class AbstractToolset(ABC, Generic[AgentDepsT]):
         | None = None,
     ) -> ApprovalRequiredToolset[AgentDepsT]:
         """The same tools; calls for which ``approval_required_func(ctx, tool_def, tool_args)`` is true wait for a person."""
-        from runmgr.toolsets.approval import ApprovalRequiredToolset
+        from runmgr.toolsets.approval_required import ApprovalRequiredToolset
 
         return ApprovalRequiredToolset(self, approval_required_func or always)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Self, cast
 
 import trio
@@ -124,7 +124,7 @@ class CombinedToolset(AbstractToolset[AgentDepsT]):
                 if name in combined:
                     first = cast("CombinedToolsetTool[AgentDepsT]", combined[name]).source_toolset
                     raise UserError(
-                        f"{toolset.label} defines a tool whose name conflicts with existing tool from {first.label}: "
+                        f"{toolset.label[:1].upper()}{toolset.label[1:]} defines a tool whose name conflicts with existing tool from {first.label}: "
                         f"{name!r}. {toolset.tool_name_conflict_hint}"
                     )
                 combined[name] = CombinedToolsetTool(
@@ -154,4 +154,4 @@ class CombinedToolset(AbstractToolset[AgentDepsT]):
     def visit_and_replace(
         self, visitor: Callable[[AbstractToolset[AgentDepsT]], AbstractToolset[AgentDepsT]]
     ) -> AbstractToolset[AgentDepsT]:
-        return CombinedToolset([toolset.visit_and_replace(visitor) for toolset in self.toolsets])
+        return replace(self, toolsets=[toolset.visit_and_replace(visitor) for toolset in self.toolsets])

@@ -1,3 +1,4 @@
+import time
 from dataclasses import replace
 
 import pytest
@@ -150,3 +151,17 @@ def test_labels():
     assert FunctionToolset().label == "FunctionToolset"
     assert FunctionToolset(id="x").label == "FunctionToolset 'x'"
     assert FunctionToolset(id="x").id == "x"
+
+
+async def test_timeout_of_a_sync_tool_waits_for_its_thread_and_drops_the_result(make_context):
+    finished = []
+
+    def slow():
+        time.sleep(0.1)
+        finished.append(True)
+        return "late"
+
+    toolset = FunctionToolset([slow], timeout=0.01)
+    with pytest.raises(ModelRetry, match="^Timed out after 0.01 seconds.$"):
+        await call(toolset, "slow", {}, make_context())
+    assert finished == [True]
