@@ -6,7 +6,7 @@ httpx2's timeouts are for one read at a time, so the whole call is bounded here.
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from types import TracebackType
 from typing import Self
 
@@ -139,7 +139,7 @@ class ForeignStream:
         self._limits = limits
         self._shown = shown
         self._response: httpx2.Response | None = None
-        self._chunks: AsyncIterator[bytes] | None = None
+        self._chunks: AsyncGenerator[bytes] | None = None
         self._end = 0.0
         self.head = Reply(0, [], b"")
 
@@ -184,11 +184,13 @@ class ForeignStream:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._chunks = None
         if self._response is not None:
             # An answer left early is closed, not read to its end; closing does not depend on the server.
             with trio.CancelScope(shield=True, deadline=trio.current_time() + 1.0):
+                if self._chunks is not None:
+                    await self._chunks.aclose()
                 await self._response.aclose()
+        self._chunks = None
 
     def located(self, error: HttpError) -> HttpError:
         """The error with the URL."""

@@ -20,7 +20,6 @@ from runmgr.models.http.errors import (
     ConnectFailed,
     HttpError,
     HttpTimeout,
-    MalformedResponse,
 )
 from runmgr.models.http.exchange import PoolStream
 from runmgr.models.http.local import PoolKey, existing_pool, pool_of_run

@@ -1,5 +1,6 @@
 """PoolClient against a server that misbehaves."""
 
+import contextlib
 import gc
 import socket
 import time
@@ -382,10 +383,8 @@ async def test_cancelling_closes_the_connection_at_once(server):
 
 def silent_until_eof(server):
     async def answer(request, stream):
-        try:
+        with contextlib.suppress(trio.BrokenResourceError):
             await stream.receive_some(1)
-        except trio.BrokenResourceError:
-            pass
         server.eof.set()
 
     return answer
