@@ -143,7 +143,7 @@ class RequestUsage(UsageBase, kw_only=True, gc=False, forbid_unknown_fields=True
         """
         from genai_prices.data_snapshot import get_snapshot
 
-        kept = {key: value for key, value in (details or {}).items() if value}
+        kept = {key: value for key, value in (details or {}).items() if value is not None}
         snapshot = get_snapshot()
         for provider_id, url in ((provider, None), (None, provider_url), (provider_fallback, None)):
             try:

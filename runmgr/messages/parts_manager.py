@@ -124,18 +124,19 @@ class ModelResponsePartsManager:
             return self._grow_thinking(
                 slot, ThinkingPartDelta(content_delta=content, provider_details=provider_details)
             )
-        part = None if slot is None else slot.part
-        if slot is not None and not isinstance(part, TextPart):
+        if slot is not None and not isinstance(slot.part, TextPart):
             raise UnexpectedModelBehavior(f"Cannot apply a text delta to existing_part={slot.whole()!r}")
         if thinking_tags and content == thinking_tags[0]:
             return (self._start(ThinkingPart("", provider_details=provider_details), vendor_part_id),)
-        if slot is None or part is None:
+        if slot is None:
             if ignore_leading_whitespace and (not content or content.isspace()):
                 return ()
             return (self._start(TextPart(content, id=id, provider_details=provider_details), vendor_part_id),)
         delta = TextPartDelta(content, provider_details=provider_details)
         slot.pieces.append(content)
         if provider_details:
+            part = slot.whole()
+            assert isinstance(part, TextPart)
             slot.part = TextPartDelta("", provider_details=provider_details).apply(part)
         return (PartDeltaEvent(index=slot.index, delta=delta),)
 

@@ -109,7 +109,7 @@ def run(manager, module, program):
         yield events, manager.get_parts()
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(programs)
 def test_any_stream_gives_the_same_events_and_parts(program):
     assert seen(*run(ModelResponsePartsManager(), ours, program)) == seen(
@@ -203,8 +203,12 @@ def test_any_delta_on_anything(delta, target):
         except Exception as error:
             return type(error).__name__, str(error).partition(" (")[0]
 
-    known = getattr(TARGETS[target](ours), "provider_details", None)
-    if known and target >= 5 and callable(getattr(ALL_DELTAS[delta](ours), "provider_details", None)):
+    on, more = TARGETS[target](ours), ALL_DELTAS[delta](ours)
+    if (
+        isinstance(on, ThinkingPartDelta)
+        and isinstance(on.provider_details, dict)
+        and callable(getattr(more, "provider_details", None))
+    ):
         pytest.xfail("theirs forgets the details of the first delta; see test_functions_of_details_chain")
     assert outcome(ours) == outcome(theirs)
 

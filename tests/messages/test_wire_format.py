@@ -200,7 +200,7 @@ messages = st.one_of(
 )
 histories = st.lists(messages, max_size=3)
 
-thorough = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+thorough = settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 @thorough
