@@ -12,12 +12,11 @@ from typing import TYPE_CHECKING, Any, Generic, cast, get_args, get_origin
 from . import mermaid
 from .checks import check_nodes, check_reachable
 from .exceptions import GraphRuntimeError
+from .iteration import GraphIteration
 from .nodes import BaseNode, DepsT, End, NodeDef, RunEndT, StateT
 from .run import ForkDriver, GraphRun, GraphRunResult
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from .persistence import BaseStatePersistence
 
 __all__ = ("Graph",)
@@ -155,7 +154,7 @@ class Graph(Generic[StateT, DepsT, RunEndT]):
         span: AbstractContextManager[Any] | None = None,
         infer_name: bool = True,
         fork: ForkDriver | None = None,
-    ) -> _Iteration[StateT, DepsT, RunEndT]:
+    ) -> GraphIteration[StateT, DepsT, RunEndT]:
         """A run to drive oneself: ``async with graph.iter(node) as run: async for node in run: ...``.
 
         Args:
@@ -175,7 +174,7 @@ class Graph(Generic[StateT, DepsT, RunEndT]):
         self.check_member(start_node)
         if persistence is not None:
             persistence.set_graph_types(self)
-        return _Iteration(self, start_node, state, deps, persistence, span, fork)
+        return GraphIteration(self, start_node, state, deps, persistence, span, fork)
 
     def iter_from_persistence(
         self,
@@ -185,7 +184,7 @@ class Graph(Generic[StateT, DepsT, RunEndT]):
         span: AbstractContextManager[Any] | None = None,
         infer_name: bool = True,
         fork: ForkDriver | None = None,
-    ) -> _Iteration[StateT, DepsT, RunEndT]:
+    ) -> GraphIteration[StateT, DepsT, RunEndT]:
         """As `iter`, going on from the node and state that were saved last.
 
         Raises:
@@ -194,7 +193,7 @@ class Graph(Generic[StateT, DepsT, RunEndT]):
         if infer_name and self.name is None:
             self._infer_name(sys._getframe(1))
         persistence.set_graph_types(self)
-        return _Iteration(self, None, cast("StateT", None), deps, persistence, span, fork)
+        return GraphIteration(self, None, cast("StateT", None), deps, persistence, span, fork)
 
     async def initialize(
         self,
@@ -307,63 +306,6 @@ class Graph(Generic[StateT, DepsT, RunEndT]):
 
     def __repr__(self) -> str:
         return f"Graph(name={self.name!r}, node_defs={self.node_defs!r})"
-
-
-class _Iteration(Generic[StateT, DepsT, RunEndT]):
-    """What ``async with graph.iter(...)`` enters: a plain class, as a generator would cost more and show in tracebacks."""
-
-    __slots__ = ("_arguments", "_span")
-
-    def __init__(
-        self,
-        graph: Graph[StateT, DepsT, RunEndT],
-        start_node: BaseNode[StateT, DepsT, RunEndT] | None,
-        state: StateT,
-        deps: DepsT,
-        persistence: BaseStatePersistence[StateT, RunEndT] | None,
-        span: AbstractContextManager[Any] | None,
-        fork: ForkDriver | None,
-    ) -> None:
-        self._arguments = (graph, start_node, state, deps, persistence, fork)
-        self._span = span
-
-    async def __aenter__(self) -> GraphRun[StateT, DepsT, RunEndT]:
-        graph, node, state, deps, persistence, fork = self._arguments
-        snapshot_id: str | None = None
-        if node is None:
-            assert persistence is not None
-            snapshot = await persistence.load_next()
-            if snapshot is None:
-                raise GraphRuntimeError(
-                    "Unable to restore snapshot from state persistence: it holds no node that waits to be run. Either the "
-                    "run has ended or failed, or nothing was saved (`graph.initialize` saves a start node)."
-                )
-            node, state, snapshot_id = snapshot.node, snapshot.state, snapshot.id
-        traceparent = None if self._span is None else _traceparent(self._span.__enter__())
-        return GraphRun(
-            graph=graph,
-            start_node=node,
-            persistence=persistence,
-            state=state,
-            deps=deps,
-            traceparent=traceparent,
-            snapshot_id=snapshot_id,
-            fork=fork,
-        )
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> bool | None:
-        return None if self._span is None else self._span.__exit__(kind, error, traceback)
-
-
-def _traceparent(span: Any) -> str | None:
-    """The W3C traceparent (https://www.w3.org/TR/trace-context/#traceparent-header) of an OpenTelemetry span."""
-    get_context = getattr(span, "get_span_context", None)
-    context = None if get_context is None else get_context()
-    if context is None or not context.trace_id:
-        return None
-    return f"00-{context.trace_id:032x}-{context.span_id:016x}-{int(context.trace_flags):02x}"
 
 
 def _caller_locals(frame: FrameType | None) -> dict[str, Any]:
