@@ -7,10 +7,9 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, contextmanager
 from contextvars import ContextVar
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, ClassVar, cast, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Self, cast, overload
 
 from pydantic.json_schema import GenerateJsonSchema
-from typing_extensions import Self
 
 from runmgr.agent.abstract import AbstractAgent, EventStreamHandler, RunOutputDataT
 from runmgr.agent.history import HistoryProcessor

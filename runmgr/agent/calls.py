@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import trio
@@ -23,7 +23,6 @@ from runmgr.graph import GraphRunContext
 from runmgr.messages import (
     FunctionToolCallEvent,
     FunctionToolResultEvent,
-    HandleResponseEvent,
     ModelRequestPart,
     RetryPromptPart,
     ToolCallPart,

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
-from typing import Any, Generic, cast
+from typing import Any, Generic, Self, cast
 
 import trio
-from typing_extensions import Self
 
 from runmgr.agent.emit import StepEmit, Stepwise
 from runmgr.agent.nodes import CallToolsNode, ModelRequestNode, next_step

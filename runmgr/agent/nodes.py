@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeGuard, cast
 
-from typing_extensions import TypeGuard, TypeVar
+from typing_extensions import TypeVar
 
 from runmgr.agent.begin import begin
 from runmgr.agent.emit import HostEmit

@@ -93,6 +93,11 @@ class RunBlock(Generic[AgentDepsT, OutputDataT]):
             retries=None if snapshot is None else dict(snapshot.tool_retries),
         )
         model = self._model
+        instrumentation = self._agent.instrumentation(model)
+        if instrumentation is not None:
+            from runmgr.models.instrumented import instrument_model
+
+            model = instrument_model(model, instrumentation)
         context: RunContext[AgentDepsT] = RunContext(
             deps=self._deps,
             model=model,
@@ -133,15 +138,22 @@ class RunBlock(Generic[AgentDepsT, OutputDataT]):
         if plan.metadata:
             state.metadata = plan.metadata_for(context)
             context.metadata = state.metadata
-        agent = self._agent
-        settings_of_spans = agent.instrumentation(model)
-        if settings_of_spans is not None:
+        if instrumentation is not None:
             from runmgr.agent.tracing import start_run_span
 
-            self._span = start_run_span(settings_of_spans, agent, deps, state)
+            deps.instrumentation_settings = instrumentation
+            context.tracer = instrumentation.tracer
+            context.trace_include_content = instrumentation.include_content
+            context.instrumentation_version = instrumentation.version
+            self._span = start_run_span(instrumentation, self._agent.name, deps, state)
         ctx = GraphRunContext(state=state, deps=deps)
         if plan.has_lifecycle:
-            await toolset.__aenter__()
+            try:
+                await toolset.__aenter__()
+            except BaseException as error:
+                if self._span is not None:
+                    self._span.end(error)
+                raise
             self._entered = toolset
         final_metadata = None
         if plan.metadata and any(callable(given) for given in plan.metadata):

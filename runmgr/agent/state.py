@@ -32,7 +32,7 @@ __all__ = ("GraphAgentDeps", "GraphAgentState", "NodeContext", "build_run_contex
 DepsT = TypeVar("DepsT")
 OutputDataT = TypeVar("OutputDataT")
 
-_ids = random.Random()  # noqa: S311 (ids are unique, not secret); seeded by the system, apart from the user's `random`
+_ids = random.Random()
 
 
 def new_run_id() -> str:

@@ -127,7 +127,9 @@ class AgentStream(Generic[AgentDepsT, OutputDataT]):
             except trio.EndOfChannel:
                 if self._pump_error is not None:
                     raise self._pump_error from None
-                if (cancellation := self._ctx.deps.cancellation) is not None and cancellation.reason is not None:
+                if (
+                    cancellation := self._ctx.deps.cancellation
+                ) is not None and cancellation.reason is not None:
                     raise run_cancelled(self._ctx) from None
                 raise StopAsyncIteration from None
         return await self._from_model()
@@ -156,9 +158,18 @@ class AgentStream(Generic[AgentDepsT, OutputDataT]):
         except Exception as error:  # noqa: BLE001 (raised where the stream is iterated over)
             self._pump_error = error
 
-    async def _groups(self, debounce_by: float | None) -> AsyncGenerator[list[ModelResponseStreamEvent]]:
-        """Events in groups: what came within ``debounce_by`` seconds of the first of them."""
+    async def _groups(
+        self, debounce_by: float | None, *, begun: bool
+    ) -> AsyncGenerator[list[ModelResponseStreamEvent]]:
+        """Events in groups: what came within ``debounce_by`` seconds of the first news.
+
+        Args:
+            debounce_by: seconds.
+            begun: whether there is news already: the first group may be empty then.
+        """
         if not debounce_by or self._nursery is None:
+            if begun:
+                yield []
             async for event in self:
                 yield [event]
             return
@@ -166,34 +177,36 @@ class AgentStream(Generic[AgentDepsT, OutputDataT]):
             send, self._pumped = trio.open_memory_channel[ModelResponseStreamEvent](0)
             self._nursery.start_soon(self._pump, send)
         while True:
-            try:
-                group = [await anext(self)]
-            except StopAsyncIteration:
-                return
-            deadline = trio.current_time() + debounce_by
-            error: Exception | None = None
-            while True:
-                event: ModelResponseStreamEvent | None = None
-                with trio.move_on_at(deadline):
-                    try:
-                        event = await anext(self)
-                    except Exception as stopped:  # noqa: BLE001 (raised after the group)
-                        error = stopped
-                if event is None:
-                    break
-                group.append(event)
+            group: list[ModelResponseStreamEvent] = []
+            if not begun:
+                try:
+                    group.append(await anext(self))
+                except StopAsyncIteration:
+                    return
+            begun = False
+            ended = await self._within(trio.current_time() + debounce_by, group)
             yield group
-            if error is not None and not isinstance(error, StopAsyncIteration):
-                raise error
-            if error is not None:
+            if isinstance(ended, StopAsyncIteration):
                 return
+            if ended is not None:
+                raise ended
+
+    async def _within(self, deadline: float, group: list[ModelResponseStreamEvent]) -> Exception | None:
+        """Add what comes until ``deadline``; gives back what ended the stream, if something did."""
+        with trio.move_on_at(deadline):
+            try:
+                while True:
+                    group.append(await anext(self))
+            except Exception as ended:  # noqa: BLE001 (raised after the group)
+                return ended
+        return None
 
     async def stream_responses(self, *, debounce_by: float | None = 0.1) -> AsyncGenerator[ModelResponse]:
         """The response, again and again, as far as it has come."""
         response = self._raw.get()
         if response.parts:
             yield response
-        async for _ in self._groups(debounce_by):
+        async for _ in self._groups(debounce_by, begun=False):
             yield self._raw.get()
 
     async def stream_output(self, *, debounce_by: float | None = 0.1) -> AsyncGenerator[OutputDataT]:
@@ -229,12 +242,12 @@ class AgentStream(Generic[AgentDepsT, OutputDataT]):
             raise UserError("stream_text() can only be used with text responses")
         validators = [] if delta else self._ctx.deps.plan.output_validators
         text = "".join(part.content for part in self._raw.get().parts if isinstance(part, TextPart))
-        if text:
-            yield await self._validated(text, validators)
-        async for events in self._groups(debounce_by):
+        shown = False
+        async for events in self._groups(debounce_by, begun=bool(text)):
             new = "".join(map(_text_of, events))
-            if new:
-                text = new if delta else text + new
+            if new or (text and not shown):
+                text = new if delta and shown else text + new
+                shown = True
                 yield await self._validated(text, validators)
 
     async def _validated(self, text: str, validators: list[Any]) -> str:
@@ -259,7 +272,9 @@ class AgentStream(Generic[AgentDepsT, OutputDataT]):
             self._output = await self.validate_response_output(self._raw.get())
         return self._output
 
-    async def validate_response_output(self, message: ModelResponse, *, allow_partial: bool = False) -> OutputDataT:
+    async def validate_response_output(
+        self, message: ModelResponse, *, allow_partial: bool = False
+    ) -> OutputDataT:
         """The output of a response of this stream.
 
         Args:
@@ -286,7 +301,9 @@ class AgentStream(Generic[AgentDepsT, OutputDataT]):
                             call, run_context, allow_partial=allow_partial, wrap_validation_errors=False
                         ),
                     )
-            raise UnexpectedModelBehavior(f"Invalid response, unable to find tool call for {final.tool_name!r}")
+            raise UnexpectedModelBehavior(
+                f"Invalid response, unable to find tool call for {final.tool_name!r}"
+            )
         output: Any = self._deferred(message)
         if output is None and schema.allows_image and message.images:
             output = message.images[0]

@@ -79,7 +79,9 @@ class StreamedRunResult(Generic[AgentDepsT, OutputDataT]):
 
     def new_messages(self, *, output_tool_return_content: str | None = None) -> list[ModelMessage]:
         """The messages of this run, without those that it started from."""
-        return self.all_messages(output_tool_return_content=output_tool_return_content)[self._new_message_index :]
+        return self.all_messages(output_tool_return_content=output_tool_return_content)[
+            self._new_message_index :
+        ]
 
     def new_messages_json(self, *, output_tool_return_content: str | None = None) -> bytes:
         """`new_messages` as JSON."""
@@ -148,7 +150,9 @@ class StreamedRunResult(Generic[AgentDepsT, OutputDataT]):
             yield self._stream_response.response, True
         await self._complete()
 
-    @deprecated("`StreamedRunResult.stream_structured` is deprecated, use `StreamedRunResult.stream_responses` instead.")
+    @deprecated(
+        "`StreamedRunResult.stream_structured` is deprecated, use `StreamedRunResult.stream_responses` instead."
+    )
     async def stream_structured(
         self, *, debounce_by: float | None = 0.1
     ) -> AsyncGenerator[tuple[ModelResponse, bool]]:
@@ -170,7 +174,9 @@ class StreamedRunResult(Generic[AgentDepsT, OutputDataT]):
         await self._complete()
         return output
 
-    async def validate_response_output(self, message: ModelResponse, *, allow_partial: bool = False) -> OutputDataT:
+    async def validate_response_output(
+        self, message: ModelResponse, *, allow_partial: bool = False
+    ) -> OutputDataT:
         """The output of a response that `stream_responses` gave.
 
         Raises:
@@ -182,7 +188,9 @@ class StreamedRunResult(Generic[AgentDepsT, OutputDataT]):
         return await self._stream_response.validate_response_output(message, allow_partial=allow_partial)
 
     @deprecated("`validate_structured_output` is deprecated, use `validate_response_output` instead.")
-    async def validate_structured_output(self, message: ModelResponse, *, allow_partial: bool = False) -> OutputDataT:
+    async def validate_structured_output(
+        self, message: ModelResponse, *, allow_partial: bool = False
+    ) -> OutputDataT:
         """Old name of `validate_response_output`."""
         return await self.validate_response_output(message, allow_partial=allow_partial)
 
@@ -221,7 +229,11 @@ class StreamedRunResult(Generic[AgentDepsT, OutputDataT]):
 
     def timestamp(self) -> datetime:
         """When the response began."""
-        return self._finished().timestamp() if self._stream_response is None else self._stream_response.timestamp()
+        return (
+            self._finished().timestamp()
+            if self._stream_response is None
+            else self._stream_response.timestamp()
+        )
 
     def __repr__(self) -> str:
         return f"<StreamedRunResult is_complete={self.is_complete} run_id={self.run_id!r}>"
@@ -289,7 +301,9 @@ class _StreamBlock(Generic[AgentDepsT, OutputDataT]):
                 async with cast("CallToolsNode[Any, Any]", node).stream(run.ctx) as tool_events:
                     await handler(build_run_context(run.ctx), tool_events)
             await run.next(cast("Any", node))
-        return StreamedRunResult(run.ctx.state.message_history, run.ctx.deps.new_message_index, run_result=run.result)
+        return StreamedRunResult(
+            run.ctx.state.message_history, run.ctx.deps.new_message_index, run_result=run.result
+        )
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -363,5 +377,3 @@ class _OnComplete:
         if calls:
             _, parts = await handle_tool_calls(acting, ctx, calls, None, final)
         run._end(finish(ctx, final, parts))
-
-

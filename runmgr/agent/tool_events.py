@@ -64,7 +64,9 @@ class ToolEvents(Generic[AgentDepsT, OutputDataT]):
     async def _work(self) -> None:
         with self._send, self._scope:
             try:
-                self._node._next_node = next_step(await respond(self._node, self._ctx, _Live(self._send, self._ctx.deps.host)))
+                self._node._next_node = next_step(
+                    await respond(self._node, self._ctx, _Live(self._send, self._ctx.deps.host))
+                )
             except Exception as error:  # noqa: BLE001 (raised in the block, bare)
                 self._error = error
 
