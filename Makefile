@@ -26,7 +26,7 @@ setup: $(STAMP) ## the project's own environment in .venv
 
 .PHONY: demo
 demo: $(STAMP) ## a batch of example prompts against the built-in simulated server
-	@$(BIN)/python -m docs.examples.demo
+	@$(BIN)/python docs/examples/demo.py
 
 .PHONY: test
 test: $(STAMP) lint types layers pytest ## everything below: lint, types, layers, pytest
