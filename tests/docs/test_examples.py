@@ -36,7 +36,7 @@ def simulated():
         process.stdout.read()
 
 
-@pytest.mark.parametrize("program", programs())
+@pytest.mark.parametrize("program", list(programs()))
 def test_program_runs(program, simulated, tmp_path):
     environment = {**os.environ, "OPENAI_BASE_URL": simulated, "OPENAI_API_KEY": "any-word"}
     path = tmp_path / "program.py"
