@@ -13,7 +13,7 @@ from typing_extensions import TypeAliasType, TypeVar
 
 from runmgr.exceptions import UserError
 from runmgr.tools.context import RunContext
-from runmgr.tools.foreign import opaque_schema
+from runmgr.tools.foreign import inlined, opaque_schema
 
 __all__ = (
     "NativeOutput",
@@ -192,7 +192,11 @@ def StructuredDict(  # noqa: N802 (reads as a type where it is used)
         schema["title"] = name
     if description:
         schema["description"] = description
-    _check_object(schema)
+    schema = inlined(schema)
+    if schema.get("type") != "object" and "$ref" not in schema:
+        raise UserError(
+            f"Schema must be an object: its 'type' is {schema.get('type')!r}, wrap it in {{'type': 'object', ...}}"
+        )
 
     class _StructuredDict(dict[str, Any]):
         __is_model_like__ = True
@@ -208,14 +212,3 @@ def StructuredDict(  # noqa: N802 (reads as a type where it is used)
             return opaque_schema(schema)
 
     return _StructuredDict
-
-
-def _check_object(schema: JsonSchemaValue) -> None:
-    found = schema
-    ref = schema.get("$ref")
-    if isinstance(ref, str):
-        found = schema.get("$defs", {}).get(ref.removeprefix("#/$defs/"), {})
-    if found.get("type") != "object":
-        raise UserError(
-            f"Schema must be an object: its 'type' is {found.get('type')!r}, wrap it in {{'type': 'object', ...}}"
-        )

@@ -18,7 +18,7 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError, core_schema
 from typing_extensions import TypedDict, get_type_hints, is_typeddict
 
-__all__ = ("adapted", "hoist_definitions", "is_model_like", "opaque_schema", "typed_dict")
+__all__ = ("adapted", "hoist_definitions", "inlined", "is_model_like", "opaque_schema", "typed_dict")
 
 
 def is_model_like(annotation: Any) -> bool:
@@ -195,6 +195,36 @@ def hoist_definitions(schema: JsonSchemaValue) -> JsonSchemaValue:
         if not _refers(result, name) and not _refers(rest, name):
             definitions = rest
     return {**result, "$defs": definitions} if definitions else result
+
+
+def inlined(schema: JsonSchemaValue) -> JsonSchemaValue:
+    """The schema with its definitions put in place of the references to them; as it is where one refers to itself.
+
+    Fewer models understand references than plain nesting.
+    """
+    definitions: dict[str, Any] = schema.get("$defs", {})
+    if not definitions:
+        return schema
+
+    def walk(node: Any, within: tuple[str, ...]) -> Any:
+        if isinstance(node, list):
+            return [walk(item, within) for item in _items(node)]
+        if not isinstance(node, dict):
+            return node
+        found = dict(cast("dict[str, Any]", node))
+        ref = found.get("$ref")
+        name = ref.removeprefix(_PREFIX) if isinstance(ref, str) else ""
+        if name not in definitions:
+            return {key: walk(value, within) for key, value in found.items()}
+        if name in within:
+            raise RecursionError(name)
+        del found["$ref"]
+        return {**walk(definitions[name], (*within, name)), **walk(found, within)}
+
+    try:
+        return walk({key: value for key, value in schema.items() if key != "$defs"}, ())
+    except RecursionError:
+        return schema
 
 
 class _Hoist:

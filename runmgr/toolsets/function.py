@@ -259,7 +259,7 @@ class FunctionToolset(AbstractToolset[AgentDepsT]):
         tools: dict[str, ToolsetTool[AgentDepsT]] = {}
         for name, tool in list(self.tools.items()):
             own = ctx
-            if tool.prepare is not None:
+            if _is_dynamic(tool):
                 own = ctx.copied()
                 own.tool_name = name
                 own.retry = ctx.retries.get(name, 0)
@@ -277,7 +277,7 @@ class FunctionToolset(AbstractToolset[AgentDepsT]):
     def static_tools(self) -> dict[str, ToolsetTool[AgentDepsT]] | None:
         static = self._static
         if static is None and type(self).get_tools is FunctionToolset.get_tools:
-            if any(tool.prepare is not None for tool in self.tools.values()):
+            if any(_is_dynamic(tool) for tool in self.tools.values()):
                 return None
             static = self._static = {
                 name: self._toolset_tool(tool, tool.tool_def) for name, tool in self.tools.items()
@@ -316,3 +316,8 @@ class FunctionToolset(AbstractToolset[AgentDepsT]):
         with trio.move_on_after(timeout):
             return await tool.call_func(tool_args, ctx)
         raise ModelRetry(f"Timed out after {timeout} seconds.")
+
+
+def _is_dynamic(tool: Tool[Any]) -> bool:
+    """Whether a tool's definition must be asked for before each request."""
+    return tool.prepare is not None or type(tool).prepare_tool_def is not Tool.prepare_tool_def

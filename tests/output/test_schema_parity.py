@@ -312,7 +312,37 @@ def test_structured_dict_must_be_an_object():
         runmgr.output.StructuredDict({"type": "array"})
 
 
-def test_structured_dict_keeps_its_definitions():
+def with_definitions() -> dict[str, Any]:
+    return {
+        "$defs": {
+            "Tire": {
+                "type": "object",
+                "properties": {"brand": {"type": "string"}, "size": {"$ref": "#/$defs/Size"}},
+            },
+            "Size": {"type": "integer", "title": "Size"},
+        },
+        "type": "object",
+        "properties": {
+            "tires": {"type": "array", "items": {"$ref": "#/$defs/Tire"}},
+            "size": {"anyOf": [{"$ref": "#/$defs/Size"}, {"type": "null"}]},
+        },
+    }
+
+
+def test_structured_dict_has_its_definitions_in_place():
+    params = what_pydantic_ai_sends(pydantic_ai.StructuredDict(with_definitions(), name="Car"), "native")
+    schema = runmgr.output.OutputSchema.build(runmgr.output.StructuredDict(with_definitions(), name="Car"))
+    assert fields(schema.object_def) == fields(params.output_object)
+    of_root = runmgr.output.StructuredDict(
+        {"$ref": "#/$defs/A", "$defs": {"A": {"type": "object", "title": "T"}}}
+    )
+    assert runmgr.output.OutputSchema.build(of_root).object_def.json_schema == {
+        "type": "object",
+        "title": "T",
+    }
+
+
+def test_structured_dict_may_be_recursive():
     schema = {
         "type": "object",
         "properties": {"tree": {"$ref": "#/$defs/Tree"}},

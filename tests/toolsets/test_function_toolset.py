@@ -131,6 +131,16 @@ async def test_a_subclass_that_lists_tools_itself_is_asked(make_context):
     assert await toolset.get_tools(make_context(deps=False)) == {}
 
 
+async def test_a_tool_that_prepares_itself_is_asked(make_context):
+    class OnlyFor42(Tool):
+        async def prepare_tool_def(self, ctx):
+            return await super().prepare_tool_def(ctx) if ctx.deps == 42 else None
+
+    toolset = FunctionToolset([OnlyFor42(add)])
+    assert await toolset.get_tools(make_context(deps=41)) == {}
+    assert list(await toolset.get_tools(make_context(deps=42))) == ["add"]
+
+
 async def test_timeouts(make_context, autojump_clock):
     async def slow():
         await trio.sleep(10)

@@ -85,12 +85,10 @@ def test_partial_arguments_never_count(args):
         manager = ToolManager(TOOLSET)
         ctx = RunContext(deps=None, model=None, usage=RunUsage(), run_step=1)  # pyright: ignore
         await manager.prepare(ctx)
-        try:
+        with suppress(ValueError):
             await manager.call(
                 ToolCallPart("take", args), ctx, allow_partial=True, wrap_validation_errors=False
             )
-        except ValueError:
-            pass
         assert manager.pending_retries() == {}
 
     trio.run(main)
