@@ -3,45 +3,38 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractAsyncContextManager, contextmanager
-from contextvars import ContextVar
-from types import TracebackType
+from types import NoneType, TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Self, cast, overload
 
-from pydantic.json_schema import GenerateJsonSchema
+from typing_extensions import Unpack
 
-from runmgr.agent.abstract import AbstractAgent, EventStreamHandler, RunOutputDataT
+from runmgr.agent.abstract import EventStreamHandler, RunOutputDataT
+from runmgr.agent.decorators import DecoratedAgent
 from runmgr.agent.history import HistoryProcessor
 from runmgr.agent.nodes import EndStrategy
-from runmgr.agent.options import UNSET, AgentMetadata, AgentModelSettings, Unset
+from runmgr.agent.options import UNSET, AgentMetadata, AgentModelSettings, RunOptions, Unset
 from runmgr.agent.plan import Plan
-from runmgr.agent.prompts import Instructions, SystemPromptRunner, split_instructions
+from runmgr.agent.planning import Override, overrides, own_toolset, plan_for
+from runmgr.agent.prompts import Instructions, SystemPromptRunner, as_list
 from runmgr.agent.start import RunBlock
 from runmgr.exceptions import UserError
 from runmgr.messages import ModelMessage, UserContent
 from runmgr.models import KnownModelName, Model, infer_model
-from runmgr.output import OutputDataT, OutputSchema, OutputSpec, OutputValidator, OutputValidatorFunc
+from runmgr.output import OutputDataT, OutputSchema, OutputSpec, OutputValidator
 from runmgr.tools.deferred import DeferredToolResults
-from runmgr.tools.jsonschema import GenerateToolJsonSchema
 from runmgr.tools.tool import Tool
 from runmgr.tools.types import (
     AgentDepsT,
     BuiltinToolFunc,
-    DocstringFormat,
     SystemPromptFunc,
-    ToolFuncContext,
     ToolFuncEither,
-    ToolFuncPlain,
-    ToolParams,
-    ToolPrepareFunc,
     ToolsPrepareFunc,
 )
 from runmgr.toolsets.abstract import AbstractToolset, ToolsetFunc
 from runmgr.toolsets.combined import CombinedToolset
 from runmgr.toolsets.dynamic import DynamicToolset
-from runmgr.toolsets.function import FunctionToolset
-from runmgr.toolsets.prepared import PreparedToolset
 from runmgr.usage import RunUsage, UsageLimits
 
 if TYPE_CHECKING:
@@ -54,44 +47,7 @@ if TYPE_CHECKING:
 __all__ = ("Agent",)
 
 
-class _Override:
-    """What `Agent.override` replaces, for one agent."""
-
-    __slots__ = ("deps", "instructions", "metadata", "model", "name", "plans", "tools", "toolsets")
-
-    def __init__(self, **given: Any) -> None:
-        self.plans: dict[Any, Plan] = {}
-        for name, value in given.items():
-            setattr(self, name, value)
-
-
-_overrides: ContextVar[Mapping[int, _Override]] = ContextVar("runmgr_agent_overrides", default={})  # noqa: B039 (never mutated)
-
-
-class _AgentToolset(FunctionToolset[AgentDepsT]):
-    """The agent's own functions."""
-
-    def __init__(self, allows_deferred: Callable[[], bool], *args: Any, **kwargs: Any) -> None:
-        self._allows_deferred = allows_deferred
-        super().__init__(*args, **kwargs)
-
-    @property
-    def id(self) -> str:
-        return "<agent>"
-
-    @property
-    def label(self) -> str:
-        return "the agent"
-
-    def add_tool(self, tool: Tool[AgentDepsT]) -> None:
-        if tool.requires_approval and not self._allows_deferred():
-            raise UserError(
-                "To use tools that require approval, add `DeferredToolRequests` to the list of output types for this agent."
-            )
-        super().add_tool(tool)
-
-
-class Agent(AbstractAgent[AgentDepsT, OutputDataT]):
+class Agent(DecoratedAgent[AgentDepsT, OutputDataT]):
     """A model with instructions, tools and a type of output.
 
     An agent holds nothing of its runs: one can run any number of times at once. What the runs have in common is worked
@@ -135,7 +91,7 @@ class Agent(AbstractAgent[AgentDepsT, OutputDataT]):
         output_type: OutputSpec[OutputDataT] = str,
         instructions: Instructions[AgentDepsT] = None,
         system_prompt: str | Sequence[str] = (),
-        deps_type: type[AgentDepsT] = type(None),
+        deps_type: type[AgentDepsT] = NoneType,
         name: str | None = None,
         model_settings: AgentModelSettings[AgentDepsT] | None = None,
         retries: int = 1,
@@ -174,7 +130,7 @@ class Agent(AbstractAgent[AgentDepsT, OutputDataT]):
         self._output_schemas: dict[Any, OutputSchema[Any]] = {}
         self._output_schema = OutputSchema[Any].build(output_type)
         self._output_validators: list[OutputValidator[AgentDepsT, OutputDataT]] = []
-        self._instructions: list[str | SystemPromptFunc[AgentDepsT]] = _listed(instructions)
+        self._instructions: list[str | SystemPromptFunc[AgentDepsT]] = list(as_list(instructions))
         self._system_prompts = (system_prompt,) if isinstance(system_prompt, str) else tuple(system_prompt)
         self._system_prompt_functions: list[SystemPromptRunner[AgentDepsT]] = []
         self._system_prompt_dynamic_functions: dict[str, SystemPromptRunner[AgentDepsT]] = {}
@@ -183,7 +139,7 @@ class Agent(AbstractAgent[AgentDepsT, OutputDataT]):
         self._prepare_output_tools = prepare_output_tools
         self._tool_timeout = tool_timeout
         self._max_concurrency = max_concurrency
-        self._function_toolset = self._own_toolset(tools)
+        self._function_toolset = own_toolset(self, tools)
         self._user_toolsets: list[AbstractToolset[AgentDepsT]] = []
         self._dynamic_toolsets: list[DynamicToolset[AgentDepsT]] = []
         for toolset in toolsets or ():
@@ -194,13 +150,6 @@ class Agent(AbstractAgent[AgentDepsT, OutputDataT]):
         self._history_processors = list(history_processors or ())
         self._event_stream_handler = event_stream_handler
         self._entered: list[CombinedToolset[AgentDepsT]] = []
-
-    def _own_toolset(
-        self, tools: Sequence[Tool[AgentDepsT] | ToolFuncEither[AgentDepsT, ...]]
-    ) -> _AgentToolset[AgentDepsT]:
-        return _AgentToolset(
-            lambda: self._output_schema.allows_deferred_tools, tools, max_retries=self._max_tool_retries
-        )
 
     @classmethod
     def instrument_all(cls, instrument: InstrumentationSettings | bool = True) -> None:
@@ -286,7 +235,7 @@ class Agent(AbstractAgent[AgentDepsT, OutputDataT]):
         further: Sequence[AbstractToolset[AgentDepsT]] = [*self._dynamic_toolsets, *self._user_toolsets]
         if override is not None:
             if override.tools is not UNSET:
-                own = self._own_toolset(override.tools)
+                own = own_toolset(self, override.tools)
             if override.toolsets is not UNSET:
                 further = override.toolsets
         return [own, *further]
@@ -322,21 +271,9 @@ class Agent(AbstractAgent[AgentDepsT, OutputDataT]):
         user_prompt: str | Sequence[UserContent] | None = None,
         *,
         output_type: None = None,
-        message_history: Sequence[ModelMessage] | None = None,
-        deferred_tool_results: DeferredToolResults | None = None,
-        model: Model | KnownModelName | str | None = None,
-        instructions: Instructions[AgentDepsT] = None,
-        deps: AgentDepsT = ...,
-        model_settings: AgentModelSettings[AgentDepsT] | None = None,
-        usage_limits: UsageLimits | None = None,
-        usage: RunUsage | None = None,
-        metadata: AgentMetadata[AgentDepsT] | None = None,
-        infer_name: bool = True,
-        toolsets: Sequence[AbstractToolset[AgentDepsT]] | None = None,
-        builtin_tools: Sequence[AbstractBuiltinTool | BuiltinToolFunc[AgentDepsT]] | None = None,
-        run_id: str | None = None,
         host: RunHost | None = None,
         snapshot: RunSnapshot | None = None,
+        **options: Unpack[RunOptions[AgentDepsT]],
     ) -> AbstractAsyncContextManager[AgentRun[AgentDepsT, OutputDataT]]: ...
 
     @overload
@@ -345,21 +282,9 @@ class Agent(AbstractAgent[AgentDepsT, OutputDataT]):
         user_prompt: str | Sequence[UserContent] | None = None,
         *,
         output_type: OutputSpec[RunOutputDataT],
-        message_history: Sequence[ModelMessage] | None = None,
-        deferred_tool_results: DeferredToolResults | None = None,
-        model: Model | KnownModelName | str | None = None,
-        instructions: Instructions[AgentDepsT] = None,
-        deps: AgentDepsT = ...,
-        model_settings: AgentModelSettings[AgentDepsT] | None = None,
-        usage_limits: UsageLimits | None = None,
-        usage: RunUsage | None = None,
-        metadata: AgentMetadata[AgentDepsT] | None = None,
-        infer_name: bool = True,
-        toolsets: Sequence[AbstractToolset[AgentDepsT]] | None = None,
-        builtin_tools: Sequence[AbstractBuiltinTool | BuiltinToolFunc[AgentDepsT]] | None = None,
-        run_id: str | None = None,
         host: RunHost | None = None,
         snapshot: RunSnapshot | None = None,
+        **options: Unpack[RunOptions[AgentDepsT]],
     ) -> AbstractAsyncContextManager[AgentRun[AgentDepsT, RunOutputDataT]]: ...
 
     def iter(
@@ -410,13 +335,15 @@ class Agent(AbstractAgent[AgentDepsT, OutputDataT]):
         """
         if infer_name and self._name is None:
             self._infer_name(inspect.currentframe())
-        override = self._override() if (overrides := _overrides.get()) and id(self) in overrides else None
+        override = self._override()
         if override is not None:
             if override.model is not UNSET:
                 model = override.model
             if override.deps is not UNSET:
                 deps = override.deps
-        plan = self._plan_for(override, output_type, instructions, toolsets, builtin_tools, metadata)
+            if override.metadata is not UNSET:
+                metadata = None
+        plan = plan_for(self, override, output_type, instructions, toolsets, builtin_tools)
         chosen = self._model if model is None else model
         if not isinstance(chosen, Model):
             chosen = self._inferred(chosen, keep=model is None)
@@ -429,6 +356,7 @@ class Agent(AbstractAgent[AgentDepsT, OutputDataT]):
             deferred_tool_results=deferred_tool_results,
             deps=deps,
             model_settings=model_settings,
+            metadata=metadata,
             usage_limits=usage_limits,
             usage=usage,
             host=host,
@@ -449,126 +377,15 @@ class Agent(AbstractAgent[AgentDepsT, OutputDataT]):
             self._model = found
         return found
 
-    def instrumentation(self, model: Model) -> InstrumentationSettings | None:
-        """How a run with this model is instrumented; None: not at all."""
-        instrument = Agent._instrument_default if self.instrument is None else self.instrument
-        if not instrument:
-            # A model that is instrumented by itself has the run's spans too.
-            return getattr(model, "instrumentation_settings", None)
-        if instrument is True:
-            from runmgr.models.instrumented import InstrumentationSettings
-
-            own = getattr(model, "instrumentation_settings", None)
-            return own or InstrumentationSettings()
-        return instrument
-
     # ------------------------------------------------------------------ plans
 
     def _changed(self) -> None:
-        """Forget what was worked out: the agent is another one now."""
         self._plan = None
         self._plans.clear()
 
-    def _plan_for(
-        self,
-        override: _Override | None,
-        output_type: Any,
-        instructions: Any,
-        toolsets: Any,
-        builtin_tools: Any,
-        metadata: Any,
-    ) -> Plan:
-        constant = not (toolsets or builtin_tools or metadata) and instructions is None
-        if constant:
-            if output_type is None and override is None:
-                plan = self._plan
-                if plan is None:
-                    plan = self._plan = self._make_plan(None, None)
-                return plan
-            key = _key(output_type)
-            plans = self._plans if override is None else override.plans
-            if key is not None:
-                plan = plans.get(key)
-                if plan is None:
-                    plan = plans[key] = self._make_plan(override, output_type)
-                return plan
-        return self._make_plan(override, output_type, instructions, toolsets, builtin_tools, metadata)
-
-    def _make_plan(
-        self,
-        override: _Override | None,
-        output_type: Any,
-        instructions: Any = None,
-        toolsets: Any = None,
-        builtin_tools: Any = None,
-        metadata: Any = None,
-    ) -> Plan:
-        schema = self._schema_for(output_type)
-        own = self._function_toolset
-        further: list[AbstractToolset[AgentDepsT]] = [
-            *self._dynamic_toolsets,
-            *self._user_toolsets,
-            *(toolsets or ()),
-        ]
-        all_instructions: tuple[Any, ...] = (self._instructions, instructions)
-        all_metadata = [given for given in (self._metadata, metadata) if given is not None]
-        if override is not None:
-            if override.tools is not UNSET:
-                own = self._own_toolset(override.tools)
-            if override.toolsets is not UNSET:
-                further = list(override.toolsets)
-            if override.instructions is not UNSET:
-                all_instructions = (override.instructions,)
-            if override.metadata is not UNSET:
-                all_metadata = [override.metadata]
-        toolset: AbstractToolset[AgentDepsT] = CombinedToolset([own, *further]) if further else own
-        if self._prepare_tools is not None:
-            toolset = PreparedToolset(toolset, self._prepare_tools)
-        if schema.toolset is not None:
-            outputs: AbstractToolset[AgentDepsT] = schema.toolset.configured(
-                max_retries=self._max_result_retries, output_validators=self._output_validators
-            )
-            if self._prepare_output_tools is not None:
-                outputs = PreparedToolset(outputs, self._prepare_output_tools)
-            toolset = CombinedToolset([outputs, toolset])
-        text, functions = split_instructions(*all_instructions)
-        return Plan(
-            output_schema=schema,
-            output_validators=self._output_validators,
-            toolset=toolset,
-            end_strategy=self._end_strategy,
-            max_result_retries=self._max_result_retries,
-            max_tool_retries=self._max_tool_retries,
-            max_concurrency=self._max_concurrency,
-            tool_timeout=self._tool_timeout,
-            instructions=text,
-            instructions_functions=functions,
-            system_prompts=self._system_prompts,
-            system_prompt_functions=self._system_prompt_functions,
-            system_prompt_dynamic_functions=self._system_prompt_dynamic_functions,
-            history_processors=self._history_processors,
-            builtin_tools=[*self._builtin_tools, *(builtin_tools or ())],
-            model_settings=self._model_settings,
-            validation_context=self._validation_context,
-            metadata=all_metadata,
-        )
-
-    def _schema_for(self, output_type: Any) -> OutputSchema[Any]:
-        if output_type is None:
-            return self._output_schema
-        if self._output_validators:
-            raise UserError("Cannot set a custom run `output_type` when the agent has output validators")
-        key = _key(output_type)
-        if key is None:
-            return OutputSchema[Any].build(output_type)
-        schema = self._output_schemas.get(key)
-        if schema is None:
-            schema = self._output_schemas[key] = OutputSchema[Any].build(output_type)
-        return schema
-
-    def _override(self) -> _Override | None:
-        overrides = _overrides.get()
-        return overrides.get(id(self)) if overrides else None
+    def _override(self) -> Override | None:
+        here = overrides.get()
+        return here.get(id(self)) if here else None
 
     @contextmanager
     def override(
@@ -595,184 +412,21 @@ class Agent(AbstractAgent[AgentDepsT, OutputDataT]):
             instructions: all instructions.
             metadata: all metadata.
         """
-        given = {
-            "name": name,
-            "deps": deps,
-            "model": model if isinstance(model, Unset) else infer_model(model),
-            "toolsets": toolsets,
-            "tools": tools,
-            "instructions": instructions,
-            "metadata": metadata,
-        }
+        own = Override(
+            name=name,
+            deps=deps,
+            model=model if isinstance(model, Unset) else infer_model(model),
+            toolsets=toolsets,
+            tools=tools,
+            instructions=instructions,
+            metadata=metadata,
+        )
         outer = self._override()
-        if outer is not None:
-            given = {key: getattr(outer, key) if value is UNSET else value for key, value in given.items()}
-        token = _overrides.set({**_overrides.get(), id(self): _Override(**given)})
+        token = overrides.set({**overrides.get(), id(self): own if outer is None else own.within(outer)})
         try:
             yield
         finally:
-            _overrides.reset(token)
-
-    # ------------------------------------------------------------- decorators
-
-    @overload
-    def instructions(self, func: Callable[[Any], Any], /) -> Callable[[Any], Any]: ...
-
-    @overload
-    def instructions(self, func: Callable[[], Any], /) -> Callable[[], Any]: ...
-
-    @overload
-    def instructions(self, /) -> Callable[[SystemPromptFunc[AgentDepsT]], SystemPromptFunc[AgentDepsT]]: ...
-
-    def instructions(self, func: SystemPromptFunc[AgentDepsT] | None = None, /) -> Any:
-        """Decorate a function, with or without ``RunContext``, that makes a part of the instructions of each request."""
-
-        def add(function: SystemPromptFunc[AgentDepsT]) -> SystemPromptFunc[AgentDepsT]:
-            self._instructions.append(function)
-            self._changed()
-            return function
-
-        return add if func is None else add(func)
-
-    @overload
-    def system_prompt(self, func: Callable[[Any], Any], /) -> Callable[[Any], Any]: ...
-
-    @overload
-    def system_prompt(self, func: Callable[[], Any], /) -> Callable[[], Any]: ...
-
-    @overload
-    def system_prompt(
-        self, /, *, dynamic: bool = False
-    ) -> Callable[[SystemPromptFunc[AgentDepsT]], SystemPromptFunc[AgentDepsT]]: ...
-
-    def system_prompt(
-        self, func: SystemPromptFunc[AgentDepsT] | None = None, /, *, dynamic: bool = False
-    ) -> Any:
-        """Decorate a function, with or without ``RunContext``, that makes a system prompt.
-
-        Args:
-            func: asked when a run starts without a history.
-            dynamic: ask again when a run continues from a history that has this prompt.
-        """
-
-        def add(function: SystemPromptFunc[AgentDepsT]) -> SystemPromptFunc[AgentDepsT]:
-            runner = SystemPromptRunner[AgentDepsT](function, dynamic=dynamic)
-            self._system_prompt_functions.append(runner)
-            if dynamic:
-                self._system_prompt_dynamic_functions[runner.ref] = runner
-            self._changed()
-            return function
-
-        return add if func is None else add(func)
-
-    def output_validator(
-        self, func: OutputValidatorFunc[AgentDepsT, OutputDataT], /
-    ) -> OutputValidatorFunc[AgentDepsT, OutputDataT]:
-        """Decorate a function that sees each output before it is the result; it returns the output or raises ``ModelRetry``.
-
-        With ``RunContext`` first or without; several run in the order in which they were added. Sync ones are called in
-        the event loop's thread.
-        """
-        self._output_validators.append(OutputValidator[AgentDepsT, OutputDataT](func))
-        self._changed()
-        return func
-
-    @overload
-    def tool(
-        self, func: ToolFuncContext[AgentDepsT, ToolParams], /
-    ) -> ToolFuncContext[AgentDepsT, ToolParams]: ...
-
-    @overload
-    def tool(
-        self,
-        /,
-        *,
-        name: str | None = None,
-        description: str | None = None,
-        retries: int | None = None,
-        prepare: ToolPrepareFunc[AgentDepsT] | None = None,
-        docstring_format: DocstringFormat = "auto",
-        require_parameter_descriptions: bool = False,
-        schema_generator: type[GenerateJsonSchema] = GenerateToolJsonSchema,
-        strict: bool | None = None,
-        sequential: bool = False,
-        requires_approval: bool = False,
-        metadata: dict[str, Any] | None = None,
-        timeout: float | None = None,
-        idempotent: bool = False,
-    ) -> Callable[[ToolFuncContext[AgentDepsT, ToolParams]], ToolFuncContext[AgentDepsT, ToolParams]]: ...
-
-    def tool(self, func: Any = None, /, **options: Any) -> Any:
-        """Decorate a function that takes ``RunContext`` first, to let the model call it.
-
-        Arguments are those of `Tool`; ``retries`` is its ``max_retries``.
-        """
-        return self._tool_decorator(func, True, options)
-
-    @overload
-    def tool_plain(self, func: ToolFuncPlain[ToolParams], /) -> ToolFuncPlain[ToolParams]: ...
-
-    @overload
-    def tool_plain(
-        self,
-        /,
-        *,
-        name: str | None = None,
-        description: str | None = None,
-        retries: int | None = None,
-        prepare: ToolPrepareFunc[AgentDepsT] | None = None,
-        docstring_format: DocstringFormat = "auto",
-        require_parameter_descriptions: bool = False,
-        schema_generator: type[GenerateJsonSchema] = GenerateToolJsonSchema,
-        strict: bool | None = None,
-        sequential: bool = False,
-        requires_approval: bool = False,
-        metadata: dict[str, Any] | None = None,
-        timeout: float | None = None,
-        idempotent: bool = False,
-    ) -> Callable[[ToolFuncPlain[ToolParams]], ToolFuncPlain[ToolParams]]: ...
-
-    def tool_plain(self, func: Any = None, /, **options: Any) -> Any:
-        """Decorate a function that takes only what the model sends, to let the model call it; see `tool`."""
-        return self._tool_decorator(func, False, options)
-
-    def _tool_decorator(self, func: Any, takes_ctx: bool, options: dict[str, Any]) -> Any:
-        def add(function: Any) -> Any:
-            self._function_toolset.add_function(function, takes_ctx, **options)
-            return function
-
-        return add if func is None else add(func)
-
-    @overload
-    def toolset(self, func: ToolsetFunc[AgentDepsT], /) -> ToolsetFunc[AgentDepsT]: ...
-
-    @overload
-    def toolset(
-        self, /, *, per_run_step: bool = True, id: str | None = None
-    ) -> Callable[[ToolsetFunc[AgentDepsT]], ToolsetFunc[AgentDepsT]]: ...
-
-    def toolset(
-        self,
-        func: ToolsetFunc[AgentDepsT] | None = None,
-        /,
-        *,
-        per_run_step: bool = True,
-        id: str | None = None,
-    ) -> Any:
-        """Decorate a function that makes a toolset from ``RunContext``.
-
-        Args:
-            func: the function.
-            per_run_step: ask before each request; otherwise once a run.
-            id: a name that is unique among the agent's toolsets.
-        """
-
-        def add(function: ToolsetFunc[AgentDepsT]) -> ToolsetFunc[AgentDepsT]:
-            self._dynamic_toolsets.append(DynamicToolset(function, per_run_step=per_run_step, id=id))
-            self._changed()
-            return function
-
-        return add if func is None else add(func)
+            overrides.reset(token)
 
     # -------------------------------------------------------------- lifecycle
 
@@ -787,22 +441,3 @@ class Agent(AbstractAgent[AgentDepsT, OutputDataT]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool | None:
         return await self._entered.pop().__aexit__(kind, error, trace)
-
-
-def _listed(instructions: Any) -> list[Any]:
-    if instructions is None:
-        return []
-    if isinstance(instructions, str) or callable(instructions):
-        return [instructions]
-    return list(instructions)
-
-
-def _key(output_type: Any) -> Any:
-    """What a plan for an output type is kept under; None where it cannot be."""
-    if isinstance(output_type, list):
-        output_type = tuple(cast("list[Any]", output_type))
-    try:
-        hash(output_type)
-    except TypeError:
-        return None
-    return (output_type,)

@@ -248,7 +248,7 @@ async def _run(
         outcomes = [await one.call(call) for call in calls]
     else:
         outcomes = await _together(one, calls, deps.plan.max_concurrency)
-    for call, (part, extra) in zip(calls, outcomes, strict=True):
+    for part, extra in outcomes:
         if part is not None:
             handled.parts.append(part)
             if extra is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import copy
 from typing import TYPE_CHECKING, Any
 
 from runmgr.agent.prompts import SystemPromptRunner, call_with_context, join_instructions
@@ -40,7 +41,7 @@ class Plan:
         builtin_tools: the provider's own tools, and functions that choose them.
         model_settings: the agent's settings, or a function that makes them.
         validation_context: for pydantic validators, or a function that makes it.
-        metadata: dicts and functions that make the run's metadata, later ones on top.
+        metadata: the agent's metadata, or a function that makes it.
     """
 
     __slots__ = (
@@ -71,7 +72,7 @@ class Plan:
         builtin_tools: Sequence[Any],
         model_settings: Any,
         validation_context: Any,
-        metadata: Sequence[Any],
+        metadata: Any,
     ) -> None:
         self.output_schema = output_schema
         self.output_validators = output_validators
@@ -155,14 +156,12 @@ class Plan:
             return self.instructions
         return await join_instructions(self.instructions, self.instructions_functions, ctx)
 
-    def metadata_for(self, ctx: RunContext[Any]) -> dict[str, Any] | None:
-        """The run's metadata as it is now."""
-        merged: dict[str, Any] | None = None
-        for given in self.metadata:
-            more = given(ctx) if callable(given) else given
-            if more is not None:
-                merged = {**(merged or {}), **more}
-        return merged
+    def with_instructions(self, text: str | None, functions: list[SystemPromptRunner[Any]]) -> Plan:
+        """The same plan with other instructions."""
+        plan = copy(self)
+        plan.instructions = text
+        plan.instructions_functions = functions
+        return plan
 
     def ask_for_output(self) -> str:
         """What the model is told when its response holds no output."""

@@ -74,6 +74,13 @@ async def call_with_context(function: Callable[..., Any], *args: Any) -> Any:
     return result
 
 
+def as_list(instructions: Instructions[Any]) -> Sequence[Any]:
+    """Instructions one by one."""
+    if instructions is None:
+        return ()
+    return (instructions,) if isinstance(instructions, str) or callable(instructions) else instructions
+
+
 def split_instructions(
     *given: Instructions[Any],
 ) -> tuple[str | None, list[SystemPromptRunner[Any]]]:
@@ -81,12 +88,7 @@ def split_instructions(
     texts: list[str] = []
     runners: list[SystemPromptRunner[Any]] = []
     for instructions in given:
-        if instructions is None:
-            continue
-        items: Sequence[Any] = (
-            (instructions,) if isinstance(instructions, str) or callable(instructions) else instructions
-        )
-        for item in items:
+        for item in as_list(instructions):
             if isinstance(item, str):
                 texts.append(item)
             elif callable(item):

@@ -5,11 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Generic
 
-from typing_extensions import TypeVar
+from runmgr.output import OutputDataT
 
 __all__ = ("FinalResult",)
-
-OutputDataT = TypeVar("OutputDataT", default=str, covariant=True)
 
 
 @dataclass(repr=False, slots=True)

@@ -10,6 +10,7 @@ from runmgr.agent.cancel import Cancellation
 from runmgr.agent.capture import claim_captured_messages
 from runmgr.agent.history import clean_history
 from runmgr.agent.nodes import AgentNode, CallToolsNode, ModelRequestNode, UserPromptNode
+from runmgr.agent.planning import instrumentation_for
 from runmgr.agent.result import FinalResult
 from runmgr.agent.run import AgentRun
 from runmgr.agent.state import GraphAgentDeps, GraphAgentState, new_run_id
@@ -41,7 +42,7 @@ class RunBlock(Generic[AgentDepsT, OutputDataT]):
     """``async with agent.iter(...) as run``: starts the run, and at the end closes what it opened."""
 
     __slots__ = (
-        "_agent", "_cancellable", "_deferred_tool_results", "_deps", "_entered", "_history", "_host",
+        "_agent", "_cancellable", "_deferred_tool_results", "_deps", "_entered", "_history", "_host", "_metadata",
         "_model", "_plan", "_prompt", "_run_id", "_settings", "_snapshot", "_span", "_usage", "_usage_limits",
     )  # fmt: skip
 
@@ -56,6 +57,7 @@ class RunBlock(Generic[AgentDepsT, OutputDataT]):
         deferred_tool_results: DeferredToolResults | None,
         deps: AgentDepsT,
         model_settings: Any,
+        metadata: Any,
         usage_limits: UsageLimits | None,
         usage: RunUsage | None,
         host: RunHost | None,
@@ -71,6 +73,7 @@ class RunBlock(Generic[AgentDepsT, OutputDataT]):
         self._deferred_tool_results = deferred_tool_results
         self._deps = deps
         self._settings = model_settings
+        self._metadata = metadata
         self._usage_limits = usage_limits
         self._usage = usage
         self._host = host
@@ -93,7 +96,7 @@ class RunBlock(Generic[AgentDepsT, OutputDataT]):
             retries=None if snapshot is None else dict(snapshot.tool_retries),
         )
         model = self._model
-        instrumentation = self._agent.instrumentation(model)
+        instrumentation = instrumentation_for(self._agent, model)
         if instrumentation is not None:
             from runmgr.models.instrumented import instrument_model
 
@@ -135,9 +138,12 @@ class RunBlock(Generic[AgentDepsT, OutputDataT]):
             host=host,
             cancellation=Cancellation() if self._cancellable and host is None else None,
         )
-        if plan.metadata:
-            state.metadata = plan.metadata_for(context)
-            context.metadata = state.metadata
+        final_metadata: FinalMetadata | None = None
+        if plan.metadata is not None or self._metadata is not None:
+            given = (plan.metadata, self._metadata)
+            context.metadata = state.metadata = metadata_of(given, context)
+            if any(map(callable, given)):
+                final_metadata = FinalMetadata(given, context)
         if instrumentation is not None:
             from runmgr.agent.tracing import start_run_span
 
@@ -155,9 +161,6 @@ class RunBlock(Generic[AgentDepsT, OutputDataT]):
                     self._span.end(error)
                 raise
             self._entered = toolset
-        final_metadata = None
-        if plan.metadata and any(callable(given) for given in plan.metadata):
-            final_metadata = _FinalMetadata(plan, context)
         run: AgentRun[AgentDepsT, OutputDataT] = AgentRun(
             ctx,
             self._first_node(state),
@@ -237,14 +240,24 @@ class RunBlock(Generic[AgentDepsT, OutputDataT]):
         )
 
 
-class _FinalMetadata:
+def metadata_of(given: tuple[Any, ...], ctx: RunContext[Any]) -> dict[str, Any] | None:
+    """Metadata merged from dicts and functions that make them, later ones on top."""
+    merged: dict[str, Any] | None = None
+    for item in given:
+        more = item(ctx) if callable(item) else item
+        if more is not None:
+            merged = {**(merged or {}), **more}
+    return merged
+
+
+class FinalMetadata:
     """Asks for the metadata again when the run is over."""
 
-    __slots__ = ("_context", "_plan")
+    __slots__ = ("_context", "_given")
 
-    def __init__(self, plan: Plan, context: RunContext[Any]) -> None:
-        self._plan = plan
+    def __init__(self, given: tuple[Any, ...], context: RunContext[Any]) -> None:
+        self._given = given
         self._context = context
 
     def __call__(self) -> dict[str, Any] | None:
-        return self._plan.metadata_for(self._context)
+        return metadata_of(self._given, self._context)
