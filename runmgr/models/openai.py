@@ -16,9 +16,10 @@ from runmgr.exceptions import UserError
 from runmgr.messages import ModelMessage, ModelResponse
 from runmgr.models.allow import check_allow_model_requests
 from runmgr.models.base import Model
+from runmgr.models.files import fetch_file
 from runmgr.models.http import HttpClient, HttpError, Reply, ReplyStream, Timeouts, read_all, timeouts_of
 from runmgr.models.http.failures import api_error, http_error
-from runmgr.models.openai_request import map_messages, map_parameters, map_settings
+from runmgr.models.openai_request import Files, map_messages, map_parameters, map_settings
 from runmgr.models.openai_response import map_completion
 from runmgr.models.openai_stream import OpenAIStreamedResponse
 from runmgr.models.retry import RetryPolicy, resend, resend_stream
@@ -303,7 +304,7 @@ class OpenAIChatModel(Model):
         profile = self.chat_profile
         fields: dict[str, Any] = {
             "model": self._model_name,
-            "messages": map_messages(messages, params, profile),
+            "messages": await self._messages(messages, params),
             "stream": stream,
         }
         if stream:
@@ -327,6 +328,18 @@ class OpenAIChatModel(Model):
             if (timeout := given.get("timeout")) is not None:
                 timeouts = timeouts_of(timeout, self._client.timeouts)
         return _encode(fields), headers, timeouts
+
+    async def _messages(
+        self, messages: list[ModelMessage], params: ModelRequestParameters
+    ) -> list[dict[str, Any]]:
+        files = Files()
+        mapped = map_messages(messages, params, self.chat_profile, files)
+        if files.missing:
+            for item in files.missing:
+                files.put(item, await fetch_file(item, self._model_name))
+            files.missing = []
+            mapped = map_messages(messages, params, self.chat_profile, files)
+        return mapped
 
     def _remember(self, params: ModelRequestParameters) -> tuple[ModelRequestParameters, dict[str, Any]]:
         """The request's fields that parameters decide, encoded once for as long as an agent uses the same ones."""

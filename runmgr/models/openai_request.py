@@ -15,6 +15,7 @@ from runmgr.messages import (
     BinaryContent,
     CachePoint,
     DocumentUrl,
+    FileUrl,
     ImageUrl,
     ModelMessage,
     ModelRequest,
@@ -33,7 +34,7 @@ from runmgr.models.base import get_instructions
 from runmgr.profiles.openai import SAMPLING_SETTINGS, OpenAIModelProfile
 from runmgr.records.definitions import ModelRequestParameters, OutputObjectDefinition, ToolDefinition
 
-__all__ = ("map_messages", "map_parameters", "map_settings")
+__all__ = ("Files", "map_messages", "map_parameters", "map_settings")
 
 DEFAULT_OUTPUT_NAME = "final_result"
 
@@ -132,10 +133,39 @@ def _web_search(tool: WebSearchTool) -> dict[str, Any]:
     return options
 
 
+class Files:
+    """Files that are named by URL and have to be sent as bytes: those that were fetched, and those that are ``missing``.
+
+    Mapping is pure and fetching is not. So mapping notes what it lacks, the model fetches it, and mapping is done again.
+    """
+
+    __slots__ = ("fetched", "missing")
+
+    def __init__(self) -> None:
+        self.fetched: dict[tuple[str, str], BinaryContent] = {}
+        self.missing: list[FileUrl] = []
+
+    def get(self, item: FileUrl) -> BinaryContent | None:
+        """The file, or None after noting it."""
+        found = self.fetched.get((item.kind, item.url))
+        if found is None:
+            self.missing.append(item)
+        return found
+
+    def put(self, item: FileUrl, content: BinaryContent) -> None:
+        """A missing file that is there now."""
+        self.fetched[item.kind, item.url] = content
+
+
 def map_messages(
-    messages: Sequence[ModelMessage], params: ModelRequestParameters, profile: OpenAIModelProfile
+    messages: Sequence[ModelMessage],
+    params: ModelRequestParameters,
+    profile: OpenAIModelProfile,
+    files: Files,
 ) -> list[dict[str, Any]]:
     """The conversation, with the instructions of its last request behind the leading system prompts.
+
+    Incomplete where ``files`` has missing ones afterwards.
 
     Raises:
         UserError: content that chat completions cannot carry.
@@ -148,7 +178,7 @@ def map_messages(
                     content = part.content
                     mapped.append({
                         "role": "user",
-                        "content": content if isinstance(content, str) else _contents(content, profile),
+                        "content": content if isinstance(content, str) else _contents(content, profile, files),
                     })  # fmt: skip
                 elif isinstance(part, ToolReturnPart):
                     mapped.append({
@@ -206,23 +236,31 @@ def _assistant(message: ModelResponse, profile: OpenAIModelProfile) -> dict[str,
     return mapped
 
 
-def _contents(contents: Sequence[UserContent], profile: OpenAIModelProfile) -> list[dict[str, Any]]:
-    return [_content(item, profile) for item in contents if not isinstance(item, CachePoint)]
+def _contents(
+    contents: Sequence[UserContent], profile: OpenAIModelProfile, files: Files
+) -> list[dict[str, Any]]:
+    return [_content(item, profile, files) for item in contents if not isinstance(item, CachePoint)]
 
 
-def _content(item: UserContent, profile: OpenAIModelProfile) -> dict[str, Any]:
+def _content(item: UserContent, profile: OpenAIModelProfile, files: Files) -> dict[str, Any]:
     if isinstance(item, str):
         return {"type": "text", "text": item}
-    if isinstance(item, ImageUrl):
+    if isinstance(item, ImageUrl) and not item.force_download:
         return _image(item.url, item.vendor_metadata)
     if isinstance(item, BinaryContent):
         return _binary(item, profile)
-    if isinstance(item, DocumentUrl) and profile.openai_chat_supports_file_urls:
+    if (
+        isinstance(item, DocumentUrl)
+        and profile.openai_chat_supports_file_urls
+        and not item.force_download
+        and not _is_text(item.media_type)
+    ):
         return {"type": "file", "file": {"file_data": item.url, "filename": f"filename.{item.format}"}}
     if isinstance(item, VideoUrl):
         raise UserError("Chat completions take no videos: send frames of it as images.")
-    if isinstance(item, AudioUrl | DocumentUrl):
-        raise UserError(f"{item.url} was not downloaded: chat completions take such files only as bytes.")
+    if isinstance(item, ImageUrl | AudioUrl | DocumentUrl):
+        found = files.get(item)
+        return {} if found is None else _binary(found, profile)
     raise UserError(f"Chat completions take no {type(item).__name__}.")
 
 
@@ -233,7 +271,7 @@ def _image(url: str, metadata: dict[str, Any] | None) -> dict[str, Any]:
     return {"type": "image_url", "image_url": image}
 
 
-_AUDIO_FORMATS = {"wav": "wav", "mp3": "mp3"}
+_AUDIO_FORMATS = {"audio/wav": "wav", "audio/x-wav": "wav", "audio/mpeg": "mp3", "audio/mp3": "mp3"}
 _TEXT_TYPES = frozenset({
     "application/json",
     "application/ld+json",
@@ -263,7 +301,7 @@ def _binary(item: BinaryContent, profile: OpenAIModelProfile) -> dict[str, Any]:
     if item.is_image:
         return _image(item.data_uri, item.vendor_metadata)
     if item.is_audio:
-        known = _AUDIO_FORMATS.get(item.format)
+        known = _AUDIO_FORMATS.get(item.media_type)
         if known is None:
             raise UserError(f"Chat completions take audio as wav or mp3, not {item.media_type}.")
         data = item.data_uri if profile.openai_chat_audio_input_encoding == "uri" else item.base64

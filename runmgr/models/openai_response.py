@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import msgspec
 
-from runmgr.exceptions import MalformedResponseError, ModelHTTPError
+from runmgr.exceptions import MalformedResponseError, ModelHTTPError, UnexpectedModelBehavior
 from runmgr.messages import (
     FinishReason,
     ModelResponse,
@@ -87,7 +87,7 @@ def map_completion(
         else:
             parts.append(TextPart(text))
     if message.tool_calls:
-        parts.extend(_call(model_name, call) for call in message.tool_calls)
+        parts.extend(_call(call) for call in message.tool_calls)
 
     details: dict[str, Any] = {}
     if choice.logprobs is not None and choice.logprobs.content:
@@ -142,10 +142,12 @@ def split_thinking(
     return parts
 
 
-def _call(model_name: str, call: WireToolCall) -> ToolCallPart:
+def _call(call: WireToolCall) -> ToolCallPart:
     function = call.function
     if function is None or not function.name:
-        raise MalformedResponseError(model_name, f"a tool call of type {call.type!r} names no function")
+        raise UnexpectedModelBehavior(
+            f"The model called a tool of type {call.type!r}, which names no function"
+        )
     if call.id:
         return ToolCallPart(function.name, function.arguments, call.id)
     return ToolCallPart(function.name, function.arguments)

@@ -179,10 +179,12 @@ class OpenAIStreamedResponse(StreamedResponse):
         while not self._waiting:
             if (data := await self._receive()) is None:
                 self._waiting = self._reader.end()
-                return
+                break
             self._waiting = self._reader.feed(data)
             if self._reader.done:
-                return
+                break
+        if not self._waiting:
+            raise MalformedResponseError(self._asked, "the stream ended without content or tool calls")
 
     def whole(self, response: ModelResponse) -> None:
         """Take over a whole response, from a server that did not stream although it was asked to."""

@@ -46,17 +46,22 @@ class Dialer:
         origin: where.
         context: TLS settings; the default ones where None. Unused for http.
         timeout: seconds for one attempt.
+        address: connect there instead of resolving the origin's host, whose name the certificate must still have.
     """
 
     __slots__ = ("_address", "_context", "_timeout", "origin")
 
     def __init__(
-        self, origin: Origin, context: ssl.SSLContext | None = None, timeout: float = CONNECT_TIMEOUT
+        self,
+        origin: Origin,
+        context: ssl.SSLContext | None = None,
+        timeout: float = CONNECT_TIMEOUT,
+        address: str | None = None,
     ) -> None:
         self.origin = origin
         self._context = context
         self._timeout = timeout
-        self._address = origin.is_address
+        self._address = address or (origin.host if origin.is_address else None)
 
     async def open(self, view: memoryview, generation: int) -> Connection:
         """Connect. Cancelling closes what was begun.
@@ -66,7 +71,9 @@ class Dialer:
             HttpTimeout: it took longer than ``timeout``.
         """
         with trio.CancelScope(deadline=trio.current_time() + self._timeout) as scope:
-            sock = await (self._connect_address() if self._address else self._connect_name())
+            sock = await (
+                self._connect_name() if self._address is None else self._connect_address(self._address)
+            )
             try:
                 tune(sock)
                 if self.origin.scheme == "http":
@@ -81,18 +88,15 @@ class Dialer:
         assert scope.cancelled_caught
         raise HttpTimeout(f"no connection within {self._timeout:g} s")
 
-    async def _connect_address(self) -> socket.socket:
+    async def _connect_address(self, address: str) -> socket.socket:
         """Straight to an IP address, without the machinery for racing several."""
-        origin = self.origin
         try:
-            sock = socket.socket(
-                socket.AF_INET6 if ":" in origin.host else socket.AF_INET, socket.SOCK_STREAM
-            )
+            sock = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM)
         except OSError as error:
             raise ConnectFailed(f"cannot open a socket: {_plain(error)}") from error
         try:
             sock.setblocking(False)
-            code = sock.connect_ex((origin.host, origin.port))
+            code = sock.connect_ex((address, self.origin.port))
             if code in {errno.EINPROGRESS, errno.EWOULDBLOCK, errno.EALREADY}:
                 await wait_writable(sock)
                 code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
