@@ -257,6 +257,12 @@ def _hints(function: Any) -> dict[str, Any]:
         return get_type_hints(documented, include_extras=True)
     except TypeError:  # builtins
         return {}
+    except NameError as error:
+        error.add_note(
+            f"This is an annotation of {_qualified(function)}. With `from __future__ import annotations`, types must be "
+            "defined in the module, not in a function or under `if TYPE_CHECKING:`."
+        )
+        raise
 
 
 def _is_run_context(annotation: Any) -> bool:

@@ -132,6 +132,14 @@ def test_a_name_that_only_type_checkers_know_is_named():
         Tool(function)
 
 
+def test_a_type_that_cannot_be_found_is_placed():
+    def function(x: "Nowhere"): ...  # noqa: F821
+
+    with pytest.raises(NameError, match="Nowhere") as error:
+        Tool(function)
+    assert "an annotation of test_a_type_that_cannot_be_found_is_placed" in error.value.__notes__[0]
+
+
 def test_own_schema_generator():
     class Loud(GenerateToolJsonSchema):
         def int_schema(self, schema):
