@@ -169,5 +169,6 @@ def _inline(schema: Any, components: dict[str, Any]) -> Any:
         return _inline(components[reference.rpartition("/")[2]], components)
     inlined = {key: _inline(item, components) for key, item in known.items() if key != "discriminator"}
     if isinstance(described := inlined.get("description"), str):
-        inlined["description"] = described.partition("\n\n")[0]  # schemas may go to models: no lists of arguments
+        # Schemas may go to models: the first paragraph is enough, without the list of arguments.
+        inlined["description"] = described.partition("\n\n")[0]
     return inlined

@@ -66,3 +66,12 @@ class Derived:
     def given(self, instance: Any) -> Any:
         """The value that was given, or None."""
         return self._member.__get__(instance, type(instance))
+
+
+if TYPE_CHECKING:
+
+    class DerivedText:
+        """How a type checker sees a derived attribute: text to read, and text or None to give."""
+
+        def __get__(self, instance: object, owner: type | None = None) -> str: ...
+        def __set__(self, instance: object, value: str | None) -> None: ...

@@ -30,6 +30,9 @@ from runmgr.messages.media import (
     guess_media_type,
 )
 
+if TYPE_CHECKING:
+    from runmgr.messages.base import DerivedText
+
 __all__ = (
     "AudioUrl",
     "BinaryContent",
@@ -64,21 +67,11 @@ class FileUrl(_Url, kw_only=True):
     _formats: ClassVar[dict[str, Any]] = {}
 
     if TYPE_CHECKING:
-        force_download: bool
-        vendor_metadata: dict[str, Any] | None
-        identifier: str
-        media_type: str
         kind: ClassVar[str]
-
-        def __init__(
-            self,
-            url: str,
-            *,
-            media_type: str | None = None,
-            identifier: str | None = None,
-            force_download: bool = False,
-            vendor_metadata: dict[str, Any] | None = None,
-        ) -> None: ...
+        force_download: bool = False
+        vendor_metadata: dict[str, Any] | None = None
+        media_type: DerivedText = DerivedText()
+        identifier: DerivedText = DerivedText()
     else:
         force_download: bool = False
         vendor_metadata: dict[str, Any] | None = None
@@ -211,22 +204,12 @@ class BinaryContent(_Bytes, kw_only=True, tag="binary"):
 
     kind: ClassVar[Literal["binary"]] = "binary"
 
-    if TYPE_CHECKING:
-        media_type: AudioMediaType | ImageMediaType | DocumentMediaType | str
-        vendor_metadata: dict[str, Any] | None
-        identifier: str
+    media_type: AudioMediaType | ImageMediaType | DocumentMediaType | str
+    vendor_metadata: dict[str, Any] | None = None
 
-        def __init__(
-            self,
-            data: bytes,
-            *,
-            media_type: AudioMediaType | ImageMediaType | DocumentMediaType | str,
-            identifier: str | None = None,
-            vendor_metadata: dict[str, Any] | None = None,
-        ) -> None: ...
+    if TYPE_CHECKING:
+        identifier: DerivedText = DerivedText()
     else:
-        media_type: str
-        vendor_metadata: dict[str, Any] | None = None
         identifier: str | None = None
 
     @staticmethod

@@ -4,7 +4,7 @@ A provider names what it is streaming by ids of its own (an index, an item's id)
 to the latest part if that is of its kind, and begins a new part if not. A tool call is not announced before its name
 is known; the place in the list of parts is taken from its first delta on, so that indexes do not change.
 
-Text is collected in pieces and joined when somebody looks: a long stream costs what its pieces cost, not their square.
+Text and arguments are collected in pieces and joined when somebody looks: a long stream costs what its pieces cost, not their square.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from runmgr.messages.responses import (
     ThinkingPart,
     ToolCallPart,
 )
+from runmgr.structs import replace
 
 __all__ = ("ModelResponsePartsManager", "VendorId")
 
@@ -39,7 +40,7 @@ _Events: TypeAlias = tuple[ModelResponseStreamEvent, ...]
 
 
 class _Slot:
-    """A part that may still grow. ``pieces`` is text of it that has not been joined on yet."""
+    """A part that may still grow. ``pieces`` is text (or arguments) of it that has not been joined on yet."""
 
     __slots__ = ("index", "part", "pieces")
 
@@ -54,10 +55,12 @@ class _Slot:
             part = self.part
             text = "".join(self.pieces)
             self.pieces.clear()
-            if isinstance(part, TextPart):
-                self.part = TextPartDelta(text).apply(part)
-            elif isinstance(part, ThinkingPart):
-                self.part = ThinkingPartDelta(content_delta=text).apply(part)
+            if isinstance(part, (TextPart, ThinkingPart)):
+                self.part = replace(part, content=part.content + text)
+            elif isinstance(part, _NAMED_CALLS):
+                args = part.args
+                assert not isinstance(args, dict)
+                self.part = replace(part, args=(args or "") + text)
         return self.part
 
 
@@ -77,6 +80,20 @@ class ModelResponsePartsManager:
     def get_parts(self) -> list[ModelResponsePart]:
         """The parts so far; tool calls whose name is not known yet are left out."""
         return [part for slot in self._slots if not isinstance(part := slot.whole(), ToolCallPartDelta)]
+
+    def get_part(self, index: int) -> ModelResponsePart | None:
+        """The part that events with this index tell of, as it is now; None where there is none (yet)."""
+        if not 0 <= index < len(self._slots):
+            return None
+        part = self._slots[index].whole()
+        return None if isinstance(part, ToolCallPartDelta) else part
+
+    def __len__(self) -> int:
+        """How many indexes are taken; a tool call whose name is not known yet has one."""
+        return len(self._slots)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.get_parts()!r})"
 
     def _add(self, part: _Managed, vendor_part_id: VendorId | None) -> _Slot:
         slot = _Slot(len(self._slots), part)
@@ -116,29 +133,39 @@ class ModelResponsePartsManager:
             ignore_leading_whitespace: do not begin a part with white space only; some models send it before a tool call.
         """
         slot = self._latest(TextPart) if vendor_part_id is None else self._by_id.get(vendor_part_id)
-        if slot is not None and thinking_tags and isinstance(slot.part, ThinkingPart):
-            if content == thinking_tags[1]:
-                # What comes next under this id is text again, in a part of its own.
-                del self._by_id[vendor_part_id]
-                return ()
-            return self._grow_thinking(
-                slot, ThinkingPartDelta(content_delta=content, provider_details=provider_details)
-            )
-        if slot is not None and not isinstance(slot.part, TextPart):
-            raise UnexpectedModelBehavior(f"Cannot apply a text delta to existing_part={slot.whole()!r}")
-        if thinking_tags and content == thinking_tags[0]:
+        opens = thinking_tags is not None and content == thinking_tags[0]
+        if slot is not None:
+            part = slot.part
+            if isinstance(part, TextPart):
+                if not opens:
+                    return self._grow_text(slot, content, provider_details)
+            elif thinking_tags and isinstance(part, ThinkingPart):
+                if content == thinking_tags[1]:
+                    # What comes next under this id is text again, in a part of its own.
+                    del self._by_id[vendor_part_id]
+                    return ()
+                return self._grow_thinking(
+                    slot, ThinkingPartDelta(content_delta=content, provider_details=provider_details)
+                )
+            else:
+                raise UnexpectedModelBehavior(f"Cannot apply a text delta to existing_part={slot.whole()!r}")
+        if opens:
             return (self._start(ThinkingPart("", provider_details=provider_details), vendor_part_id),)
-        if slot is None:
-            if ignore_leading_whitespace and (not content or content.isspace()):
-                return ()
-            return (self._start(TextPart(content, id=id, provider_details=provider_details), vendor_part_id),)
-        delta = TextPartDelta(content, provider_details=provider_details)
+        if ignore_leading_whitespace and (not content or content.isspace()):
+            return ()
+        return (self._start(TextPart(content, id=id, provider_details=provider_details), vendor_part_id),)
+
+    @staticmethod
+    def _grow_text(slot: _Slot, content: str, provider_details: dict[str, Any] | None) -> _Events:
         slot.pieces.append(content)
-        if provider_details:
-            part = slot.whole()
-            assert isinstance(part, TextPart)
-            slot.part = TextPartDelta("", provider_details=provider_details).apply(part)
-        return (PartDeltaEvent(index=slot.index, delta=delta),)
+        if provider_details is None:
+            return (PartDeltaEvent(index=slot.index, delta=TextPartDelta(content)),)
+        part = slot.whole()
+        assert isinstance(part, TextPart)
+        slot.part = TextPartDelta("", provider_details=provider_details).apply(part)
+        return (
+            PartDeltaEvent(index=slot.index, delta=TextPartDelta(content, provider_details=provider_details)),
+        )
 
     # -------------------------------------------------------------- thinking
 
@@ -224,31 +251,42 @@ class ModelResponsePartsManager:
         Returns:
             The event, or None while the tool's name is not known.
         """
+        if vendor_part_id is not None:
+            slot = self._by_id.get(vendor_part_id)
+        else:
+            slot = self._latest(_CALLS) if tool_name is None else None
+        if slot is not None and tool_name is None and provider_details is None and type(args) is str:
+            # Nearly all deltas of a call are a piece of its arguments' text.
+            part = slot.part
+            if (
+                isinstance(part, _NAMED_CALLS)
+                and not isinstance(part.args, dict)
+                and (tool_call_id is None or tool_call_id == part.tool_call_id)
+            ):
+                slot.pieces.append(args)
+                delta = ToolCallPartDelta(args_delta=args, tool_call_id=part.tool_call_id)
+                return PartDeltaEvent(index=slot.index, delta=delta)
         delta = ToolCallPartDelta(
             tool_name_delta=tool_name,
             args_delta=args,
             tool_call_id=tool_call_id,
             provider_details=provider_details,
         )
-        if vendor_part_id is not None:
-            slot = self._by_id.get(vendor_part_id)
-        else:
-            slot = self._latest(_CALLS) if tool_name is None else None
         if slot is None:
             part = delta.as_part()
             if part is None:
                 self._add(delta, vendor_part_id)
                 return None
             return self._start(part, vendor_part_id)
-        before = slot.part
+        before = slot.whole()
         if not isinstance(before, _CALLS):
-            raise UnexpectedModelBehavior(f"Cannot apply a tool call delta to existing_part={slot.whole()!r}")
+            raise UnexpectedModelBehavior(f"Cannot apply a tool call delta to existing_part={before!r}")
         after = slot.part = delta.apply(before)
         if isinstance(after, ToolCallPartDelta):
             return None
         if isinstance(before, ToolCallPartDelta):
             return PartStartEvent(index=slot.index, part=after)
-        if delta.tool_call_id is None:
+        if tool_call_id is None:
             # Whoever follows the deltas only can still tell which call they belong to.
             delta.tool_call_id = after.tool_call_id
         return PartDeltaEvent(index=slot.index, delta=delta)
@@ -294,4 +332,5 @@ class ModelResponsePartsManager:
         return PartStartEvent(index=slot.index, part=part)
 
 
-_CALLS = (ToolCallPart, BuiltinToolCallPart, ToolCallPartDelta)
+_NAMED_CALLS = (ToolCallPart, BuiltinToolCallPart)
+_CALLS = (*_NAMED_CALLS, ToolCallPartDelta)

@@ -143,6 +143,17 @@ def test_a_part_that_was_given_out_does_not_change():
     assert manager.get_parts() == [TextPart("ab")]
 
 
+def test_a_part_by_the_index_of_its_events():
+    manager = ModelResponsePartsManager()
+    manager.handle_tool_call_delta(vendor_part_id="x", args="{")
+    (start,) = manager.handle_text_delta(vendor_part_id=None, content="a")
+    manager.handle_text_delta(vendor_part_id=None, content="b")
+    assert (start.index, len(manager)) == (1, 2)
+    assert manager.get_part(1) == TextPart("ab")
+    assert manager.get_part(0) is manager.get_part(2) is manager.get_part(-1) is None
+    assert repr(manager) == "ModelResponsePartsManager([TextPart(content='ab')])"
+
+
 def test_a_long_stream_costs_what_its_pieces_cost():
     manager = ModelResponsePartsManager()
     start = time.perf_counter()
