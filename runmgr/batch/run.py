@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator, Iterator, Sequence
+from contextlib import aclosing, asynccontextmanager, closing, suppress
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -18,11 +18,12 @@ from runmgr.batch.directory import BatchDirectory, Manifest, new_directory
 from runmgr.batch.identity import Identity, fingerprint, id_key
 from runmgr.batch.inputs import FileSource, StdinSource
 from runmgr.batch.plan import Plan, make_plan
+from runmgr.batch.reading import Reading
 from runmgr.batch.results import ResultsFile, plain, rebuild
 from runmgr.batch.scan import cases_of_file, cases_of_stdin, scan
 from runmgr.batch.state import BatchState
 from runmgr.batch.tables import HashTable
-from runmgr.exceptions import InputError, JournalError, UserError
+from runmgr.exceptions import InputError, JournalError, SupervisorClosed, UserError
 from runmgr.journal import open_journal
 from runmgr.records.budgets import Budget, RateLimit
 from runmgr.records.outcomes import RunOutcome
@@ -136,6 +137,7 @@ class _Batch:
         self.fingerprint = fingerprint(plan.manifest.identity)
         self.input_error: InputError | None = None
         self.admitting = True
+        self._shutting_down = False
         self._limit = plan.config.failure_limit
         self._pending: dict[str, _Pending] = self.state.unfinished
         self._done: HashTable | None = None
@@ -145,7 +147,8 @@ class _Batch:
     async def run(self) -> BatchResult | None:
         """The whole; None where it was stopped before anything was sent."""
         state = self.state
-        with state.scope:
+        with trio.CancelScope() as scope:
+            state.on_stop = scope.cancel
             before = self.directory.check(self.plan.manifest, resume=self.config.resume)
             ids = await self._read_input(before)
             self.directory.begin(
@@ -153,7 +156,7 @@ class _Batch:
             )
             if before is not None:
                 await self._keep_finished(before, ids)
-        if state.scope.cancelled_caught:
+        if state.stopped is not None:
             return None
         results = ResultsFile(self.directory.results)
         try:
@@ -238,32 +241,43 @@ class _Batch:
         """Runs everything that has not ended, and writes each result as it comes."""
         state, config, plan = self.state, self.config, self.plan
         state.phase = "running"
-        scope = state.scope = trio.CancelScope()
-        if state.stopped is not None:
-            scope.cancel()
-        specs = self._specs()
-        with scope:
-            async with open_supervisor(
+        reading = Reading()
+        options: dict[str, Any] = dict(plan.options)
+        if config.timeout is not None:
+            options["timeout"] = config.timeout
+        async with (
+            self._specs(reading) as specs,
+            open_supervisor(
                 max_running=config.max_running,
                 max_queued=max(1, min(config.max_running, 1000)),
                 retries=config.retries,
                 journal=self.directory.journal,
                 resume=config.resume,
+                retry_failed=config.retry_failed,
                 budget=self._budget(),
                 rate_limits=self._rates(),
                 remember=0,
-            ) as sup:
-                options: dict[str, Any] = dict(plan.options)
-                if config.timeout is not None:
-                    options["timeout"] = config.timeout
-                async with sup.map(plan.agent, specs, **options) as outcomes:
-                    if plan.scoring.waits:
-                        await self._take_and_wait(outcomes, results)
-                    else:
-                        async for outcome in outcomes:
-                            self._ended(outcome, results)
-        if isinstance(specs, AsyncGenerator):
-            await specs.aclose()
+            ) as sup,
+            sup.map(plan.agent, specs, **options) as outcomes,
+        ):
+
+            def stop() -> None:
+                # every admitted run still gets an outcome, so what had ended by now is written as usual
+                self.admitting = False
+                self._shutting_down = True
+                reading.stop()
+                sup.cancel("shutdown")
+
+            state.on_stop = stop
+            with suppress(
+                SupervisorClosed
+            ):  # raised after the last outcome, because there was more to submit
+                if plan.scoring.waits:
+                    await self._take_and_wait(outcomes, results)
+                else:
+                    async for outcome in outcomes:
+                        self._ended(outcome, results)
+        state.on_stop = None
 
     def _ended(self, outcome: RunOutcome, results: ResultsFile) -> None:
         pending = self._pending.pop(outcome.run_id, None)
@@ -293,7 +307,7 @@ class _Batch:
 
     def _counts(self, outcome: RunOutcome) -> bool:
         """Whether it is a result: what a shutdown or a budget stopped goes on later."""
-        if self.state.stopped is not None and outcome.status == "cancelled":
+        if self._shutting_down and outcome.status == "cancelled":
             return False
         if outcome.error is not None and outcome.error.type == "BudgetExhausted":
             self.admitting = False
@@ -337,16 +351,27 @@ class _Batch:
 
     # ---------------------------------------------------------------- what to run
 
-    def _specs(self) -> Iterator[RunSpec] | AsyncGenerator[RunSpec]:
+    @asynccontextmanager
+    async def _specs(self, reading: Reading) -> AsyncGenerator[Iterator[RunSpec] | AsyncIterator[RunSpec]]:
         """The runs that have not ended, as their cases are read."""
         identity = Identity(self.fingerprint, self._expected)
         source = self.plan.source
         reader = self.plan.reader()
-        if isinstance(source, FileSource):
-            return self._specs_of_file(cases_of_file(source, reader, self.config.limit), identity)
-        return self._specs_of_stdin(cases_of_stdin(source, reader, self.config.limit), identity)
+        try:
+            if isinstance(source, FileSource):
+                with closing(
+                    self._specs_of_file(cases_of_file(source, reader, self.config.limit), identity)
+                ) as specs:
+                    yield specs
+            else:
+                async with aclosing(
+                    self._specs_of_stdin(cases_of_stdin(source, reader, self.config.limit), identity)
+                ) as specs:
+                    yield reading.until_stopped(specs)
+        finally:
+            identity.close()
 
-    def _specs_of_file(self, cases: Iterator[Case], identity: Identity) -> Iterator[RunSpec]:
+    def _specs_of_file(self, cases: Iterator[Case], identity: Identity) -> Generator[RunSpec]:
         try:
             for case in cases:
                 for spec in self._runs_of(case, identity):

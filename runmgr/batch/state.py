@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Literal, TypeAlias
 
 import attrs
@@ -36,8 +37,8 @@ class BatchState:
     max_running: int = 1
     unfinished: dict[str, Any] = attrs.field(factory=dict[str, Any])
     """Runs handed to the supervisor that have not ended, by their id; a few times ``max_running`` at most."""
-    scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
-    """Around everything that runs."""
+    on_stop: Callable[[], None] | None = None
+    """How to stop what is going on now."""
     started: float = attrs.field(factory=trio.current_time)
     notes: list[str] = attrs.field(factory=list[str])
     """What people should know: dropped lines, unscored runs, ... in the order in which it was found."""
@@ -46,7 +47,8 @@ class BatchState:
         """Stops admission and cancels what runs; the journal keeps those runs open for resume. Takes effect soon; idempotent."""
         if self.stopped is None:
             self.stopped = why
-        self.scope.cancel()
+        if self.on_stop is not None:
+            self.on_stop()
 
     @property
     def running(self) -> int:
