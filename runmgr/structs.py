@@ -1,8 +1,9 @@
 """What every value struct shares: a repr without defaults, a place in pydantic schemas, ``dataclasses.replace``.
 
 Users of Pydantic AI know messages and usage as dataclasses: they print them, put them in pydantic models, copy them
-with ``dataclasses.replace`` (:func:`replace` does the same, faster) and take them apart with ``dataclasses.fields``. Ours are ``msgspec.Struct``s, and
-:class:`Value` makes them behave so at no cost to construction: everything here is worked out on first use, per class.
+with ``dataclasses.replace`` (:func:`replace` does the same, faster) and take them apart with ``dataclasses.fields``.
+Ours are ``msgspec.Struct``s, and :class:`Value` makes them behave so at no cost to construction: everything here is
+worked out on first use, per class.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ operand, and every token count is added, output audio included.
 from __future__ import annotations
 
 import warnings
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import msgspec
 from typing_extensions import deprecated
@@ -213,10 +213,6 @@ def _add_tokens(total: UsageBase, more: UsageBase) -> None:
                 details[key] = details.get(key, 0) + value
 
 
-_TokenLimitName = Literal["input_tokens", "output_tokens", "total_tokens"]
-_TOKEN_LIMITS: tuple[_TokenLimitName, ...] = ("input_tokens", "output_tokens", "total_tokens")
-
-
 class UsageLimits(Value, kw_only=True, gc=False):
     """Limits of one run; ``None`` is no limit.
 
@@ -277,10 +273,18 @@ class UsageLimits(Value, kw_only=True, gc=False):
 
     def check_tokens(self, usage: RunUsage) -> None:
         """Raises ``UsageLimitExceeded`` where the tokens used are more than a limit."""
-        for name in _TOKEN_LIMITS:
-            limit: int | None = getattr(self, f"{name}_limit")
-            if limit is not None and (used := getattr(usage, name)) > limit:
-                raise UsageLimitExceeded(f"Exceeded the {name}_limit of {limit} ({name}={used})")
+        if (limit := self.input_tokens_limit) is not None and usage.input_tokens > limit:
+            raise UsageLimitExceeded(
+                f"Exceeded the input_tokens_limit of {limit} (input_tokens={usage.input_tokens})"
+            )
+        if (limit := self.output_tokens_limit) is not None and usage.output_tokens > limit:
+            raise UsageLimitExceeded(
+                f"Exceeded the output_tokens_limit of {limit} (output_tokens={usage.output_tokens})"
+            )
+        if (limit := self.total_tokens_limit) is not None and usage.total_tokens > limit:
+            raise UsageLimitExceeded(
+                f"Exceeded the total_tokens_limit of {limit} (total_tokens={usage.total_tokens})"
+            )
 
     def check_before_tool_call(self, projected_usage: RunUsage) -> None:
         """Raises ``UsageLimitExceeded`` where the calls about to be made are too many.
