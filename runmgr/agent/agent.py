@@ -144,7 +144,7 @@ class Agent(DecoratedAgent[AgentDepsT, OutputDataT]):
         self._dynamic_toolsets: list[DynamicToolset[AgentDepsT]] = []
         for toolset in toolsets or ():
             if isinstance(toolset, AbstractToolset):
-                self._user_toolsets.append(toolset)
+                self._user_toolsets.append(cast("AbstractToolset[AgentDepsT]", toolset))
             else:
                 self._dynamic_toolsets.append(DynamicToolset(toolset))
         self._history_processors = list(history_processors or ())
@@ -287,7 +287,7 @@ class Agent(DecoratedAgent[AgentDepsT, OutputDataT]):
         **options: Unpack[RunOptions[AgentDepsT]],
     ) -> AbstractAsyncContextManager[AgentRun[AgentDepsT, RunOutputDataT]]: ...
 
-    def iter(
+    def iter(  # pyright: ignore[reportIncompatibleMethodOverride]  # host and snapshot come on top
         self,
         user_prompt: str | Sequence[UserContent] | None = None,
         *,

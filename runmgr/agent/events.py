@@ -10,7 +10,7 @@ from typing import Any, Generic, Self, cast
 import trio
 
 from runmgr.agent.emit import StepEmit, Stepwise
-from runmgr.agent.nodes import CallToolsNode, ModelRequestNode, next_step
+from runmgr.agent.nodes import AgentNode, CallToolsNode, ModelRequestNode, next_step
 from runmgr.agent.outcome import AgentRunResultEvent
 from runmgr.agent.respond import respond
 from runmgr.agent.run import AgentRun
@@ -50,7 +50,7 @@ class RunEvents(Generic[AgentDepsT, OutputDataT]):
                 self._plain = self._events()
             return await anext(self._plain)
         try:
-            return cast("Any", await self._receive.receive())
+            return await self._receive.receive()
         except trio.EndOfChannel:
             if self._error is not None:
                 error, self._error = self._error, None
@@ -64,9 +64,9 @@ class RunEvents(Generic[AgentDepsT, OutputDataT]):
 
     async def _events(self) -> AsyncGenerator[Any]:
         async with self._block as run:
-            while not isinstance(node := cast("Any", run.next_node), End):
+            while not isinstance(node := cast("AgentNode[Any, Any] | End[Any]", run.next_node), End):
                 if isinstance(node, ModelRequestNode):
-                    async with ModelStream[Any, Any](node, run.ctx, helpers=False) as stream:
+                    async with ModelStream(node, run.ctx, helpers=False) as stream:
                         async for event in stream:
                             yield event
                 elif isinstance(node, CallToolsNode):
@@ -94,7 +94,7 @@ class RunEvents(Generic[AgentDepsT, OutputDataT]):
         try:
             with send:
                 async with self._block as run:
-                    while not isinstance(node := cast("Any", run.next_node), End):
+                    while not isinstance(node := cast("AgentNode[Any, Any] | End[Any]", run.next_node), End):
                         if isinstance(node, (ModelRequestNode, CallToolsNode)):
                             async with node.stream(run.ctx) as events:
                                 async for event in events:

@@ -149,7 +149,8 @@ class ModelRequestNode(AgentNode[DepsT, NodeRunEndT]):
         else:
             response = await host.request(deps.model, messages, settings, params)
         receive_response(response, ctx)
-        self._result = result = CallToolsNode(response)
+        result: CallToolsNode[DepsT, NodeRunEndT] = CallToolsNode(response)
+        self._result = result
         return result
 
     def stream(
@@ -213,13 +214,12 @@ class CallToolsNode(AgentNode[DepsT, NodeRunEndT]):
             UserError: a deferred call, and no ``DeferredToolRequests`` among the output types.
             Exception: whatever a tool or validator raises.
         """
-        if self._next_node is None:
+        following = self._next_node
+        if following is None:
             host = ctx.deps.host
-            if host is not None and host.wants_events:
-                self._next_node = next_step(await respond(self, ctx, HostEmit(host.emit)))
-            else:
-                self._next_node = next_step(await respond(self, ctx, None))
-        return self._next_node
+            emit = HostEmit(host.emit) if host is not None and host.wants_events else None
+            following = self._next_node = next_step(await respond(self, ctx, emit))
+        return following
 
     def stream(
         self, ctx: GraphRunContext[GraphAgentState, GraphAgentDeps[DepsT, Any]]

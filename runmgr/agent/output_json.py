@@ -27,7 +27,7 @@ def output_json_schema(output_type: Any) -> dict[str, Any]:
         definitions.update(schema.pop("$defs", {}))
         if schema not in schemas:
             schemas.append(schema)
-    combined = schemas[0] if len(schemas) == 1 else {"anyOf": schemas}
+    combined: dict[str, Any] = schemas[0] if len(schemas) == 1 else {"anyOf": schemas}
     if definitions:
         combined["$defs"] = definitions
     return combined

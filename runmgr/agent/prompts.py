@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeAlias, cast
 
@@ -70,7 +70,7 @@ async def call_with_context(function: Callable[..., Any], *args: Any) -> Any:
     """Call a sync or async function."""
     result = function(*args)
     if inspect.isawaitable(result):
-        return await cast("Awaitable[Any]", result)
+        return await result
     return result
 
 
@@ -92,7 +92,7 @@ def split_instructions(
             if isinstance(item, str):
                 texts.append(item)
             elif callable(item):
-                runners.append(SystemPromptRunner(item))
+                runners.append(SystemPromptRunner(cast("Any", item)))
             else:
                 raise UserError(
                     f"Instructions are texts and functions, not {item!r}: Agent(instructions=['Be brief.', make_more])"

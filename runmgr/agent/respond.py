@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from runmgr.agent.begin import user_prompt_part
 from runmgr.agent.calls import handle_tool_calls
@@ -45,14 +45,15 @@ async def respond(
     calls: list[ToolCallPart] | None = None
     text = ""
     image: BinaryImage | None = None
+    part: Any
     for part in response.parts:
-        kind = type(part)
+        kind = cast("Any", type(part))
         if kind is TextPart:
-            text += part.content  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType, reportUnknownVariableType]
+            text += part.content
         elif kind is ToolCallPart:
             if calls is None:
                 calls = []
-            calls.append(part)  # pyright: ignore[reportArgumentType]
+            calls.append(part)
         elif isinstance(part, BuiltinToolCallPart):
             text = ""  # what was said before the provider's own tool ran is not the answer
             if emit is not None:

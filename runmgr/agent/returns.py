@@ -38,7 +38,7 @@ def tool_return_parts(call: ToolCallPart, value: Any) -> tuple[ToolReturnPart, U
         return _explicit(call, cast("ToolReturn", value))
     prompt: list[UserContent] = []
     content: Any
-    if isinstance(value, (list, tuple)):
+    if kind is list or kind is tuple:
         items = cast("Sequence[Any]", value)
         if any(isinstance(item, ToolReturn) for item in items):
             raise UserError(

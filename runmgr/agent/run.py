@@ -51,7 +51,7 @@ class AgentRun(Generic[AgentDepsT, OutputDataT]):
     ) -> None:
         self.ctx: GraphRunContext[GraphAgentState, GraphAgentDeps[AgentDepsT, Any]] = ctx
         """The run's state and dependencies, which nodes are given."""
-        self._next_node = next_node
+        self._next_node: AgentNode[AgentDepsT, OutputDataT] | End[FinalResult[OutputDataT]] = next_node
         self._started = False
         self._result: AgentRunResult[OutputDataT] | None = None
         self._final_metadata = final_metadata
@@ -188,12 +188,14 @@ class AgentRun(Generic[AgentDepsT, OutputDataT]):
             raise TypeError(f"`node` must be an instance of `BaseNode`, but got {node!r}.")
         self._started = True
         self._next_node = node
-        following = await node.run(self.ctx)
+        following = cast(
+            "AgentNode[AgentDepsT, OutputDataT] | End[FinalResult[OutputDataT]]", await node.run(self.ctx)
+        )
         if type(following) is End:
             self._end(following)
         else:
-            self._next_node = following  # pyright: ignore[reportAttributeAccessIssue]
-        return following  # pyright: ignore[reportReturnType]
+            self._next_node = following
+        return following
 
     def _end(self, end: End[FinalResult[OutputDataT]]) -> None:
         self._next_node = end

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic
+from typing import TYPE_CHECKING, Any, Generic, cast
 
 from runmgr.agent.cancel import Cancellation
 from runmgr.agent.capture import claim_captured_messages
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from runmgr.agent.plan import Plan
     from runmgr.agent.tracing import RunSpan
     from runmgr.models import Model
+    from runmgr.settings import ModelSettings
     from runmgr.tools.deferred import DeferredToolResults
     from runmgr.toolsets.abstract import AbstractToolset
 
@@ -120,7 +121,7 @@ class RunBlock(Generic[AgentDepsT, OutputDataT]):
             if plan.model_settings is not None:
                 settings = merge_model_settings(settings, plan.model_settings)
             if self._settings is not None:
-                settings = merge_model_settings(settings, self._settings)
+                settings = merge_model_settings(settings, cast("ModelSettings", self._settings))
             context.model_settings = settings
         deps: GraphAgentDeps[AgentDepsT, OutputDataT] = GraphAgentDeps(
             user_deps=self._deps,
@@ -244,7 +245,7 @@ def metadata_of(given: tuple[Any, ...], ctx: RunContext[Any]) -> dict[str, Any] 
     """Metadata merged from dicts and functions that make them, later ones on top."""
     merged: dict[str, Any] | None = None
     for item in given:
-        more = item(ctx) if callable(item) else item
+        more = cast("dict[str, Any] | None", item(ctx) if callable(item) else item)
         if more is not None:
             merged = {**(merged or {}), **more}
     return merged
