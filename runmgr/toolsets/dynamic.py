@@ -75,7 +75,7 @@ class DynamicToolset(AbstractToolset[AgentDepsT]):
         return {} if self._toolset is None else await self._toolset.get_tools(ctx)
 
     async def _replace(self, ctx: RunContext[AgentDepsT]) -> None:
-        made = self.toolset_func(ctx)
+        made = self.toolset_func(ctx.copied())  # tools may close over it: the run goes on to change its own
         toolset = await made if inspect.isawaitable(made) else made
         if toolset is self._toolset:
             return

@@ -4,7 +4,7 @@ import pytest
 import trio
 
 from runmgr.exceptions import ApprovalRequired, UserError
-from runmgr.tools import RunContext, ToolDefinition
+from runmgr.tools import RunContext, Tool, ToolDefinition
 from runmgr.toolsets import (
     AbstractToolset,
     ApprovalRequiredToolset,
@@ -285,6 +285,18 @@ async def test_dynamic_once_a_run(make_context):
     async with copied:
         await copied.get_tools(make_context(run_step=1))
     assert made == [1, 1]
+
+
+async def test_tools_may_close_over_the_context_that_made_them(make_context):
+    def make(ctx):
+        return FunctionToolset([Tool(lambda: ctx.run_step, name="step")])
+
+    toolset = DynamicToolset(make, per_run_step=False)
+    ctx = make_context()
+    async with toolset:
+        await toolset.get_tools(ctx)
+        ctx.run_step = 2  # what the run does
+        assert await call(toolset, "step", {}, ctx) == 1
 
 
 async def test_dynamic_may_give_nothing(make_context):
