@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Any, Generic, cast
 
 from runmgr.agent.cancel import Cancellation
 from runmgr.agent.capture import claim_captured_messages
-from runmgr.agent.history import clean_history
 from runmgr.agent.nodes import AgentNode, CallToolsNode, ModelRequestNode, UserPromptNode
 from runmgr.agent.planning import instrumentation_for
 from runmgr.agent.result import FinalResult
 from runmgr.agent.run import AgentRun
 from runmgr.agent.state import GraphAgentDeps, GraphAgentState, new_run_id
 from runmgr.graph import End, GraphRunContext
-from runmgr.messages import ModelMessage, ModelResponse, UserContent
+from runmgr.messages import ModelMessage, ModelResponse, UserContent, merge_consecutive
 from runmgr.output import OutputDataT
 from runmgr.records.snapshots import PendingCallTools, PendingEnd, PendingModelRequest, RunSnapshot
 from runmgr.settings import merge_model_settings
@@ -115,6 +114,8 @@ class RunBlock(Generic[AgentDepsT, OutputDataT]):
             supervisor=None if host is None else host.supervisor,
             validation_context=None if plan.validation_context_function else plan.validation_context,
         )
+        if plan.validation_context_function:
+            context.validation_context = plan.validation_context(context)
         settings_change = plan.settings_function or callable(self._settings)
         settings = model.settings
         if not settings_change:
@@ -191,7 +192,7 @@ class RunBlock(Generic[AgentDepsT, OutputDataT]):
         usage = self._usage
         if snapshot is None:
             if self._history:
-                history.extend(clean_history(self._history))
+                history.extend(merge_consecutive(self._history))
             return GraphAgentState(
                 message_history=history,
                 usage=RunUsage() if usage is None else usage,
