@@ -25,10 +25,11 @@ class ScoreStatistics:
         clustered: whether cases have several runs; keeps 12 bytes a case then, and none otherwise.
     """
 
-    __slots__ = ("_clusters", "_m2", "_mean", "n")
+    __slots__ = ("_clusters", "_lost", "_m2", "_mean", "_sum", "n")
 
     def __init__(self, *, clustered: bool = False) -> None:
         self.n = 0
+        self._sum = self._lost = 0.0
         self._mean = 0.0
         self._m2 = 0.0
         self._clusters: tuple[array[float], array[int]] | None = (
@@ -36,13 +37,19 @@ class ScoreStatistics:
         )
 
     def add(self, value: float, case: int) -> None:
-        """Counts a run's score (Welford's update).
+        """Counts a run's score: a compensated sum (Neumaier), so that the mean does not depend on the order, and Welford's update
+        for the variance.
 
         Args:
             value: the score.
             case: which case the run is of.
         """
         self.n += 1
+        whole = self._sum + value
+        self._lost += (
+            (self._sum - whole) + value if abs(self._sum) >= abs(value) else (value - whole) + self._sum
+        )
+        self._sum = whole
         delta = value - self._mean
         self._mean += delta / self.n
         self._m2 += delta * (value - self._mean)
@@ -58,18 +65,18 @@ class ScoreStatistics:
     @property
     def mean(self) -> float | None:
         """The mean; None of nothing."""
-        return self._mean if self.n else None
+        return (self._sum + self._lost) / self.n if self.n else None
 
     @property
     def stderr(self) -> float | None:
         """The standard error of the mean; None of fewer than two cases."""
         if self._clusters is None:
             return math.sqrt(max(self._m2, 0.0) / (self.n - 1) / self.n) if self.n > 1 else None
-        cases, total = 0, 0.0
+        cases, total, mean = 0, 0.0, self.mean or 0.0
         for value, count in zip(*self._clusters, strict=True):
             if count:
                 cases += 1
-                total += (value - count * self._mean) ** 2
+                total += (value - count * mean) ** 2
         return math.sqrt(cases / (cases - 1) * total) / self.n if cases > 1 else None
 
 
