@@ -5,16 +5,13 @@ from __future__ import annotations
 import inspect
 from collections.abc import Awaitable, Callable, Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, TypeAlias, cast, get_type_hints
+from typing import TYPE_CHECKING, Any, TypeAlias, get_type_hints
 
 from runmgr.exceptions import UserError
 from runmgr.messages import (
     ModelMessage,
     ModelRequest,
-    ModelResponse,
-    RetryPromptPart,
     SystemPromptPart,
-    ToolReturnPart,
     UserContent,
     UserPromptPart,
 )
@@ -28,10 +25,8 @@ if TYPE_CHECKING:
 
 __all__ = (
     "HistoryProcessor",
-    "clean_history",
     "prompt_of",
     "run_history_processors",
-    "unanswered_calls",
     "with_fresh_dynamic_prompts",
 )
 
@@ -42,47 +37,6 @@ HistoryProcessor: TypeAlias = (
     | Callable[[RunContext[AgentDepsT], list[ModelMessage]], Awaitable[list[ModelMessage]]]
 )
 """Makes the history that is sent, and kept, from the one so far. Sync ones are called in the event loop's thread."""
-
-
-def clean_history(messages: Sequence[ModelMessage]) -> list[ModelMessage]:
-    """A new list in which neighbours of the same kind are one message, as providers want it.
-
-    The messages themselves are not changed: what is joined is a new message. Requests are joined unless both have
-    instructions and these differ; the answers to tool calls then come first. Responses are joined when neither comes
-    from a provider: two real answers stay two.
-    """
-    cleaned: list[ModelMessage] = []
-    for message in messages:
-        if cleaned and type(last := cleaned[-1]) is type(message):
-            joined = _join(last, message)
-            if joined is not None:
-                cleaned[-1] = joined
-                continue
-        cleaned.append(message)
-    return cleaned
-
-
-def _join(first: ModelMessage, second: ModelMessage) -> ModelMessage | None:
-    if isinstance(first, ModelRequest):
-        second = cast("ModelRequest", second)
-        if first.instructions and second.instructions and first.instructions != second.instructions:
-            return None
-        parts = [*first.parts, *second.parts]
-        parts.sort(key=lambda part: not isinstance(part, (ToolReturnPart, RetryPromptPart)))
-        return ModelRequest(
-            parts,
-            timestamp=second.timestamp or first.timestamp,
-            instructions=first.instructions or second.instructions,
-        )
-    second = cast("ModelResponse", second)
-    if any(m.provider_response_id or m.provider_name or m.model_name for m in (first, second)):
-        return None
-    return replace(first, parts=[*first.parts, *second.parts], usage=first.usage + second.usage)
-
-
-def unanswered_calls(messages: Sequence[ModelMessage]) -> bool:
-    """Whether the history ends in a response whose tool calls nobody has answered."""
-    return bool(messages) and isinstance(last := messages[-1], ModelResponse) and bool(last.tool_calls)
 
 
 def prompt_of(request: ModelRequest) -> str | Sequence[UserContent] | None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from runmgr.agent.history import clean_history, run_history_processors
+from runmgr.agent.history import run_history_processors
 from runmgr.agent.prompts import call_with_context
 from runmgr.agent.state import GraphAgentDeps, GraphAgentState, build_run_context
 from runmgr.graph import GraphRunContext
-from runmgr.messages import ModelMessage, ModelRequest, ModelResponse
+from runmgr.messages import ModelMessage, ModelRequest, ModelResponse, merge_consecutive
 from runmgr.messages.clock import now_utc
 from runmgr.records.definitions import ModelRequestParameters
 from runmgr.settings import ModelSettings, merge_model_settings
@@ -52,9 +52,9 @@ async def prepare_request(
     await manager.prepare(run_context)
     if plan.history_processors:
         await run_history_processors(plan.history_processors, state, deps, run_context)
-        messages = clean_history(history)
+        messages = merge_consecutive(history)
     else:
-        messages = clean_history(history) if deps.has_neighbours else history[:]
+        messages = merge_consecutive(history) if deps.has_neighbours else history[:]
     if deps.settings_change:
         deps.model_settings = await settings_for_request(deps, run_context)
         run_context.model_settings = deps.model_settings
