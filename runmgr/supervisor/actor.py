@@ -112,6 +112,7 @@ class Actor(RunHandle):
         self._restored: Restored | None = None
         self._before: Tally | None = None
         self._ours = False
+        self._abandoned = False
         self._seat = 0
         self._holds = False
         self._known = 0
@@ -209,7 +210,8 @@ class Actor(RunHandle):
                     status, error = RunState.CANCELLED, RunError("Cancelled", self._cancel_reason)
                 else:
                     status, error = RunState.FAILED, self._timed_out()
-        sup.finish(self, status, output, error, stays_open=isinstance(self._exception, BudgetExhausted))
+        stays_open = self._abandoned if scope.cancelled_caught else isinstance(self._exception, BudgetExhausted)
+        sup.finish(self, status, output, error, stays_open=stays_open)
 
     async def _drive(self) -> Any:
         sup = self._sup
@@ -238,8 +240,8 @@ class Actor(RunHandle):
                     if journal.checkpoint(self, stepper) or journal.writer.backlogged:
                         await self._wait_for(journal)
                     self._ours = False
-            self._result = stepper.result
-            return node.data
+            result = self._result = stepper.result
+            return result.output
 
     def _tell_started(self, *, resumed: bool) -> None:
         sup = self._sup

@@ -27,6 +27,7 @@ class RunHandle:
     # One object a run, handle and actor in one: at 100,000 in flight each object more is megabytes and collector time.
     __slots__ = (
         "__weakref__",
+        "_abandoned",
         "_attempts",
         "_before",
         "_blobs",

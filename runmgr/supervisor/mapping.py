@@ -217,7 +217,7 @@ class Outcomes:
             if self._running:
                 for actor in list(self._runtime.live.values()):
                     if actor.listened_by(self):
-                        self._runtime.cancel_run(actor, reason)
+                        self._runtime.cancel_run(actor, reason, stays_open=True)
             self._held.clear()
             while self._running:
                 await self._sleep()

@@ -274,16 +274,18 @@ class Runtime:
 
     # ---------------------------------------------------------------- commands
 
-    def cancel_run(self, actor: Actor, reason: str | None) -> bool:
-        """See `RunHandle.cancel`."""
+    def cancel_run(self, actor: Actor, reason: str | None, *, stays_open: bool = False) -> bool:
+        """See `RunHandle.cancel`; with ``stays_open`` the journal does not take it for an end: it can be resumed."""
         if actor.state in TERMINAL:
             return False
         if actor._cancel_reason is None:
             actor._cancel_reason = reason or "cancelled"
+            actor._abandoned = stays_open
         if actor._scope is not None:
             actor._scope.cancel(actor._cancel_reason)
         elif not actor._holds:  # no task yet, and none to come
-            self.finish(actor, RunState.CANCELLED, None, RunError("Cancelled", actor._cancel_reason))
+            error = RunError("Cancelled", actor._cancel_reason)
+            self.finish(actor, RunState.CANCELLED, None, error, stays_open=actor._abandoned)
         return True
 
     def pause_run(self, actor: Actor) -> None:
