@@ -335,9 +335,8 @@ class OpenAIChatModel(Model):
         files = Files()
         mapped = map_messages(messages, params, self.chat_profile, files)
         if files.missing:
-            for item in files.missing:
+            for item in list(files.missing.values()):
                 files.put(item, await fetch_file(item, self._model_name))
-            files.missing = []
             mapped = map_messages(messages, params, self.chat_profile, files)
         return mapped
 

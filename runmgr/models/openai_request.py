@@ -143,18 +143,19 @@ class Files:
 
     def __init__(self) -> None:
         self.fetched: dict[tuple[str, str], BinaryContent] = {}
-        self.missing: list[FileUrl] = []
+        self.missing: dict[tuple[str, str], FileUrl] = {}
 
     def get(self, item: FileUrl) -> BinaryContent | None:
         """The file, or None after noting it."""
         found = self.fetched.get((item.kind, item.url))
         if found is None:
-            self.missing.append(item)
+            self.missing[item.kind, item.url] = item
         return found
 
     def put(self, item: FileUrl, content: BinaryContent) -> None:
         """A missing file that is there now."""
         self.fetched[item.kind, item.url] = content
+        del self.missing[item.kind, item.url]
 
 
 def map_messages(
