@@ -1,13 +1,18 @@
-"""Tool calls whose results come from outside the run, or that a person approves first."""
+"""Tool calls whose results come from outside the run, or that a person approves first.
+
+Requests and results often cross a network between two runs: ``pydantic.TypeAdapter`` dumps and loads both, in Pydantic
+AI's format.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias, cast
 
-if TYPE_CHECKING:
-    from runmgr.exceptions import ModelRetry
-    from runmgr.messages import RetryPromptPart, ToolCallPart, ToolReturn
+from pydantic import Discriminator, PlainSerializer, PlainValidator, TypeAdapter
+
+from runmgr.exceptions import ModelRetry
+from runmgr.messages import RetryPromptPart, ToolCallPart, ToolReturn
 
 __all__ = (
     "DeferredToolApprovalResult",
@@ -29,8 +34,8 @@ class DeferredToolRequests:
         metadata: by call id, what ``CallDeferred`` or ``ApprovalRequired`` was raised with.
     """
 
-    calls: list[ToolCallPart] = field(default_factory=list["ToolCallPart"])
-    approvals: list[ToolCallPart] = field(default_factory=list["ToolCallPart"])
+    calls: list[ToolCallPart] = field(default_factory=list[ToolCallPart])
+    approvals: list[ToolCallPart] = field(default_factory=list[ToolCallPart])
     metadata: dict[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
 
 
@@ -63,8 +68,35 @@ class ToolDenied:
 DeferredToolApprovalResult: TypeAlias = ToolApproved | ToolDenied
 """A person's decision on a call."""
 
-DeferredToolCallResult: TypeAlias = "ToolReturn | ModelRetry | RetryPromptPart"
+DeferredToolCallResult: TypeAlias = ToolReturn | ModelRetry | RetryPromptPart
 """What may stand in for a plain value as a call's result."""
+
+
+def _load_result(value: Any) -> Any:
+    if not isinstance(value, dict):
+        return value
+    found = cast("dict[str, Any]", value)
+    match found.get("part_kind") or found.get("kind"):
+        case "tool-return":
+            return TypeAdapter(ToolReturn).validate_python(found)
+        case "retry-prompt":
+            return TypeAdapter(RetryPromptPart).validate_python(found)
+        case "model-retry":
+            return ModelRetry(found["message"])
+        case _:
+            return found
+
+
+def _dump_result(value: Any) -> Any:
+    if isinstance(value, ModelRetry):
+        return {"message": value.message, "kind": "model-retry"}
+    if isinstance(value, ToolReturn | RetryPromptPart):
+        return TypeAdapter[Any](type(value)).dump_python(value, mode="json")
+    return value
+
+
+_Result: TypeAlias = Annotated[Any, PlainValidator(_load_result), PlainSerializer(_dump_result)]
+_Decision: TypeAlias = bool | Annotated[DeferredToolApprovalResult, Discriminator("kind")]
 
 
 @dataclass(kw_only=True)
@@ -77,8 +109,6 @@ class DeferredToolResults:
         metadata: by call id, what the tool finds in ``ctx.tool_call_metadata``.
     """
 
-    calls: dict[str, DeferredToolCallResult | Any] = field(default_factory=dict[str, Any])
-    approvals: dict[str, bool | DeferredToolApprovalResult] = field(
-        default_factory=dict[str, bool | DeferredToolApprovalResult]
-    )
+    calls: dict[str, _Result] = field(default_factory=dict[str, Any])
+    approvals: dict[str, _Decision] = field(default_factory=dict[str, bool | DeferredToolApprovalResult])
     metadata: dict[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
