@@ -37,6 +37,7 @@ Watch: TypeAlias = Callable[[BatchState], Awaitable[None]]
 """Something that runs beside a batch and sees its state: a progress display, a signal handler. Cancelled at its end."""
 
 _SCORING_TASKS = 16
+_MANY_RUNS = 100_000
 
 
 @attrs.frozen(kw_only=True)
@@ -138,6 +139,7 @@ class _Batch:
         self.input_error: InputError | None = None
         self.admitting = True
         self._shutting_down = False
+        self._scoring = trio.CancelScope()
         self._limit = plan.config.failure_limit
         self._pending: dict[str, _Pending] = self.state.unfinished
         self._done: HashTable | None = None
@@ -151,11 +153,11 @@ class _Batch:
             state.on_stop = scope.cancel
             before = self.directory.check(self.plan.manifest, resume=self.config.resume)
             ids = await self._read_input(before)
+            if before is not None:
+                await self._keep_finished(before, ids)
             self.directory.begin(
                 msgspec.structs.replace(self.plan.manifest, created=before.created if before else "")
             )
-            if before is not None:
-                await self._keep_finished(before, ids)
         if state.stopped is not None:
             return None
         results = ResultsFile(self.directory.results)
@@ -267,6 +269,7 @@ class _Batch:
                 self._shutting_down = True
                 reading.stop()
                 sup.cancel("shutdown")
+                self._scoring.cancel()  # what was not scored in time is in the journal
 
             state.on_stop = stop
             with suppress(
@@ -299,6 +302,7 @@ class _Batch:
                         )
 
         async with trio.open_nursery() as nursery:
+            self._scoring = nursery.cancel_scope
             async with send, receive:
                 for _ in range(_SCORING_TASKS):
                     nursery.start_soon(score_some, receive.clone())
@@ -439,7 +443,10 @@ class _Batch:
         if self.config.report:
             from runmgr.report import write_report
 
-            write_report(self.directory.path, tally=state.tally, summary=summary)
+            # after Ctrl-C there is no time to look transcripts up among millions
+            hurried = status == "interrupted" and state.tally.ended > _MANY_RUNS
+            journal = None if hurried else self.directory.journal
+            write_report(self.directory.path, tally=state.tally, summary=summary, journal=journal)
         if scoring.failures:
             state.notes.append(
                 f"{scoring.failures} times a scorer of yours failed and the run is not scored by it; first: {scoring.first_failure}"

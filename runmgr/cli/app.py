@@ -95,5 +95,7 @@ def _one_line(error: click.UsageError) -> str:
 
 
 def _complain(message: str, *, see: str | None = None) -> None:
+    from runmgr.report.text import printable
+
     hint = f" (see '{see} --help')" if see else ""
-    print(f"runmgr: error: {message}{hint}", file=sys.stderr)
+    print(f"runmgr: error: {printable(message)}{hint}", file=sys.stderr)

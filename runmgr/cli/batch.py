@@ -12,6 +12,7 @@ import click
 
 from runmgr.cli.invocation import Invocation
 from runmgr.exceptions import UserError
+from runmgr.report import text
 
 if TYPE_CHECKING:
     from runmgr.batch import BatchConfig, BatchResult
@@ -172,7 +173,7 @@ def _quieten_gc() -> None:
 def _tell(result: BatchResult, config: BatchConfig, *, quiet: bool) -> None:
     """What came of it, on stderr: notes, the table, where things lie, how to go on."""
     for note in result.notes:
-        print(f"runmgr: note: {note}", file=sys.stderr)
+        print(f"runmgr: note: {text.printable(note)}", file=sys.stderr)
     if not quiet:
         from runmgr.cli.summary_table import print_summary
 
@@ -192,4 +193,4 @@ def _tell(result: BatchResult, config: BatchConfig, *, quiet: bool) -> None:
             file=sys.stderr,
         )
     elif result.exit_code == 1 and quiet:
-        print(f"runmgr: {result.first_failure}", file=sys.stderr)
+        print(f"runmgr: {text.printable(str(result.first_failure))}", file=sys.stderr)

@@ -44,7 +44,7 @@ def facts(state: BatchState, rate: float) -> dict[str, str]:
     done = text.count(tally.ended) + (f"/{text.count(state.total)}" if state.total is not None else "")
     eta = "-"
     if state.total is not None and rate > 0:
-        eta = text.duration((state.total - tally.ended) / rate)
+        eta = text.duration(max(1.0, (state.total - tally.ended) / rate))
     return {
         "done": done,
         "failed": text.count(tally.failed),

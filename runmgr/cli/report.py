@@ -11,7 +11,13 @@ __all__ = ("command",)
 
 @click.command("report")
 @click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
-def command(directory: Path) -> int:
+@click.option(
+    "--journal",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="The journal's file. [DIR/journal.sqlite]",
+)
+def command(directory: Path, journal: Path | None) -> int:
     """Write DIR/report.html again from DIR/results.jsonl, and print where it lies.
 
     Works while the batch runs, too.
@@ -19,5 +25,6 @@ def command(directory: Path) -> int:
     from runmgr.cli.directory import checked_directory
     from runmgr.report import write_report
 
-    print(write_report(checked_directory(directory)))
+    directory = checked_directory(directory)
+    print(write_report(directory, journal=journal or directory / "journal.sqlite"))
     return 0

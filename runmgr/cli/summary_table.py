@@ -16,6 +16,7 @@ def print_summary(result: BatchResult) -> None:
     """Prints what the batch came to and where its files lie."""
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     summary = result.summary
     console = Console(stderr=True, highlight=False)
@@ -30,7 +31,7 @@ def print_summary(result: BatchResult) -> None:
     table.add_column(overflow="fold")
 
     def row(name: str, value: str) -> None:
-        table.add_row(name, value)
+        table.add_row(Text(name), Text(text.printable(value)))  # as text: a model's words are no markup
 
     counts = [f"{text.count(summary.succeeded)} succeeded", f"{text.count(summary.failed)} failed"]
     counts += [

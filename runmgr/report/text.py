@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from decimal import Decimal
 from typing import Any
 
-__all__ = ("count", "dollars", "duration", "percent", "plural", "score", "tokens")
+__all__ = ("count", "dollars", "duration", "percent", "plural", "printable", "score", "tokens")
+
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 
 def count(number: float) -> str:
@@ -55,3 +59,8 @@ def score(mean: float | None, stderr: float | None) -> str:
 def tokens(usage: dict[str, Any]) -> str:
     """``12,345 in, 678 out``."""
     return f"{count(usage.get('input_tokens', 0))} in, {count(usage.get('output_tokens', 0))} out"
+
+
+def printable(words: str) -> str:
+    """What a terminal can be given: control characters of a model's text, which could steer it, as their escapes."""
+    return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", words)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 from runmgr.exceptions import UserError
+from runmgr.report.journaled import journaled_transcripts
 from runmgr.report.lines import ResultLine, read_lines
 from runmgr.report.page import PageInput, build_page
 from runmgr.report.sample import sample
@@ -31,7 +33,7 @@ def write_report(
     *,
     tally: Tally | None = None,
     summary: Summary | None = None,
-    transcript: Callable[[ResultLine], Sequence[Entry] | None] = lambda _: None,
+    journal: Path | None = None,
 ) -> Path:
     """Writes ``report.html`` from what lies beside it; constant memory, blocks.
 
@@ -39,7 +41,7 @@ def write_report(
         directory: a batch's results directory.
         tally: the results' counts, where somebody has them; else the results are read.
         summary: the batch's summary; else it is read, and counted from the results where there is none.
-        transcript: a run's messages, where they say more than its input and output.
+        journal: where the runs' transcripts are; None leaves them out.
 
     Returns:
         The report's path.
@@ -61,21 +63,26 @@ def write_report(
             status="interrupted", runs=tally.ended, wall_seconds=0.0
         )
     lines, whole = sample(results, tally.failures)
-    page = build_page(
-        PageInput(
-            summary=summary,
-            tally=tally,
-            lines=lines,
-            whole=whole,
-            facts=_facts(batch),
-            epochs=epochs,
-            show=f"runmgr show {shlex.quote(str(directory))}",
-            transcript=transcript,
+    with nullcontext(_no_transcript) if journal is None else journaled_transcripts(journal) as transcript:
+        page = build_page(
+            PageInput(
+                summary=summary,
+                tally=tally,
+                lines=lines,
+                whole=whole,
+                facts=_facts(batch),
+                epochs=epochs,
+                show=f"runmgr show {shlex.quote(str(directory))}",
+                transcript=transcript,
+            )
         )
-    )
     path = directory / "report.html"
     write_atomically(path, page)
     return path
+
+
+def _no_transcript(_: ResultLine) -> Sequence[Entry] | None:
+    return None
 
 
 def _read_batch(directory: Path) -> dict[str, Any]:
