@@ -333,7 +333,7 @@ class Agent(DecoratedAgent[AgentDepsT, OutputDataT]):
         Raises:
             UserError: there is no model, or the arguments do not fit the agent.
         """
-        if infer_name and self._name is None:
+        if infer_name and host is None and self._name is None:
             self._infer_name(inspect.currentframe())
         override = self._override()
         if override is not None:

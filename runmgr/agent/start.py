@@ -8,15 +8,22 @@ from typing import TYPE_CHECKING, Any, Generic, cast
 
 from runmgr.agent.cancel import Cancellation
 from runmgr.agent.capture import claim_captured_messages
+from runmgr.agent.history import prompt_of
 from runmgr.agent.nodes import AgentNode, CallToolsNode, ModelRequestNode, UserPromptNode
 from runmgr.agent.planning import instrumentation_for
 from runmgr.agent.result import FinalResult
 from runmgr.agent.run import AgentRun
 from runmgr.agent.state import GraphAgentDeps, GraphAgentState, new_run_id
 from runmgr.graph import End, GraphRunContext
-from runmgr.messages import ModelMessage, ModelResponse, UserContent, merge_consecutive
+from runmgr.messages import ModelMessage, ModelRequest, ModelResponse, UserContent, merge_consecutive
 from runmgr.output import OutputDataT
-from runmgr.records.snapshots import PendingCallTools, PendingEnd, PendingModelRequest, RunSnapshot
+from runmgr.records.snapshots import (
+    PendingCallTools,
+    PendingEnd,
+    PendingModelRequest,
+    PendingUserPrompt,
+    RunSnapshot,
+)
 from runmgr.settings import merge_model_settings
 from runmgr.tools.context import RunContext
 from runmgr.tools.types import AgentDepsT
@@ -95,6 +102,8 @@ class RunBlock(Generic[AgentDepsT, OutputDataT]):
             default_max_retries=plan.max_tool_retries,
             retries=None if snapshot is None else dict(snapshot.tool_retries),
         )
+        if snapshot is not None and self._prompt is None:
+            self._prompt = prompt_of_snapshot(snapshot)
         model = self._model
         instrumentation = instrumentation_for(self._agent, model)
         if instrumentation is not None:
@@ -240,6 +249,15 @@ class RunBlock(Generic[AgentDepsT, OutputDataT]):
             system_prompt_functions=plan.system_prompt_functions,
             system_prompt_dynamic_functions=plan.system_prompt_dynamic_functions,
         )
+
+
+def prompt_of_snapshot(snapshot: RunSnapshot) -> Any:
+    """What the run was started with, as far as its own messages tell."""
+    pending: Any = snapshot.pending
+    if isinstance(pending, PendingUserPrompt):
+        return pending.prompt
+    requests = [*snapshot.messages[snapshot.new_message_index :], getattr(pending, "request", None)]
+    return next((prompt_of(m) for m in requests if isinstance(m, ModelRequest)), None)
 
 
 def metadata_of(given: tuple[Any, ...], ctx: RunContext[Any]) -> dict[str, Any] | None:

@@ -203,7 +203,7 @@ async def play(lib: Any, script: Script) -> dict[str, Any]:
     try:
         async with agent.iter(script.prompt, **options) as run:
             async for node in run:
-                nodes.append(type(node).__name__)
+                nodes.append(type(node).__name__)  # noqa: PERF401 (those before an error count too)
     except BaseException as raised:
         error = raised
     told: dict[str, Any] = {"nodes": nodes}
