@@ -13,11 +13,12 @@ import signal
 import sys
 import time
 
-PRELOADED = """
-    click httptools jinja2 msgspec pydantic rich.console rich.live rich.table trio
-    runmgr.agent runmgr.batch runmgr.cli.app runmgr.cli.batch runmgr.graph.persistence.file runmgr.models.function
-    runmgr.models.openai runmgr.models.sim runmgr.models.test runmgr.report runmgr.supervisor genai_prices.data_snapshot
-""".split()
+PRELOADED = [
+    "click", "genai_prices.data_snapshot", "httptools", "jinja2", "msgspec", "pydantic", "rich.live", "rich.table", "trio",
+    "runmgr.agent", "runmgr.batch", "runmgr.cli.app", "runmgr.cli.batch", "runmgr.graph.persistence.file",
+    "runmgr.models.function", "runmgr.models.openai", "runmgr.models.sim", "runmgr.models.test", "runmgr.report",
+    "runmgr.supervisor",
+]  # fmt: skip
 
 
 def main() -> None:
