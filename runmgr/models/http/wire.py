@@ -159,6 +159,7 @@ class Connection:
         except AGAIN:
             sent = 0
         except OSError as error:
+            self._closing = True
             raise BrokenConnection(f"the connection broke while sending: {error}") from error
         if sent < len(data):
             await self._send_rest(memoryview(data)[sent:])
@@ -171,6 +172,7 @@ class Connection:
             except AGAIN:
                 continue
             except OSError as error:
+                self._closing = True
                 raise BrokenConnection(f"the connection broke while sending: {error}") from error
 
     async def receive(self) -> None:
