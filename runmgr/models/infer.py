@@ -54,6 +54,10 @@ _SERVED: dict[str, tuple[str, str, str]] = {
 _ALIASES = {"google-gla": "google"}
 
 
+class UnknownProviderError(UserError, ValueError):
+    """A prefix that nobody serves; a ``ValueError`` too, which it is in Pydantic AI."""
+
+
 def known_prefixes() -> tuple[str, ...]:
     """How a model string may start; ``test`` stands alone."""
     return (*_SERVED, "sim", "test")
@@ -86,7 +90,8 @@ def infer_model(model: Model | str, provider_factory: Callable[[str], Any] | Non
         return _load(model, "runmgr.models.sim", "SimModel")(name)
     row = _SERVED.get(_ALIASES.get(prefix, prefix))
     if row is None or not colon or not name:
-        raise UserError(_unknown(model, prefix, name))
+        kind = UnknownProviderError if colon and prefix not in _SERVED else UserError
+        raise kind(_unknown(model, prefix, name))
     module, class_name, provider_name = row
     cls = _load(model, module, class_name)
     return cls(name, provider=provider_name if provider_factory is None else provider_factory(provider_name))
@@ -112,10 +117,10 @@ def _unknown(model: str, prefix: str, name: str) -> str:
     if prefix in _SERVED or prefix in _ALIASES:
         return f"Unknown model: {model}: it lacks the model's name, as in '{prefix}:NAME'"
     listed = ", ".join(f"'{each}:NAME'" if each in _SERVED else f"'{each}'" for each in known)
-    hint = ""
+    hint = f" Unknown provider: {prefix}." if name else ""
     guess = _guess(model, prefix, name)
     if guess is not None:
-        hint = f" Did you mean {guess!r}?"
+        hint += f" Did you mean {guess!r}?"
     return (
         f"Unknown model: {model}.{hint} A model string is one of {listed} (with options: 'sim:ttft=0.2,...')."
     )

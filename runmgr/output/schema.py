@@ -117,6 +117,9 @@ class OutputSchema(Generic[OutputDataT]):
             else:
                 marked = marked or isinstance(output, ToolOutput)
                 tools.append(output)
+        tools.sort(
+            key=lambda output: not isinstance(output, ToolOutput)
+        )  # marked ones come first, as in Pydantic AI
         if not tools:
             if text is None:
                 return OutputSchema(mode="image", **flags)

@@ -66,7 +66,7 @@ class ToolDefinition:
         return repr_without_defaults(self)
 
 
-@dataclass(repr=False, kw_only=True)
+@dataclass
 class OutputObjectDefinition:
     """Schema of a structured output for the native and prompted modes."""
 
@@ -74,9 +74,6 @@ class OutputObjectDefinition:
     name: str | None = None
     description: str | None = None
     strict: bool | None = None
-
-    def __repr__(self) -> str:
-        return repr_without_defaults(self)
 
 
 @dataclass(repr=False, kw_only=True)
@@ -111,13 +108,12 @@ class ModelRequestParameters:
 
 
 def repr_without_defaults(value: Any) -> str:
-    """The repr of a dataclass with only those fields that differ from their defaults."""
+    """The repr of a dataclass without the fields that have their defaults; those made by a factory are shown."""
     from dataclasses import MISSING, fields
 
     shown: list[str] = []
     for spec in fields(value):
         item = getattr(value, spec.name)
-        default = spec.default_factory() if spec.default_factory is not MISSING else spec.default
-        if default is MISSING or item != default:
+        if spec.default is MISSING or item != spec.default:
             shown.append(f"{spec.name}={item!r}")
     return f"{type(value).__qualname__}({', '.join(shown)})"

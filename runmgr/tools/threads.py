@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Generic, TypeVar
+from typing import Generic, TypeVar, cast
 
 import attrs
 import trio
@@ -49,6 +49,27 @@ def tool_threads() -> ToolThreads:
         threads = ToolThreads(trio.CapacityLimiter(DEFAULT_TOOL_THREADS))
         _threads.set(threads)
         return threads
+
+
+class _Places:
+    """A limiter that gives a free place without yielding, so that threads start in the order of their calls.
+
+    trio's own yields after it gave the place, and its scheduler then shuffles who goes on.
+    """
+
+    __slots__ = ("_limiter",)
+
+    def __init__(self, limiter: trio.CapacityLimiter) -> None:
+        self._limiter = limiter
+
+    async def acquire_on_behalf_of(self, borrower: object) -> None:
+        try:
+            self._limiter.acquire_on_behalf_of_nowait(borrower)
+        except trio.WouldBlock:
+            await self._limiter.acquire_on_behalf_of(borrower)
+
+    def release_on_behalf_of(self, borrower: object) -> None:
+        self._limiter.release_on_behalf_of(borrower)
 
 
 class _Call(Generic[T]):
@@ -106,7 +127,10 @@ async def run_in_thread(
     threads = tool_threads()
     call = _Call(function)
     try:
-        return await trio.to_thread.run_sync(call, abandon_on_cancel=True, limiter=threads.limiter)
+        places = cast(
+            "trio.CapacityLimiter", _Places(threads.limiter)
+        )  # trio asks for these two methods only
+        return await trio.to_thread.run_sync(call, abandon_on_cancel=True, limiter=places)
     except trio.Cancelled:
         ended = await call.end_or(threads.grace if grace is None else grace)
         if not ended and abandoned is not None:
