@@ -9,10 +9,10 @@ ALLOW_MODEL_REQUESTS: bool = True
 """Whether models that leave the process may be asked; tests set it to False. In-process models don't look at it."""
 
 # ruff: noqa: E402  (the switch above is read by the modules below)
+from runmgr.messages import ModelResponsePartsManager
 from runmgr.models.allow import check_allow_model_requests, override_allow_model_requests
 from runmgr.models.base import Model
 from runmgr.models.infer import KnownModelName, infer_model
-from runmgr.models.parts import ModelResponsePartsManager
 from runmgr.models.stream import StreamedResponse
 from runmgr.profiles import (
     DEFAULT_PROFILE,

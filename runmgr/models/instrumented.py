@@ -14,9 +14,9 @@ import trio
 from runmgr.exceptions import UserError
 from runmgr.messages import ModelMessage, ModelResponse
 from runmgr.messages.codec import dump_any
+from runmgr.messages.otel import otel_messages
 from runmgr.models.base import Model, get_instructions
 from runmgr.models.otel import Meters, client_span, make_meters, make_tracer
-from runmgr.models.otel_messages import Recording, otel_messages
 from runmgr.models.stream import StreamedResponse
 from runmgr.models.wrapper import WrapperModel
 from runmgr.records.definitions import ModelRequestParameters
@@ -94,8 +94,7 @@ class InstrumentationSettings:
 
     def messages_to_otel_messages(self, messages: list[ModelMessage]) -> list[dict[str, Any]]:
         """Messages in the conventions' form, with as much content as these settings allow."""
-        recording = Recording(content=self.include_content, binary=self.include_binary_content)
-        return otel_messages(messages, recording)
+        return otel_messages(messages, self)
 
     def system_instructions_attributes(self, instructions: str | None) -> dict[str, str]:
         """The attribute that holds the instructions; none without content."""

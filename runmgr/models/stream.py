@@ -15,6 +15,7 @@ from runmgr.messages import (
     FinalResultEvent,
     FinishReason,
     ModelResponse,
+    ModelResponsePartsManager,
     ModelResponseStreamEvent,
     PartEndEvent,
     PartStartEvent,
@@ -22,7 +23,6 @@ from runmgr.messages import (
     ThinkingPart,
     ToolCallPart,
 )
-from runmgr.models.parts import ModelResponsePartsManager
 from runmgr.records.definitions import ModelRequestParameters
 from runmgr.usage import RequestUsage
 

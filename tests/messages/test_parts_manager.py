@@ -1,6 +1,5 @@
-"""Deltas and the parts manager do what Pydantic AI's do, by comparing both on the same programs."""
+"""The parts manager does what Pydantic AI's does, by comparing both on the same programs."""
 
-import re
 import time
 
 import pydantic_ai.exceptions
@@ -12,27 +11,64 @@ from pydantic_ai._parts_manager import ModelResponsePartsManager as TheirManager
 
 import runmgr.messages as ours
 from runmgr.exceptions import UnexpectedModelBehavior
-from runmgr.messages import (
-    ModelResponsePartsManager,
-    PartDeltaEvent,
-    PartStartEvent,
-    TextPart,
-    TextPartDelta,
-    ThinkingPart,
-    ThinkingPartDelta,
-    ToolCallPart,
-    ToolCallPartDelta,
-)
+from runmgr.messages import ModelResponsePartsManager, PartDeltaEvent, PartStartEvent, TextPart
 
 TAGS = ("<think>", "</think>")
 
 
-def seen(*values):
-    """What can be compared of either library's values: their repr, with made-up ids numbered as they appear."""
-    known: dict[str, str] = {}
-    return re.sub(
-        r"pyd_ai_[0-9a-f]+", lambda found: known.setdefault(found[0], f"id{len(known)}"), repr(values)
-    )
+def text(content, part=None, **more):
+    return ("handle_text_delta", {"vendor_part_id": part, "content": content, **more})
+
+
+def think(content=None, part=None, **more):
+    return ("handle_thinking_delta", {"vendor_part_id": part, "content": content, **more})
+
+
+def tool(part=None, **more):
+    return ("handle_tool_call_delta", {"vendor_part_id": part, **more})
+
+
+def whole(part=None, **more):
+    return ("handle_tool_call_part", {"vendor_part_id": part, **more})
+
+
+SCRIPTS = [
+    [text("a"), text("b")],
+    [text(""), text("b")],
+    [text("a", "x"), text("b", "y"), text("c", "x")],
+    [text(" ", ignore_leading_whitespace=True), text("b ", ignore_leading_whitespace=True)],
+    [text("", ignore_leading_whitespace=True)],
+    [text(t, "c", thinking_tags=TAGS) for t in ("<think>", "hm", "</think>", "out")],
+    [text(t, "c", thinking_tags=TAGS) for t in ("<think>hm", "hm</think>x")],
+    [text(t, "c", thinking_tags=TAGS) for t in ("pre", "<think>", "hm", "</think>", "", "  ", "x")],
+    [text("</think>", "c", thinking_tags=TAGS)],
+    [text("a", id="i", provider_details={"x": 1}), text("b", id="j", provider_details={"y": 1})],
+    [think("a"), think("b"), think(signature="s"), think("c")],
+    [think("a", signature="s", provider_name="p"), think("b", provider_name="q"), text("t"), think("c")],
+    [think()],
+    [think("a", "v"), text("x", "v")],
+    [text("x", "v"), think("a", "v")],
+    [think(""), think(signature="x")],
+    [think("a", "v"), think(None, "v"), think(None, "v", provider_name="p")],
+    [think("a", id="1"), think("b", id="2")],
+    [think("a", "v", provider_details={"a": 1}), think("b", "v", provider_details={"b": 1})],
+    [tool(tool_name="f", tool_call_id="i"), tool(args='{"a'), tool(args='":1}'), tool(tool_name="g", args={})],
+    [tool("v", args="{"), tool("v", tool_name="f", tool_call_id="i"), tool("v", tool_name="oo", args="}")],
+    [tool("v", args="{")],
+    [tool(args="{")],
+    [tool(tool_name="f", args={"a": 1}), tool(args={"b": 2})],
+    [tool("0", tool_name="f", args="{"), tool("1", tool_name="g", args="{"), tool("0", args="}", tool_call_id="n")],
+    [tool("0", tool_name="f", tool_call_id="a"), tool("0", tool_call_id="b")],
+    [tool("0", tool_name="f", args={"a": 1}), tool("0", args="x")],
+    [tool("0", tool_name="f", args="{"), tool("0", args={"b": 2})],
+    [tool("0", tool_name="f"), tool("0")],
+    [text("t", "0"), tool("0", tool_name="f")],
+    [tool("0", tool_name="f"), text("x", "0")],
+    [tool("0", tool_name=""), tool("0", tool_name="f", args="")],
+    [tool("0", tool_name="f", provider_details={"a": 1}), tool("0", args="{}", provider_details={"b": 2})],
+    [whole("v", tool_name="f", args="{}"), whole("v", tool_name="g", args="{}", tool_call_id="i")],
+    [whole(tool_name="h", args=None, id="q"), tool(args="{}")],
+]  # fmt: skip
 
 
 details = st.none() | st.dictionaries(st.sampled_from("ab"), st.integers(0, 2), min_size=1, max_size=2)
@@ -109,12 +145,22 @@ def run(manager, module, program):
         yield events, manager.get_parts()
 
 
+def both_do(seen, program):
+    here, there = run(ModelResponsePartsManager(), ours, program), run(TheirManager(), theirs, program)
+    assert seen(*here) == seen(*there)
+
+
+@pytest.mark.parametrize(
+    "script", SCRIPTS, ids=lambda script: " ".join(str(s[1].get("content", s[1].get("args"))) for s in script)
+)
+def test_events_and_parts_are_pydantic_ais(seen, script):
+    both_do(seen, script)
+
+
 @settings(max_examples=200, deadline=None)
 @given(programs)
-def test_any_stream_gives_the_same_events_and_parts(program):
-    assert seen(*run(ModelResponsePartsManager(), ours, program)) == seen(
-        *run(TheirManager(), theirs, program)
-    )
+def test_any_stream_gives_the_same_events_and_parts(seen, program):
+    both_do(seen, program)
 
 
 @settings(max_examples=200, deadline=None)
@@ -164,75 +210,25 @@ def test_a_long_stream_costs_what_its_pieces_cost():
     assert time.perf_counter() - start < 5
 
 
-DELTAS = {
-    "text": [{"content_delta": "b"}, {"content_delta": "", "provider_details": {"b": 1}}],
-    "thinking": [
-        {"content_delta": "b", "signature_delta": "s", "provider_name": "q", "provider_details": {"b": 1}},
-        {"content_delta": "b"},
-        {"signature_delta": "z"},
-        {"provider_details": {"b": 1}},
-        {"content_delta": "b", "provider_details": lambda known: {**(known or {}), "f": 1}},
-        {},
-    ],
-    "tool": [
-        {"tool_name_delta": "b", "args_delta": "x", "tool_call_id": "i2", "provider_details": {"b": 1}},
-        {"args_delta": "x"},
-        {"args_delta": {"b": 1}},
-        {"args_delta": {"b": 1}, "tool_name_delta": "n"},
-        {"tool_call_id": "j"},
-        {},
-    ],
-}
-CLASSES = {"text": "TextPartDelta", "thinking": "ThinkingPartDelta", "tool": "ToolCallPartDelta"}
-ALL_DELTAS = [
-    lambda m, kind=kind, arguments=arguments: getattr(m, CLASSES[kind])(**arguments)
-    for kind, many in DELTAS.items()
-    for arguments in many
-]
-TARGETS = [
-    lambda m: m.TextPart("a", id="i", provider_details={"a": 1}),
-    lambda m: m.ThinkingPart("a", signature="z", provider_name="p", provider_details={"a": 1}),
-    lambda m: m.ToolCallPart("a", "y", "i", provider_details={"a": 1}),
-    lambda m: m.ToolCallPart("a", {"a": 1}, "i"),
-    lambda m: m.BuiltinToolCallPart("a", None, "i"),
-    *[delta for delta in ALL_DELTAS if not isinstance(delta(ours), TextPartDelta)],
-]
+def test_details_made_by_a_function():
+    manager = ModelResponsePartsManager()
+    manager.handle_thinking_delta(vendor_part_id=1, content="a", provider_details={"n": 1})
+    manager.handle_thinking_delta(
+        vendor_part_id=1, provider_details=lambda before: {"n": (before or {})["n"] + 1}
+    )
+    (part,) = manager.get_parts()
+    assert part.provider_details == {"n": 2}
 
 
-@pytest.mark.parametrize("delta", range(len(ALL_DELTAS)))
-@pytest.mark.parametrize("target", range(len(TARGETS)))
-def test_any_delta_on_anything(delta, target):
-    def outcome(module):
-        part = TARGETS[target](module)
-        try:
-            result = ALL_DELTAS[delta](module).apply(part)
-            # Functions are compared by what they do.
-            known = getattr(result, "provider_details", None)
-            if callable(known):
-                result.provider_details = known({"q": 1})
-            return seen(result)
-        except Exception as error:
-            return type(error).__name__, str(error).partition(" (")[0]
-
-    on, more = TARGETS[target](ours), ALL_DELTAS[delta](ours)
-    if (
-        isinstance(on, ThinkingPartDelta)
-        and isinstance(on.provider_details, dict)
-        and callable(getattr(more, "provider_details", None))
-    ):
-        pytest.xfail("theirs forgets the details of the first delta; see test_functions_of_details_chain")
-    assert outcome(ours) == outcome(theirs)
-
-
-def test_as_part():
-    assert ToolCallPartDelta(args_delta="{").as_part() is None
-    assert ToolCallPartDelta(tool_name_delta="t", tool_call_id="i").as_part() == ToolCallPart("t", None, "i")
-
-
-def test_functions_of_details_chain():
-    first = ThinkingPartDelta(content_delta="a", provider_details=lambda known: {"first": known})
-    then = ThinkingPartDelta(content_delta="b", provider_details=lambda known: {"then": sorted(known or ())})
-    both = then.apply(first)
-    assert isinstance(both, ThinkingPartDelta)
-    one_by_one = then.apply(first.apply(ThinkingPart("", provider_details={"x": 1})))
-    assert both.apply(ThinkingPart("", provider_details={"x": 1})) == one_by_one
+def test_whole_parts_replace_and_are_added_to():
+    manager = ModelResponsePartsManager()
+    manager.handle_part(vendor_part_id="a", part=TextPart("x"))
+    manager.handle_text_delta(vendor_part_id="a", content="-")
+    event = manager.handle_part(vendor_part_id="a", part=TextPart("y"))
+    assert event == PartStartEvent(index=0, part=TextPart("y"))
+    manager.handle_text_delta(vendor_part_id="a", content="more")
+    assert manager.handle_part(vendor_part_id=None, part=TextPart("z")).index == 1
+    assert manager.get_parts() == [TextPart("ymore"), TextPart("z")]
+    assert manager.get_part(0) == TextPart("ymore")
+    assert manager.get_part(7) is None
+    assert len(manager) == 2
