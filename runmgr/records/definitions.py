@@ -114,6 +114,6 @@ def repr_without_defaults(value: Any) -> str:
     shown: list[str] = []
     for spec in fields(value):
         item = getattr(value, spec.name)
-        if spec.default is MISSING or item != spec.default:
+        if spec.repr and (spec.default is MISSING or item != spec.default):
             shown.append(f"{spec.name}={item!r}")
     return f"{type(value).__qualname__}({', '.join(shown)})"

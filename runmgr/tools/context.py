@@ -87,7 +87,7 @@ class RunContext(Generic[RunContextAgentDepsT]):
     metadata: dict[str, Any] | None = None
     model_settings: ModelSettings | None = None
     supervisor: Any = None
-    abandoned_threads: list[str] = field(default_factory=list[str])
+    abandoned_threads: list[str] = field(default_factory=list[str], repr=False)
 
     @property
     def last_attempt(self) -> bool:
