@@ -33,31 +33,28 @@ async def exchange(pool: Pool, shown: str, request: bytes, limits: Timeouts) -> 
     A kept connection that turns out closed before the first byte of an answer is replaced once by a new one. Cancelling closes the
     connection at once.
     """
+    connection = await pool.acquire()
     start = trio.current_time()
     end = math.inf if limits.total is None else start + limits.total
-    connection: Connection | None = None
-    waiting = True
+    reply: Reply | None = None
     try:
         with trio.CancelScope(deadline=end) as scope:
-            connection = await pool.acquire()
-            waiting = False
-            try:
-                connection = await _first(pool, connection, request, limits, scope, end)
-                if not connection.done:
-                    await _rest(connection, limits, scope, end)
-                reply = Reply(connection.status, connection.headers, connection.take(MAX_BODY))
-            except BaseException:
-                # What was opened after `connection` was set has been closed where it failed.
-                if connection is not None:
-                    connection.close()
-                pool.release(None)
-                raise
-            pool.release(connection)
-            return reply
-    except HttpError as error:
-        error.url = shown
+            connection = await _first(pool, connection, request, limits, scope, end)
+            if not connection.done:
+                await _rest(connection, limits, scope, end)
+            reply = Reply(connection.status, connection.headers, connection.take(MAX_BODY))
+        if reply is None:
+            raise timed_out(limits, start, connection)
+    except BaseException as error:
+        # What `_first` opened and could not hand over, it has closed.
+        if connection is not None:
+            connection.close()
+        pool.release(None)
+        if isinstance(error, HttpError):
+            error.url = shown
         raise
-    raise timed_out(shown, limits, start, connection, waiting=waiting)
+    pool.release(connection)
+    return reply
 
 
 class PoolStream:
@@ -98,33 +95,28 @@ class PoolStream:
     async def __aenter__(self) -> Self:
         limits = self._limits
         pool = self._pool
+        connection = await pool.acquire()
         self._start = trio.current_time()
         self._end = end = math.inf if limits.total is None else self._start + limits.total
-        connection: Connection | None = None
-        waiting = True
         try:
             with trio.CancelScope(deadline=end) as scope:
-                connection = await pool.acquire()
-                waiting = False
-                try:
-                    connection = await _first(
-                        pool, connection, self._request, limits, scope, end, headless=self._headless
-                    )
-                    while not connection.head_done:
-                        await connection.receive()
-                except BaseException:
-                    if connection is not None:
-                        connection.close()
-                    pool.release(None)
-                    raise
+                connection = await _first(
+                    pool, connection, self._request, limits, scope, end, headless=self._headless
+                )
+                while not connection.head_done:
+                    await connection.receive()
                 self._connection = connection
                 self._request = b""
                 self.head = Reply(connection.status, connection.headers, b"")
                 return self
-        except HttpError as error:
-            error.url = self._shown
+            raise timed_out(limits, self._start, connection)
+        except BaseException as error:
+            if connection is not None:
+                connection.close()
+            pool.release(None)
+            if isinstance(error, HttpError):
+                error.url = self._shown
             raise
-        raise timed_out(self._shown, limits, self._start, connection, waiting=waiting)
 
     async def receive(self) -> bytes:
         """The next bytes; ``b''`` at the end. Cancelling closes the connection.
@@ -156,7 +148,7 @@ class PoolStream:
                 with trio.CancelScope(deadline=end) as scope:
                     await connection.receive()
                 if scope.cancelled_caught:
-                    raise timed_out(self._shown, limits, self._start, connection)
+                    raise timed_out(limits, self._start, connection)
         except BaseException as error:
             self._drop(connection)
             if isinstance(error, HttpError) and not error.url:
@@ -184,19 +176,13 @@ class PoolStream:
             self._drop(self._connection)
 
 
-def timed_out(
-    shown: str, limits: Timeouts, start: float, connection: Connection | None, *, waiting: bool = False
-) -> HttpTimeout:
+def timed_out(limits: Timeouts, start: float, connection: Connection | None) -> HttpTimeout:
     """The error of a scope that ended a request: which limit it was."""
     if limits.total is not None and trio.current_time() >= start + limits.total:
-        where = ", spent waiting for a connection" if waiting else ""
-        error = HttpTimeout(f"no whole answer within {limits.total:g} s{where}")
-    elif connection is not None and connection.received:
-        error = HttpTimeout(f"silent for {limits.between:g} s inside an answer")
-    else:
-        error = HttpTimeout(f"no answer within {limits.first_byte:g} s")
-    error.url = shown
-    return error
+        return HttpTimeout(f"no whole answer within {limits.total:g} s")
+    if connection is not None and connection.received:
+        return HttpTimeout(f"silent for {limits.between:g} s inside an answer")
+    return HttpTimeout(f"no answer within {limits.first_byte:g} s")
 
 
 async def _first(

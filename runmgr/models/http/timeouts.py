@@ -23,8 +23,9 @@ class Timeouts:
         first_byte: from the request being sent to the first byte of its answer.
         between: silence between two arrivals of bytes of one answer. Kept to within an eighth: a timer is only moved when that
             much of it has passed, since moving it on each arrival would cost more than reading.
-        total: the whole call, waiting for a connection included; for a stream until its last byte. Time that the reader of a
-            stream spends between reads counts, but cannot be interrupted: the next read fails.
+        total: the whole call; for a stream until its last byte. Time that the reader of a stream spends between reads counts, but
+            cannot be interrupted: the next read fails. Waiting until the pool has room does not count: that is our own queue, and
+            says nothing of the provider. Put a ``trio.fail_after`` around a call to bound that too.
     """
 
     connect: float = 10.0

@@ -327,15 +327,18 @@ async def test_the_total_bounds_a_trickle(server, tools):
         assert time.perf_counter() - start < 2
 
 
-async def test_waiting_for_a_connection_counts(server, tools):
-    server.will(silent)
+async def test_waiting_for_room_in_the_pool_does_not_count(server, tools):
+    async def slow(request, stream):
+        await trio.sleep(0.1)
+        return tools.answer(b"1")
+
+    server.will(slow)
     client = PoolClient(server.url, max_connections=1)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(client.post, "/x", b"")
-        await server.got_request.wait()
-        with pytest.raises(HttpTimeout, match="spent waiting for a connection"):
-            await client.post("/x", b"", timeouts=Timeouts(total=0.05))
-        nursery.cancel_scope.cancel()
+        for _ in range(4):
+            nursery.start_soon(client.post, "/x", b"", None, Timeouts(total=0.25))
+    assert len(server.requests) == 4
+    assert server.connections == 1
 
 
 async def test_a_handshake_that_never_comes(server):
