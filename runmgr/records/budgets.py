@@ -7,7 +7,7 @@ from typing import Literal
 
 import msgspec
 
-__all__ = ("Budget", "RateLimit", "RestartPolicy")
+__all__ = ("Budget", "Price", "RateLimit", "RestartPolicy")
 
 
 class Budget(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -34,7 +34,9 @@ class Budget(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         for name in self.__struct_fields__:
             limit = getattr(self, name)
             if limit is not None and Decimal(str(limit)) < 0:
-                raise ValueError(f"Budget({name}={limit!r}): a budget cannot be negative; leave it out for no limit")
+                raise ValueError(
+                    f"Budget({name}={limit!r}): a budget cannot be negative; leave it out for no limit"
+                )
 
     @property
     def cost_limit(self) -> Decimal | None:
@@ -90,3 +92,19 @@ class RestartPolicy(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     def __post_init__(self) -> None:
         if self.max_restarts < 0 or self.backoff < 0 or (self.within is not None and self.within <= 0):
             raise ValueError(f"{self!r}: numbers must not be negative, and `within` must be positive or None")
+
+
+class Price(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a model costs, in US dollars a million tokens; numbers are read as decimals.
+
+    Args:
+        input: of input tokens.
+        output: of output tokens.
+        cache_read: of input tokens read from a cache; ``input`` when left out.
+        cache_write: of input tokens written to a cache; ``input`` when left out.
+    """
+
+    input: Decimal | float | str
+    output: Decimal | float | str
+    cache_read: Decimal | float | str | None = None
+    cache_write: Decimal | float | str | None = None

@@ -11,12 +11,15 @@ from typing import Any, TypeAlias
 import msgspec
 
 __all__ = (
+    "BudgetState",
+    "ModelState",
     "Pending",
     "PendingCallTools",
     "PendingEnd",
     "PendingModelRequest",
     "PendingUserPrompt",
     "RunSnapshot",
+    "SupervisorSnapshot",
 )
 
 
@@ -73,3 +76,60 @@ class RunSnapshot(msgspec.Struct, kw_only=True):
     metadata: dict[str, Any] | None = None
     history_epoch: int = 0
     """Goes up when the history was rewritten instead of appended to."""
+
+
+class BudgetState(msgspec.Struct, frozen=True, kw_only=True):
+    """How a budget stands; only what it limits is listed, cost as decimal text."""
+
+    limits: dict[str, Any]
+    spent: dict[str, Any]
+    """With what earlier processes spent on the same journal, and what lost answers may have cost."""
+    reserved: dict[str, Any]
+    """Upper bounds of the requests in flight."""
+    waiting: int = 0
+    """Requests that wait for room in it."""
+    unbounded: int = 0
+    """Requests sent without ``max_tokens``: above 0, the budget may be overshot."""
+
+
+class ModelState(msgspec.Struct, frozen=True, kw_only=True):
+    """How one model is being used."""
+
+    usage: Any
+    """`RunUsage`."""
+    cost: str | None
+    """US dollars as decimal text; None where a price is unknown."""
+    in_flight: int = 0
+    in_flight_limit: int | None = None
+    cooling_until: float | None = None
+    """Unix seconds: nobody is sent before."""
+
+
+class SupervisorSnapshot(msgspec.Struct, frozen=True, kw_only=True):
+    """A supervisor at one moment."""
+
+    at: float
+    """Unix seconds."""
+    states: dict[str, int]
+    """Runs by state; the ended ones since the beginning."""
+    max_running: int
+    places_taken: int
+    queued: int
+    submitting: int
+    """Callers of ``submit`` that wait for room in the queue."""
+    parked: int
+    """Paused runs that gave their place up."""
+    submitted: int
+    usage: Any
+    """`RunUsage` in total."""
+    cost: str | None
+    unpriced_requests: int
+    """Requests whose price is unknown."""
+    models: dict[str, ModelState]
+    oldest_run: str | None = None
+    """The live run that was submitted first."""
+    oldest_age: float | None = None
+    """Seconds since then."""
+    budget: BudgetState | None = None
+    closed: str | None = None
+    """Why no more runs are admitted."""

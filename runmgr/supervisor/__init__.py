@@ -5,7 +5,6 @@ from runmgr.records.outcomes import RunError, RunOutcome, RunState
 from .handle import RunHandle
 from .mapping import Outcomes
 from .spec import RunSpec
-from .subscriptions import Subscription
 from .supervisor import Supervisor, open_supervisor
 
 __all__ = (
@@ -15,7 +14,6 @@ __all__ = (
     "RunOutcome",
     "RunSpec",
     "RunState",
-    "Subscription",
     "Supervisor",
     "open_supervisor",
 )

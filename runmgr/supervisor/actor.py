@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import traceback
 from collections import deque
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from runmgr.journal import Restored
 
     from .jobs import Job
-    from .journaling import RunJournal
     from .ledger import Tally
 
 __all__ = ("Actor",)
@@ -113,7 +113,7 @@ class Actor(RunHandle):
         self._before: Tally | None = None
         self._ours = False
         self._abandoned = False
-        self._seat = 0
+        self._seated = False
         self._holds = False
         self._known = 0
         self._waits = 0
@@ -133,7 +133,7 @@ class Actor(RunHandle):
 
     def emit(self, event: Any) -> None:
         """Hand a stream event to whoever listens."""
-        self._sup.events.publish_stream(
+        self._sup.events.publish(
             RunStream(run_id=self.run_id, group=self.group, event=event, at=self._sup.now())
         )
 
@@ -232,13 +232,15 @@ class Actor(RunHandle):
                     node = await self._heed(node)
                 if events.listening:
                     self._tell_node(node)
+                    if events.behind:
+                        await self._wait_for(events.caught_up, "events")
                 self._ours = False
                 node = await stepper.next(node)
                 self._steps += 1
                 if journal is not None and not isinstance(node, End):
                     self._ours = True
                     if journal.checkpoint(self, stepper) or journal.writer.backlogged:
-                        await self._wait_for(journal)
+                        await self._wait_for(journal.writer.committed, "journal")
                     self._ours = False
             result = self._result = stepper.result
             return result.output
@@ -263,10 +265,10 @@ class Actor(RunHandle):
             )
         )
 
-    async def _wait_for(self, journal: RunJournal) -> None:
-        self._sup.begin_wait(self, "journal")
+    async def _wait_for(self, wait: Callable[[], Awaitable[None]], reason: str) -> None:
+        self._sup.begin_wait(self, reason)
         try:
-            await journal.settled()
+            await wait()
         finally:
             self._sup.end_wait(self)
 

@@ -1,20 +1,21 @@
-"""Who gets a place next. Pure bookkeeping: starts nothing itself, knows no clock.
+"""Who gets a place next. Bookkeeping: starts nothing itself, knows no clock.
 
-At most ``max_running`` runs hold a place. Behind them a queue of at most ``max_queued``: higher priority first, then first
-come first served. Behind the queue stand those who called ``submit`` and wait for room, first come first served.
-Runs that come back from a pause go before the queue: they have already waited once.
+At most ``max_running`` runs hold a place. Behind them a queue of at most ``max_queued``: higher priority first, then fair
+between groups (`runmgr.concurrency.fair` names the source), then first come first served. Behind the queue stand those who
+called ``submit`` and wait for room, first come first served. Runs that come back from a pause go before the queue: they have
+already waited once.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Callable
-from heapq import heapify, heappop, heappush
 from typing import TYPE_CHECKING
 
 import outcome
 import trio
 
+from runmgr.concurrency import FairQueue
 from runmgr.records.outcomes import RunState
 
 if TYPE_CHECKING:
@@ -38,12 +39,10 @@ class Admission:
         "_line",
         "_queue",
         "_returning",
-        "_sequence",
         "_start",
         "closed",
         "max_queued",
         "max_running",
-        "queued",
         "running",
     )
 
@@ -58,26 +57,38 @@ class Admission:
         self.max_queued = max_queued
         self.running = 0
         """Places taken."""
-        self.queued = 0
-        """Runs in the queue, without those that were cancelled there."""
         self.closed = False
-        """While set, nobody gets a place (the supervisor is paused)."""
+        """While set, nobody gets a place: the supervisor is paused, or stops."""
         self._enter = enter
         self._start = start
-        self._queue: list[tuple[int, int, Actor]] = []
-        self._sequence = 0
+        self._queue: FairQueue[str, Actor] = FairQueue()
         self._returning: deque[Actor] = deque()
         self._line: OrderedDict[trio.lowlevel.Task, Actor] = OrderedDict()
 
+    @property
+    def queued(self) -> int:
+        """Runs in the queue."""
+        return len(self._queue)
+
+    @property
+    def submitting(self) -> int:
+        """How many stand in line."""
+        return len(self._line)
+
     def offer(self, actor: Actor) -> bool:
         """Give the run a place or a seat in the queue; False when both are full."""
-        if not self.closed and self.running < self.max_running and not self.queued and not self._returning:
+        if (
+            self.running < self.max_running
+            and not self.closed
+            and not self._queue
+            and not self._returning
+            and not self._line
+        ):
             self._enter(actor)
             self._begin(actor)
             return True
-        if self.queued < self.max_queued and not self._line:
-            self._enter(actor)
-            self._push(actor)
+        if len(self._queue) < self.max_queued and not self._line:
+            self._seat(actor)
             return True
         return False
 
@@ -104,29 +115,24 @@ class Admission:
 
     def leave(self, actor: Actor) -> None:
         """A run leaves the queue without a place: it ended or was paused there."""
-        actor._seat = 0
-        self.queued -= 1
+        self._queue.remove(actor.run_id)
+        actor._seated = False
         self._fill_seats()
-        if len(self._queue) > 2 * self.queued + 64:  # mostly dead: sweep, O(1) amortised
-            self._queue = [entry for entry in self._queue if entry[2]._seat == entry[1]]
-            heapify(self._queue)
 
     def fill(self) -> None:
         """Hand out free places."""
-        while not self.closed and self.running < self.max_running:
+        while self.running < self.max_running and not self.closed:
             if self._returning:
                 actor = self._returning.popleft()
                 if actor.state != RunState.QUEUED:
-                    continue
+                    continue  # it ended, or was paused again, while it waited here
                 self._begin(actor)
             elif self._queue:
-                _, seat, actor = heappop(self._queue)
-                if actor._seat != seat:
-                    continue
-                actor._seat = 0
-                self.queued -= 1
+                _, actor = self._queue.pop()
+                actor._seated = False
                 self._begin(actor)
-                self._fill_seats()
+                if self._line:
+                    self._fill_seats()
             elif self._line:
                 task, actor = self._line.popitem(last=False)
                 trio.lowlevel.reschedule(task)
@@ -141,23 +147,17 @@ class Admission:
             task, _ = self._line.popitem(last=False)
             trio.lowlevel.reschedule(task, outcome.Error(error()))
 
-    def seated(self) -> list[Actor]:
-        """The runs in the queue, and those back from a pause, in no order. O(n)."""
-        return [actor for _, seat, actor in self._queue if actor._seat == seat]
-
     def _begin(self, actor: Actor) -> None:
         self.running += 1
         self._start(actor)
 
-    def _push(self, actor: Actor) -> None:
-        self._sequence += 1
-        self.queued += 1
-        actor._seat = self._sequence
-        heappush(self._queue, (-actor.priority, self._sequence, actor))
+    def _seat(self, actor: Actor) -> None:
+        self._enter(actor)
+        actor._seated = True
+        self._queue.push(actor.run_id, actor, priority=actor.priority, group=actor.group)
 
     def _fill_seats(self) -> None:
-        while self._line and self.queued < self.max_queued:
+        while self._line and len(self._queue) < self.max_queued:
             task, actor = self._line.popitem(last=False)
             trio.lowlevel.reschedule(task)
-            self._enter(actor)
-            self._push(actor)
+            self._seat(actor)

@@ -58,7 +58,7 @@ class RunHandle:
         "_restored",
         "_result",
         "_scope",
-        "_seat",
+        "_seated",
         "_started_at",
         "_steps",
         "_stepper",

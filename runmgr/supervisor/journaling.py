@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from decimal import Decimal
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -21,7 +22,9 @@ from runmgr.journal.codec import encode_any, encode_checkpoint, encode_outcome
 from runmgr.messages import ToolCallPart
 from runmgr.records.outcomes import RunError, RunOutcome, RunState
 from runmgr.records.snapshots import PendingCallTools
+from runmgr.usage import RunUsage
 
+from .budget import Amount
 from .ledger import Tally
 
 if TYPE_CHECKING:
@@ -48,8 +51,14 @@ class RunJournal:
         spent = Tally()
         spent.merge(ledger.prior)
         spent.merge(ledger.total)
+        lost = self._runtime.lost
         return msgspec.json.encode(
-            {"usage": spent.usage(), "cost": str(spent.cost), "unpriced": spent.unpriced}
+            {
+                "usage": spent.usage(),
+                "cost": str(spent.cost),
+                "unpriced": spent.unpriced,
+                "lost": [lost.requests, lost.input_tokens, lost.output_tokens, str(lost.cost)],
+            }
         )
 
     # ---------------------------------------------------------------- before a run
@@ -158,10 +167,6 @@ class RunJournal:
         counts[RunState.CANCELLED] += 1
         return msgspec.structs.replace(outcome, status=RunState.CANCELLED, output=None, error=error)
 
-    async def settled(self) -> None:
-        """Wait until everything written so far is committed, and the journal keeps up."""
-        await self.writer.committed()
-
 
 @asynccontextmanager
 async def open_run_journal(
@@ -193,7 +198,7 @@ async def open_run_journal(
                 await trio.to_thread.run_sync(reader.index)
             else:
                 reader.index()
-            runtime.ledger.prior = _prior(reader.meta("spent"))
+            _read_spent(runtime, reader.meta("spent"))
         try:
             yield RunJournal(runtime, writer, reader)
         finally:
@@ -201,12 +206,10 @@ async def open_run_journal(
                 reader.close()
 
 
-def _prior(spent: dict[str, Any] | None) -> Tally:
-    from decimal import Decimal
-
-    from runmgr.usage import RunUsage
-
-    tally = Tally()
-    if spent is not None:
-        tally.load(msgspec.convert(spent["usage"], RunUsage), Decimal(spent["cost"]), spent["unpriced"])
-    return tally
+def _read_spent(runtime: Runtime, spent: dict[str, Any] | None) -> None:
+    if spent is None:
+        return
+    usage = msgspec.convert(spent["usage"], RunUsage)
+    runtime.ledger.prior.load(usage, Decimal(spent["cost"]), spent["unpriced"])
+    requests, inputs, outputs, cost = spent["lost"]
+    runtime.lost = Amount(requests, inputs, outputs, Decimal(cost))

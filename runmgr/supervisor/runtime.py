@@ -10,28 +10,35 @@ from __future__ import annotations
 import random
 import secrets
 from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
 import trio
 
+from runmgr.concurrency import Timers, shielded_cleanup
 from runmgr.exceptions import RunEnded, SupervisorClosed, TooManyFailures, UserError
 from runmgr.models.retry import RetryPolicy, classify, delay, retry_after
 from runmgr.records.events import RunAdmitted, RunStateChanged
 from runmgr.records.events import RunEnded as RunEndedEvent
 from runmgr.records.outcomes import RunError, RunOutcome, RunState
+from runmgr.records.snapshots import ModelState, SupervisorSnapshot
 from runmgr.usage import RunUsage
 
 from .actor import MAILBOX_SIZE, Actor
 from .admission import Admission
+from .bounds import Bound
+from .budget import Amount, Purse
 from .doors import ModelDoor
 from .jobs import new_message_index
 from .ledger import Ledger, Tally
 from .pricing import Prices
+from .rates import RateDoor
 from .states import TERMINAL, step
 from .subscriptions import Subscriptions
 
 if TYPE_CHECKING:
+    from runmgr.records.budgets import Price, RateLimit
     from runmgr.usage import UsageLimits
 
     from .jobs import Job
@@ -45,6 +52,8 @@ _END: dict[RunState, Trigger] = {
     RunState.FAILED: "fail",
     RunState.CANCELLED: "cancel",
 }
+CLOSING_SECONDS = 5.0
+"""How long closing the models may take."""
 KEPT_FAILURES = 100
 """How many failed outcomes `TooManyFailures` holds at most."""
 
@@ -64,6 +73,8 @@ class Runtime:
         retry_policy: RetryPolicy,
         remember: int,
         retry_failed: bool,
+        rate_limits: Mapping[str, RateLimit] | RateLimit | None,
+        prices: Mapping[str, Price] | None,
         rng: random.Random,
         wall_clock: Callable[[], float],
     ) -> None:
@@ -77,7 +88,15 @@ class Runtime:
         self.events = Subscriptions(self.now)
         self.admission = Admission(max_running, max_queued, self._enter, self._start)
         self.ledger = Ledger(remember)
-        self.prices = Prices()
+        self.prices = Prices(prices)
+        self.rate_limits = rate_limits
+        self.rates: dict[tuple[str, str, str | None], RateDoor] = {}
+        self.purse: Purse | None = None
+        self.lost = Amount()
+        """What requests may have cost whose answer never came: budgets count it, `usage` does not."""
+        self.timers: Timers = Timers()
+        self.models = AsyncExitStack()
+        """Closes the models that were asked."""
         self.doors: dict[int, ModelDoor] = {}
         self.live: dict[str, Actor] = {}
         """Runs that are admitted and whose outcome is not told yet."""
@@ -293,7 +312,7 @@ class Runtime:
         self._check_live(actor, "pause")
         actor._pausing = True
         actor._interrupts = True
-        if actor.state == RunState.QUEUED and actor._seat:
+        if actor.state == RunState.QUEUED and actor._seated:
             self.move(actor, "pause", "paused before it began")
             self.admission.leave(actor)
 
@@ -385,7 +404,7 @@ class Runtime:
             error: why not, where it did not.
             stays_open: the journal is not to hold the outcome: the run can be resumed.
         """
-        queued = actor._seat != 0
+        queued = actor._seated
         if actor._gate is not None and actor.state != RunState.RUNNING:
             self.parked -= 1
         self.move(actor, _END[status], error.message if error is not None else "done")
@@ -509,6 +528,42 @@ class Runtime:
             self._idle.set()
             self._idle = None
 
+    def snapshot(self) -> SupervisorSnapshot:
+        """See `Supervisor.snapshot`."""
+        now = trio.current_time()
+        models: dict[str, ModelState] = {}
+        for door in self.doors.values():
+            limiter = None if door.rate is None else door.rate.in_flight
+            cool = None if door.rate is None else door.rate.cool_until
+            seen = models.get(door.name)
+            models[door.name] = ModelState(
+                usage=door.tally.usage(),
+                cost=_text(door.tally),
+                in_flight=door.in_flight + (0 if seen is None else seen.in_flight),
+                in_flight_limit=None if limiter is None else limiter.limit,
+                cooling_until=None if cool is None or cool <= now else self._wall_offset + cool,
+            )
+        oldest = next(iter(self.live.values()), None)
+        total = self.ledger.total
+        return SupervisorSnapshot(
+            at=self._wall_offset + now,
+            states={state.value: count for state, count in self.counts.items()},
+            max_running=self.admission.max_running,
+            places_taken=self.admission.running,
+            queued=self.admission.queued,
+            submitting=self.admission.submitting,
+            parked=self.parked,
+            submitted=self.submitted,
+            usage=total.usage(),
+            cost=_text(total),
+            unpriced_requests=total.unpriced,
+            models=models,
+            oldest_run=None if oldest is None else oldest.run_id,
+            oldest_age=None if oldest is None else self._wall_offset + now - oldest._queued_at,
+            budget=None if self.purse is None else self.purse.state(),
+            closed=self.closed,
+        )
+
     async def wait_idle(self) -> None:
         """Wait until no admitted run is without an outcome."""
         while self.live and self.broken is None:
@@ -518,13 +573,66 @@ class Runtime:
 
     # ---------------------------------------------------------------- requests
 
-    def open_door(self, model: Any) -> ModelDoor:
-        """The first request to a model: what all requests to it will share."""
-        door = self.doors[id(model)] = ModelDoor(model, self.ledger.model(model.model_name))
+    async def open_door(self, model: Any) -> ModelDoor:
+        """The first request to a model: what all requests to it will share. The model is closed with the supervisor."""
+        name, system = model.model_name, model.system
+        limit = self.rate_limits
+        if isinstance(limit, Mapping):
+            limit = limit.get(f"{system}:{name}") or limit.get(name)
+        rate: RateDoor | None = None
+        if limit is not None:
+            key = (system, name, model.base_url)
+            rate = self.rates.get(key)
+            if rate is None:
+                rate = self.rates[key] = RateDoor(limit)
+        door = self.doors[id(model)] = ModelDoor(model, self.ledger.model(name), rate)
+        with trio.CancelScope(shield=True):  # quick: nothing is connected here
+            await self.models.enter_async_context(model)
         return door
+
+    def spent_before(self) -> Amount:
+        """What earlier processes spent on the same journal, and may have lost."""
+        prior = self.ledger.prior
+        amount = Amount(prior.requests, prior.input_tokens, prior.output_tokens, prior.cost)
+        amount.add(self.lost)
+        return amount
+
+    async def close_models(self) -> None:
+        """Close the models that were asked, within a bound."""
+        with shielded_cleanup(CLOSING_SECONDS):
+            await self.models.aclose()
+
+    def need(self, door: ModelDoor, bound: Callable[[], Bound]) -> Amount:
+        """What the budget must have room for before a request is sent.
+
+        Raises:
+            UserError: there is a budget of cost, and the model's price is unknown.
+        """
+        assert self.purse is not None
+        meter = self.purse.meter
+        limits = meter.limits
+        if not limits.keys() - {"requests"}:
+            return Amount(1)
+        inputs, outputs, proven = bound()
+        if not proven:
+            meter.unbounded += 1
+        if "cost" not in limits:
+            return Amount(1, inputs, outputs)
+        cost = self.prices.at_most(door.system, door.name, inputs, outputs)
+        if cost is None:
+            raise UserError(
+                f"the budget limits the cost, but what {door.name!r} costs is unknown: give "
+                f"open_supervisor(prices={{{door.name!r}: Price(input=..., output=...)}}) in dollars a million tokens"
+            )
+        return Amount(1, inputs, outputs, cost)
 
     def retry_delay(self, error: Exception, attempt: int) -> float | None:
         """Seconds until the request is sent again after try number ``attempt``, or None where it is not."""
         if attempt > self.retry_policy.max_retries or classify(error) is None:
             return None
         return delay(attempt, self.retry_policy, self.rng, retry_after(error))
+
+
+def _text(tally: Tally) -> str | None:
+    cost = tally.known_cost
+    return None if cost is None else str(cost)

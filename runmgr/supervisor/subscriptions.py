@@ -1,135 +1,123 @@
-"""Events for those who asked: each subscriber has a bounded buffer, and nobody is stalled by one who does not read.
+"""Events for those who asked. Without a subscriber nothing is built and nothing is called: hot paths ask ``listening`` first.
 
-Without a subscriber nothing is built and nothing is called: hot paths ask ``listening`` first.
+Events happen in synchronous code, which cannot wait. Where a subscriber asked to be waited for (``overflow='wait'``) and has no
+room, events gather here, a task hands them on in order, and every run stops at its next node boundary until all are handed
+on: so what gathers is bounded by a few events a run.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Hashable
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 import trio
 
-from runmgr.records.events import EventsMissed
+from runmgr.concurrency import Broadcast, Overflow, Subscription
+from runmgr.records.events import EventsMissed, RunStream
 
-__all__ = ("Subscription", "Subscriptions")
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
-
-class Subscription:
-    """One subscriber's end: iterate it. Made by `Supervisor.subscribe`."""
-
-    __slots__ = ("_buffer", "_closed", "_filter", "_missed", "_now", "_owner", "_task")
-
-    def __init__(
-        self,
-        owner: Subscriptions,
-        buffer: int,
-        filter: Callable[[Any], bool] | None,
-        now: Callable[[], float],
-    ) -> None:
-        self._owner = owner
-        self._buffer: deque[Any] = deque(maxlen=buffer)
-        self._filter = filter
-        self._missed = 0
-        self._task: trio.lowlevel.Task | None = None
-        self._closed = False
-        self._now = now
-
-    def put(self, event: Any) -> None:
-        """Take an event; the oldest is dropped, and counted, when the buffer is full."""
-        if self._filter is not None and not self._filter(event):
-            return
-        if len(self._buffer) == self._buffer.maxlen:
-            self._missed += 1
-        self._buffer.append(event)
-        self._wake()
-
-    def close(self) -> None:
-        """No more events: the iteration ends after those in the buffer."""
-        self._closed = True
-        self._wake()
-
-    def _wake(self) -> None:
-        if self._task is not None:
-            trio.lowlevel.reschedule(self._task)
-            self._task = None
-
-    def __aiter__(self) -> Subscription:
-        return self
-
-    async def __anext__(self) -> Any:
-        """The next event; waits for one.
-
-        Raises:
-            trio.BusyResourceError: another task already waits on this subscription.
-        """
-        if self._task is not None:
-            raise trio.BusyResourceError(
-                "another task already waits on this subscription; open one for each task"
-            )
-        await trio.lowlevel.checkpoint()
-        while not self._buffer:
-            if self._closed:
-                raise StopAsyncIteration
-            self._task = trio.lowlevel.current_task()
-
-            def stop(_: trio.lowlevel.RaiseCancelT) -> trio.lowlevel.Abort:
-                self._task = None
-                return trio.lowlevel.Abort.SUCCEEDED
-
-            await trio.lowlevel.wait_task_rescheduled(stop)
-        if self._missed:
-            missed, self._missed = self._missed, 0
-            return EventsMissed(count=missed, at=self._now())
-        return self._buffer.popleft()
+__all__ = ("Subscriptions",)
 
 
 class Subscriptions:
     """All subscribers of one supervisor."""
 
-    __slots__ = ("_all", "_now", "_streams", "listening", "wants_streams")
+    __slots__ = ("_broadcast", "_caught_up", "_gathered", "_now", "_streams", "_work", "listening", "wants_streams")
 
     def __init__(self, now: Callable[[], float]) -> None:
-        self._all: list[Subscription] = []
-        self._streams: list[Subscription] = []
+        self._broadcast: Broadcast[Any] = Broadcast()
         self._now = now
+        self._streams = 0
+        self._gathered: deque[Any] = deque()
+        self._caught_up: trio.Event | None = None
+        self._work: trio.Event | None = None
         self.listening = False
         """Whether anybody wants events: only then are they built."""
         self.wants_streams = False
         """Whether anybody wants the events of model streams too."""
 
-    def open(self, buffer: int, filter: Callable[[Any], bool] | None, streams: bool) -> Subscription:
-        """A new subscriber with a buffer of this many events."""
-        subscription = Subscription(self, buffer, filter, self._now)
-        self._all.append(subscription)
-        if streams:
-            self._streams.append(subscription)
-        self._count()
-        return subscription
+    @contextmanager
+    def open(
+        self,
+        *,
+        filter: Callable[[Any], bool] | None,
+        buffer: int,
+        overflow: Overflow,
+        key: Callable[[Any], Hashable] | None,
+        streams: bool,
+        services: trio.Nursery,
+    ) -> Iterator[Subscription[Any]]:
+        """A subscriber, for as long as the block lasts. See `Supervisor.subscribe`."""
 
-    def close(self, subscription: Subscription) -> None:
-        """The subscriber has left."""
-        self._all.remove(subscription)
-        if subscription in self._streams:
-            self._streams.remove(subscription)
-        self._count()
+        def without_streams(event: Any) -> bool:
+            return type(event) is not RunStream and (filter is None or filter(event))
 
-    def close_all(self) -> None:
-        """No more events come."""
-        for subscription in self._all:
-            subscription.close()
-
-    def _count(self) -> None:
-        self.listening = bool(self._all)
-        self.wants_streams = bool(self._streams)
+        subscription = self._broadcast.subscribe(
+            filter=filter if streams else without_streams,
+            buffer=buffer,
+            overflow=overflow,
+            key=key,
+            on_missed=lambda count: EventsMissed(count=count, at=self._now()),
+        )
+        if overflow == "wait" and self._work is None:
+            self._work = trio.Event()
+            services.start_soon(self._hand_on, name="runmgr events")
+        with subscription:
+            self._streams += streams
+            self.listening, self.wants_streams = True, self._streams > 0
+            try:
+                yield subscription
+            finally:
+                self._streams -= streams
+                self.wants_streams = self._streams > 0
+        self.listening = bool(self._broadcast.subscribers)
 
     def publish(self, event: Any) -> None:
         """Give the event to every subscriber. Never blocks."""
-        for subscription in self._all:
-            subscription.put(event)
+        if not self._gathered:
+            try:
+                self._broadcast.publish_nowait(event)
+            except trio.WouldBlock:
+                self._gathered.append(event)
+                self._caught_up = trio.Event()
+                assert self._work is not None
+                self._work.set()
+        else:
+            self._gathered.append(event)
 
-    def publish_stream(self, event: Any) -> None:
-        """Give a model stream's event to those who want such."""
-        for subscription in self._streams:
-            subscription.put(event)
+    async def _hand_on(self) -> None:
+        while True:
+            assert self._work is not None
+            await self._work.wait()
+            self._work = trio.Event()
+            while self._gathered:
+                await self._broadcast.publish(self._gathered[0])
+                self._gathered.popleft()
+            if self._caught_up is not None:
+                self._caught_up.set()
+                self._caught_up = None
+
+    @property
+    def behind(self) -> bool:
+        """Whether runs are to wait: a subscriber that asked for it has no room."""
+        return self._caught_up is not None
+
+    async def caught_up(self) -> None:
+        """Wait until everything is handed on."""
+        while self._caught_up is not None:
+            await self._caught_up.wait()
+
+    def close(self) -> None:
+        """No more events come: each subscriber's iteration ends after what is buffered. What had gathered is given as far as
+        there is room."""
+        while self._gathered:
+            try:
+                self._broadcast.publish_nowait(self._gathered.popleft())
+            except trio.WouldBlock:
+                break
+        self.listening = self.wants_streams = False
+        self._broadcast.close()

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Hashable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from os import PathLike
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 import trio
 
+from runmgr.concurrency import Overflow, Subscription, open_timers
 from runmgr.exceptions import UserError
 from runmgr.models.retry import RetryPolicy
 from runmgr.usage import RunUsage
 
 from .actor import Actor
+from .budget import Meter, Purse
 from .groups import has_cancelled, not_cancelled, raise_bare
 from .jobs import AgentJob, GraphJob
 from .journaling import open_run_journal
@@ -25,11 +27,11 @@ from .spec import AGENT_OPTIONS, RunSpec
 
 if TYPE_CHECKING:
     from runmgr.journal import JournalWriter
-    from runmgr.records.budgets import Budget, RateLimit, RestartPolicy
+    from runmgr.records.budgets import Budget, Price, RateLimit, RestartPolicy
+    from runmgr.records.snapshots import SupervisorSnapshot
     from runmgr.usage import UsageLimits
 
     from .handle import RunHandle
-    from .subscriptions import Subscription
 
 __all__ = ("Supervisor", "open_supervisor")
 
@@ -309,21 +311,27 @@ class Supervisor:
         *,
         filter: Callable[[Any], bool] | None = None,
         buffer: int = 1_000,
+        overflow: Overflow = "drop_oldest",
+        key: Callable[[Any], Hashable] | None = None,
         streams: bool = False,
-    ) -> AsyncGenerator[Subscription, None]:
+    ) -> AsyncGenerator[Subscription[Any], None]:
         """Events of all runs from now on; iterate what this gives. Ends when the supervisor does.
 
         Args:
             filter: only events for which it is true. Called where the event happens: keep it cheap.
-            buffer: events that may wait; when it is full the oldest are dropped, and an `EventsMissed` says how many.
+            buffer: events that may wait to be read.
+            overflow: what happens when it is full: the oldest are dropped (``'drop_oldest'``), or of those with one ``key`` only
+                the newest is kept (``'coalesce'``), and an `EventsMissed` says how many; or every run stops at its next
+                node until there is room (``'wait'``).
+            key: what an event is about, for ``'coalesce'``.
             streams: the events of model streams too.
         """
-        events = self._runtime.events
-        subscription = events.open(buffer, filter, streams)
-        try:
+        runtime = self._runtime
+        assert runtime.services is not None
+        with runtime.events.open(
+            filter=filter, buffer=buffer, overflow=overflow, key=key, streams=streams, services=runtime.services
+        ) as subscription:
             yield subscription
-        finally:
-            events.close(subscription)
 
     @overload
     def usage(self, by: None = None) -> RunUsage: ...
@@ -346,6 +354,10 @@ class Supervisor:
             raise UserError(f"usage(by={by!r}): by is 'model', 'group' or 'run', or left out for the total")
         tallies = ledger.models if by == "model" else ledger.groups
         return {name: tally.usage() for name, tally in tallies.items() if tally.requests or tally.tool_calls}
+
+    def snapshot(self) -> SupervisorSnapshot:
+        """How it stands now: runs by state, queue, usage, models, budget. O(models)."""
+        return self._runtime.snapshot()
 
     @property
     def journal(self) -> JournalWriter | None:
@@ -398,7 +410,8 @@ async def open_supervisor(
     max_parked: int = 1_000,
     limits: UsageLimits | None = None,
     budget: Budget | None = None,
-    rate_limits: dict[str, RateLimit] | RateLimit | None = None,
+    rate_limits: Mapping[str, RateLimit] | RateLimit | None = None,
+    prices: Mapping[str, Price] | None = None,
     restart: RestartPolicy | None = None,
     max_failures: float | None = None,
     min_sample: int = 20,
@@ -422,7 +435,8 @@ async def open_supervisor(
         max_parked: paused runs that give up their place; beyond it they keep it.
         limits: `UsageLimits` of every run that does not bring its own.
         budget: what all runs together may spend.
-        rate_limits: how fast models may be asked: by model name, or one for each.
+        rate_limits: how fast models may be asked: by model name (or ``system:name``), or one for each.
+        prices: what models cost, by model name, where the published table does not know or you pay otherwise.
         restart: which failed runs begin again.
         max_failures: failed runs (a whole number), or their share of the ended ones (a number below 1, over at least
             ``min_sample``), beyond which everything stops and `TooManyFailures` is raised from the block.
@@ -454,29 +468,33 @@ async def open_supervisor(
         retry_policy=RetryPolicy(max_retries=retries) if isinstance(retries, int) else retries,
         remember=_positive("remember", remember, 0),
         retry_failed=retry_failed,
+        rate_limits=rate_limits,
+        prices=prices,
         rng=rng or random.Random(),
         wall_clock=wall_clock,
     )
     if journal is None:
-        async with _open(runtime) as sup:
+        async with _open(runtime, budget) as sup:
             yield sup
     else:
         async with (
             open_run_journal(
                 runtime, journal, resume=resume, durability=durability, threaded=journal_thread
             ) as runtime.journal,
-            _open(runtime) as sup,
+            _open(runtime, budget) as sup,
         ):
             yield sup
 
 
 @asynccontextmanager
-async def _open(runtime: Runtime) -> AsyncGenerator[Supervisor, None]:
+async def _open(runtime: Runtime, budget: Budget | None) -> AsyncGenerator[Supervisor, None]:
     """The block itself: its nurseries, and how it is left."""
     sup = Supervisor(runtime)
+    if budget is not None:
+        runtime.purse = Purse(Meter(budget, runtime.spent_before()))
     body_error: BaseException | None = None
     try:
-        async with trio.open_nursery() as services:
+        async with open_timers() as runtime.timers, trio.open_nursery() as services:
             runtime.services = services
             await services.start(_own_actors, runtime)
             try:
@@ -492,7 +510,8 @@ async def _open(runtime: Runtime) -> AsyncGenerator[Supervisor, None]:
                 runtime.close("its block has been left")
                 with trio.CancelScope(shield=True):
                     await runtime.wait_idle()
-                runtime.events.close_all()
+                    await runtime.close_models()
+                runtime.events.close()
                 services.cancel_scope.cancel()
     except BaseExceptionGroup as group:
         raise_bare(group, internal=runtime.broken is not None)

@@ -1,0 +1,88 @@
+"""How much a request can use at most, before it is sent. Pure.
+
+Input: a tokenizer that works on bytes never makes more tokens than there are bytes, and the JSON form of messages and tools
+has more bytes than any provider's own template of them (names, times, brackets: over a hundred bytes a part). Pictures and
+other files are not text: each counts as `FILE_TOKENS`, more than any of today's providers takes for a page or picture.
+
+Output: ``max_tokens``. Without it there is no bound; `OUTPUT_TOKENS` is then assumed and the budget says that it is soft.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+
+from runmgr.messages import encode_message
+from runmgr.messages.content import BinaryContent, FileUrl
+
+__all__ = ("FILE_TOKENS", "OUTPUT_TOKENS", "Bound", "bound")
+
+FILE_TOKENS = 16_384
+OUTPUT_TOKENS = 4_096
+
+
+class Bound(NamedTuple):
+    """The most that one request can use."""
+
+    inputs: int
+    outputs: int
+    proven: bool
+    """False where ``outputs`` is only assumed."""
+
+
+def bound(messages: Sequence[Any], settings: Any, params: Any) -> Bound:
+    """The upper bound of a request.
+
+    Args:
+        messages: what will be sent.
+        settings: with ``max_tokens``, if there is to be a proven bound.
+        params: tools and output schemas.
+    """
+    inputs = 0
+    for message in messages:
+        inputs += _message_bytes(message)
+    if params is not None:
+        inputs += _tools_bytes(params)
+    limit = None if settings is None else settings.get("max_tokens")
+    if limit is None:
+        return Bound(inputs, OUTPUT_TOKENS, proven=False)
+    return Bound(inputs, limit, proven=True)
+
+
+def _message_bytes(message: Any) -> int:
+    files = 0
+    texts = 0
+    for part in message.parts:
+        content = getattr(part, "content", None)
+        if type(content) is list:
+            for item in content:
+                if isinstance(item, BinaryContent | FileUrl):
+                    files += 1
+                else:
+                    texts += len(str(item).encode()) + 100
+        elif isinstance(content, BinaryContent | FileUrl):
+            files += 1
+    if files:
+        return files * FILE_TOKENS + texts + 200
+    try:
+        return len(encode_message(message))
+    except (ValueError, TypeError):
+        return len(repr(message).encode())
+
+
+def _tools_bytes(params: Any) -> int:
+    known = _sizes.get(id(params))
+    if known is not None and known[0] is params:
+        return known[1]
+    size = len(msgspec.json.encode(params, enc_hook=repr))
+    if len(_sizes) > _SIZES:
+        _sizes.clear()
+    _sizes[id(params)] = (params, size)
+    return size
+
+
+_SIZES = 64
+_sizes: dict[int, tuple[Any, int]] = {}
+"""Sizes of the last parameters: those of an agent with constant tools are one object."""

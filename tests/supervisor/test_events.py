@@ -1,0 +1,144 @@
+"""Events: complete, in order, bounded, and free where nobody listens."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+
+from runmgr.exceptions import ModelHTTPError
+from runmgr.records.events import (
+    EventsMissed,
+    RequestFailed,
+    RequestSent,
+    RequestSettled,
+    RunAdmitted,
+    RunEnded,
+    RunNode,
+    RunStarted,
+    RunStateChanged,
+)
+from runmgr.supervisor import open_supervisor
+
+
+async def nap(run):
+    await trio.sleep(1)
+
+
+async def collect(sup, into, **options):
+    async with sup.subscribe(**options) as events:
+        async for event in events:
+            into.append(event)
+
+
+async def test_one_run_from_its_admission_to_its_end(fakes, autojump_clock):
+    model = fakes.Model(fail=[ModelHTTPError(503, "counting"), None])
+
+    async def ask(run):
+        await run.ask(model)
+
+    seen = []
+    async with trio.open_nursery() as nursery, open_supervisor() as sup:
+        nursery.start_soon(collect, sup, seen)
+        await trio.testing.wait_all_tasks_blocked()
+        handle = await sup.submit(fakes.Agent(ask), group="g")
+    assert [type(event) for event in seen] == [
+        RunAdmitted,
+        RunStateChanged,
+        RunStarted,
+        RunNode,
+        RequestSent,
+        RequestFailed,
+        RunStateChanged,
+        RunStateChanged,
+        RequestSent,
+        RequestSettled,
+        RunStateChanged,
+        RunEnded,
+    ]
+    assert {event.run_id for event in seen} == {handle.run_id}
+    assert [(event.before, event.after) for event in seen if isinstance(event, RunStateChanged)] == [
+        ("queued", "running"),
+        ("running", "waiting"),
+        ("waiting", "running"),
+        ("running", "succeeded"),
+    ]
+    assert seen[5].retry_in >= 0 and "503" in seen[5].error
+    assert seen[9].usage.input_tokens == 3 and seen[9].cost is None
+    assert seen[-1].outcome == await handle.outcome()
+    assert [event.at for event in seen] == sorted(event.at for event in seen)
+
+
+async def test_a_subscriber_that_does_not_read_is_told_what_it_missed(fakes, autojump_clock):
+    async with open_supervisor() as sup:
+        async with sup.subscribe(buffer=5) as events:
+            for _ in range(20):
+                await (await sup.submit(fakes.Agent(nap))).outcome()
+            first = await events.__anext__()
+            assert isinstance(first, EventsMissed)
+            rest = [await events.__anext__() for _ in range(5)]
+            assert isinstance(rest[-1], RunEnded)
+            assert first.count == 20 * 6 - 5
+    assert trio.current_time() == 20
+
+
+async def test_filters_choose(fakes, autojump_clock):
+    seen = []
+    async with trio.open_nursery() as nursery, open_supervisor() as sup:
+        nursery.start_soon(lambda: collect(sup, seen, filter=lambda event: type(event) is RunEnded))
+        await trio.testing.wait_all_tasks_blocked()
+        for _ in range(3):
+            await sup.submit(fakes.Agent(nap))
+    assert [type(event) for event in seen] == [RunEnded] * 3
+
+
+async def test_a_subscriber_that_asks_to_be_waited_for_stalls_runs_and_misses_nothing(fakes, autojump_clock):
+    ended = []
+
+    async def slow(sup, task_status):
+        async with sup.subscribe(buffer=2, overflow="wait") as events:
+            task_status.started()
+            async for event in events:
+                await trio.sleep(10)
+                if isinstance(event, RunEnded):
+                    ended.append(event.run_id)
+
+    async with trio.open_nursery() as nursery, open_supervisor(max_running=2) as sup:
+        await nursery.start(slow, sup)
+        for _ in range(4):
+            await sup.submit(fakes.Agent(nap, nap))
+        await trio.sleep(5)
+        assert sup.snapshot().states["waiting"] == 2
+        assert sup.snapshot().states["succeeded"] == 0
+        await sup.drain()
+        await trio.sleep(1_000)
+    assert len(ended) == 4
+    assert trio.current_time() > 200
+
+
+async def test_coalescing_keeps_the_newest_of_each(fakes, autojump_clock):
+    async with open_supervisor() as sup:
+        async with sup.subscribe(overflow="coalesce", key=lambda event: event.run_id) as events:
+            for _ in range(3):
+                await (await sup.submit(fakes.Agent(nap))).outcome()
+            seen = [await events.__anext__() for _ in range(3)]
+        assert [type(event) for event in seen] == [RunEnded] * 3
+
+
+async def test_nothing_is_built_without_a_subscriber(fakes, autojump_clock, monkeypatch):
+    async with open_supervisor() as sup:
+        monkeypatch.setattr("runmgr.supervisor.runtime.RunAdmitted", None)
+        monkeypatch.setattr("runmgr.supervisor.actor.RunNode", None)
+        outcome = await (await sup.submit(fakes.Agent(nap))).outcome()
+        assert outcome.succeeded
+
+
+async def test_a_filter_that_raises_hurts_only_its_subscriber(fakes, autojump_clock):
+    def wrong(event):
+        raise KeyError("filter")
+
+    async with open_supervisor() as sup:
+        async with sup.subscribe(filter=wrong) as events:
+            outcome = await (await sup.submit(fakes.Agent(nap))).outcome()
+            assert outcome.succeeded
+            with pytest.raises(KeyError):
+                await events.__anext__()
