@@ -5,7 +5,6 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Sequence
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -16,6 +15,7 @@ from runmgr.report import text
 
 if TYPE_CHECKING:
     from runmgr.batch import BatchConfig, BatchResult
+    from runmgr.batch.run import Watch
 
 __all__ = ("command",)
 
@@ -148,14 +148,15 @@ def _resume_command(said: Sequence[str], config: BatchConfig) -> tuple[str, ...]
 async def _watched(config: BatchConfig, quiet: bool) -> BatchResult:
     """The batch with its progress display and signals."""
     from runmgr.batch import run_batch
-    from runmgr.cli.signals import stop_on_signals
+    from runmgr.cli.signals import Signals
 
-    watchers: list[Any] = [partial(stop_on_signals, shlex.join(config.command))]
-    if not quiet:
-        from runmgr.cli.progress import watch_live, watch_plainly
+    with Signals(shlex.join(config.command)) as signals:
+        watchers: list[Watch] = [signals.watch]
+        if not quiet:
+            from runmgr.cli.progress import watch_live, watch_plainly
 
-        watchers.append(watch_live if sys.stderr.isatty() else watch_plainly)
-    return await run_batch(config, watch=watchers)
+            watchers.append(watch_live if sys.stderr.isatty() else watch_plainly)
+        return await run_batch(config, watch=watchers)
 
 
 def _quieten_gc() -> None:
