@@ -95,17 +95,7 @@ class UserPromptNode(AgentNode[DepsT, NodeRunEndT]):
         return CallToolsNode(response, results, metadata, prompt)
 
     def __repr__(self) -> str:
-        shown = repr_without_defaults(self).removesuffix(")")
-        # What is empty but made by a factory is shown all the same, as people know it from Pydantic AI.
-        for name in (
-            "instructions_functions",
-            "system_prompts",
-            "system_prompt_functions",
-            "system_prompt_dynamic_functions",
-        ):
-            if not getattr(self, name):
-                shown += f", {name}={getattr(self, name)!r}"
-        return shown + ")"
+        return repr_without_defaults(self)
 
 
 @dataclass(repr=False)
