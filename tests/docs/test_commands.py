@@ -59,7 +59,7 @@ def test_commands_do_what_they_show(name, launcher, simulated):
         text, _, comment = command.line.removeprefix("$ ").partition("  # ")
         words = shlex.split(text.replace(SERVER, simulated))
         if words[:2] == ["runmgr", "sim"] and words[-1] == "&":
-            check_server(words[1:-1])
+            check_server(words[1:-1], place)
             continue
         stdin = None
         if "<" in words:
@@ -69,15 +69,17 @@ def test_commands_do_what_they_show(name, launcher, simulated):
         launcher.add(f"{name} {number}", words, place, stdin)
         done = launcher.result(f"{name} {number}")
         code = re.search(r"exit code (\d+)", comment)
-        expected = int(code[1]) if code else 2 if any("error: " in line for line in command.shown) else 0
+        expected = int(code[1]) if code else 2 if "runmgr: error:" in "\n".join(command.shown) else 0
         assert done.code == expected, f"{command.line}\n{done.output}"
         check_output(command, done.output.replace(simulated, SERVER))
 
 
-def check_server(words: list[str]) -> None:
+def check_server(words: list[str], place: Path) -> None:
     words = [word for word in words if not re.fullmatch(r"--port=?\d*|8000", word)]
     command = [sys.executable, "-m", "runmgr", *words, "--port", "0"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+    with subprocess.Popen(
+        command, cwd=place, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
         line = process.stdout.readline()
         process.terminate()
         assert line.startswith("listening on http://"), line + process.stdout.read()
