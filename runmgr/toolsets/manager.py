@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Generic
 
 import trio
@@ -17,7 +19,20 @@ from runmgr.tools.types import AgentDepsT
 if TYPE_CHECKING:
     from runmgr.toolsets.abstract import AbstractToolset, ToolsetTool
 
-__all__ = ("ToolManager", "retry_content")
+__all__ = ("ToolManager", "retry_content", "sequential_tool_calls")
+
+
+_one_by_one: ContextVar[bool] = ContextVar("runmgr_sequential_tool_calls", default=False)
+
+
+@contextmanager
+def sequential_tool_calls() -> Iterator[None]:
+    """Run the calls of a response one after the other, in the block and in tasks that it starts."""
+    before = _one_by_one.set(True)
+    try:
+        yield
+    finally:
+        _one_by_one.reset(before)
 
 
 class ToolManager(Generic[AgentDepsT]):
@@ -111,7 +126,9 @@ class ToolManager(Generic[AgentDepsT]):
         return None if tool is None else tool.tool_def
 
     def should_call_sequentially(self, calls: Sequence[ToolCallPart]) -> bool:
-        """Whether one of the calls may not run beside others."""
+        """Whether one of the calls may not run beside others, or none may (`sequential_tool_calls`)."""
+        if _one_by_one.get():
+            return True
         for call in calls:
             tool = self.tools.get(call.tool_name)
             if tool is not None and tool.tool_def.sequential:
