@@ -17,6 +17,9 @@ __all__ = (
     "unanswered_tool_calls",
 )
 
+# A request of nothing else was made by the agent and not by a person.
+_ANSWERS = (ToolReturnPart, RetryPromptPart)
+
 
 def last_response(messages: Sequence[ModelMessage]) -> ModelResponse | None:
     """The latest response, or None."""
@@ -43,23 +46,25 @@ def unanswered_tool_calls(messages: Sequence[ModelMessage]) -> list[ToolCallPart
     for message in reversed(messages):
         if isinstance(message, ModelResponse):
             return [call for call in message.tool_calls if call.tool_call_id not in answered]
-        answered.update(
-            part.tool_call_id for part in message.parts if isinstance(part, (ToolReturnPart, RetryPromptPart))
-        )
+        answered.update(part.tool_call_id for part in message.parts if isinstance(part, _ANSWERS))
     return []
 
 
 def request_instructions(messages: Sequence[ModelMessage]) -> str | None:
     """The instructions that hold for the next request: those of the latest one in the history.
 
-    A request that only returns tool results and has none goes on under those of the request before it.
+    A latest request that only answers tool calls and has none goes on under those of the request before it.
     """
+    answers_only = False
     for message in reversed(messages):
-        if isinstance(message, ModelRequest):
-            if message.instructions is not None:
-                return message.instructions
-            if not all(isinstance(part, (ToolReturnPart, RetryPromptPart)) for part in message.parts):
+        if not isinstance(message, ModelRequest):
+            continue
+        if message.instructions is not None or answers_only:
+            return message.instructions
+        for part in message.parts:
+            if not isinstance(part, _ANSWERS):
                 return None
+        answers_only = True
     return None
 
 
@@ -107,4 +112,4 @@ def _made_up(*responses: ModelResponse) -> bool:
 
 def _results_first(parts: Iterable[ModelRequestPart]) -> list[ModelRequestPart]:
     # Sorting is stable: within results and within the rest the order stays.
-    return sorted(parts, key=lambda part: not isinstance(part, (ToolReturnPart, RetryPromptPart)))
+    return sorted(parts, key=lambda part: not isinstance(part, _ANSWERS))

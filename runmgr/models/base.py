@@ -8,7 +8,7 @@ from contextlib import AbstractAsyncContextManager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
 
-from runmgr.messages import ModelMessage, ModelRequest, ModelResponse, RetryPromptPart, ToolReturnPart
+from runmgr.messages import ModelMessage, ModelResponse, request_instructions
 from runmgr.models.prepare import Prepared, prepare_parameters
 from runmgr.models.stream import StreamedResponse
 from runmgr.profiles import DEFAULT_PROFILE, ModelProfile, ModelProfileSpec
@@ -21,9 +21,6 @@ if TYPE_CHECKING:
     from runmgr.tools import RunContext
 
 __all__ = ("Model", "ModelRequestParameters", "StreamedResponse", "get_instructions")
-
-# Parts that answer calls; a request of nothing else was made by the agent and not by a person.
-_ANSWERS = (ToolReturnPart, RetryPromptPart)
 
 
 class Model(ABC):
@@ -252,29 +249,13 @@ class Model(ABC):
 def get_instructions(
     messages: Sequence[ModelMessage], model_request_parameters: ModelRequestParameters | None = None
 ) -> str | None:
-    """The instructions that hold for a request: those of the last `ModelRequest`, with those for prompted output.
-
-    A last request that only answers tool calls and has no instructions takes those of the request before it.
+    """The instructions that hold for a request: the conversation's, with those for prompted output.
 
     Args:
-        messages: the conversation.
+        messages: the conversation; see `runmgr.messages.request_instructions`.
         model_request_parameters: may add the instructions of prompted output.
     """
-    instructions: str | None = None
-    answers_only = False
-    for message in reversed(messages):
-        if not isinstance(message, ModelRequest):
-            continue
-        instructions = message.instructions
-        if instructions is not None or answers_only:
-            break
-        for part in message.parts:
-            if not isinstance(part, _ANSWERS):
-                break
-        else:
-            answers_only = True
-            continue
-        break
+    instructions = request_instructions(messages)
     if model_request_parameters is not None:
         prompted = model_request_parameters.prompted_output_instructions
         if prompted:

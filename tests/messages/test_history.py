@@ -6,6 +6,7 @@ import pydantic_ai.messages as theirs
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic_ai._agent_graph import _clean_message_history
+from pydantic_ai.models.test import TestModel as TheirModel
 
 import runmgr.messages as ours
 from runmgr.messages import (
@@ -125,3 +126,24 @@ def test_instructions_hold_over_tool_results():
     assert request_instructions([asked, ModelResponse([]), ModelRequest([user("b")])]) is None
     assert request_instructions([asked, ours.replace(returned, instructions="now")]) == "now"
     assert request_instructions([]) is None
+
+
+REQUESTS = (
+    lambda m: [],
+    lambda m: [m.UserPromptPart("a")],
+    lambda m: [m.ToolReturnPart("t", 1, "i")],
+    lambda m: [m.RetryPromptPart("again")],
+    lambda m: [m.ToolReturnPart("t", 1, "i"), m.UserPromptPart("a")],
+)
+requests = st.tuples(st.sampled_from(REQUESTS), st.none() | st.sampled_from(["", "a", "b"]))
+
+
+@given(st.lists(st.none() | requests, max_size=4))
+def test_instructions_are_those_of_pydantic_ai(history):
+    def made(m):
+        return [
+            m.ModelResponse([]) if each is None else m.ModelRequest(each[0](m), instructions=each[1])
+            for each in history
+        ]
+
+    assert request_instructions(made(ours)) == TheirModel()._get_instructions(made(theirs))
