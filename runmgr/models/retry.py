@@ -19,6 +19,7 @@ from typing import TypeVar, cast
 import attrs
 import trio
 
+from runmgr.concurrency import full_jitter
 from runmgr.exceptions import (
     FallbackExceptionGroup,
     MalformedResponseError,
@@ -169,13 +170,10 @@ def _http_date(text: str) -> float | None:
 def delay(attempt: int, policy: RetryPolicy, rng: random.Random, retry_after: float | None = None) -> float:
     """Seconds to wait before resend number ``attempt`` (1 is the first).
 
-    Full jitter: uniform between 0 and ``min(cap, base * 2**(attempt - 1))``, which of the simple schemes sends the fewest
-    requests when many clients compete (Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015). Where the
-    server asked for a wait, that long (up to ``max_retry_after``) and the jitter on top, so that those told the same do not
-    come back together.
+    Full jitter: uniform between 0 and ``min(cap, base * 2**(attempt - 1))``. Where the server asked for a wait, that long (up
+    to ``max_retry_after``) and the jitter on top, so that those told the same do not come back together.
     """
-    # 2**64 seconds is more than any cap, and a float holds it
-    jitter = rng.uniform(0.0, min(policy.cap, policy.base * 2.0 ** min(attempt - 1, 64)))
+    jitter = full_jitter(attempt - 1, base=policy.base, cap=policy.cap, rng=rng)
     return jitter if retry_after is None else min(retry_after, policy.max_retry_after) + jitter
 
 
@@ -184,6 +182,15 @@ def next_delay(error: BaseException, attempt: int, policy: RetryPolicy, rng: ran
     if attempt > policy.max_retries or classify(error) is None:
         return None
     return delay(attempt, policy, rng, retry_after(error))
+
+
+def _delay_or_note(
+    error: ModelAPIError, attempt: int, policy: RetryPolicy, rng: random.Random
+) -> float | None:
+    wait = next_delay(error, attempt, policy, rng)
+    if wait is None and attempt > 1:
+        error.add_note(f"after {attempt} tries")
+    return wait
 
 
 async def resend(call: Callable[[], Awaitable[T]], policy: RetryPolicy, rng: random.Random) -> T:
@@ -200,10 +207,8 @@ async def resend(call: Callable[[], Awaitable[T]], policy: RetryPolicy, rng: ran
             return await call()
         except ModelAPIError as error:
             attempt += 1
-            wait = next_delay(error, attempt, policy, rng)
+            wait = _delay_or_note(error, attempt, policy, rng)
             if wait is None:
-                if attempt > 1:
-                    error.add_note(f"after {attempt} tries")
                 raise
         await trio.sleep(wait)
 
@@ -222,10 +227,8 @@ async def resend_stream(
             entered = await stream.__aenter__()
         except ModelAPIError as error:
             attempt += 1
-            wait = next_delay(error, attempt, policy, rng)
+            wait = _delay_or_note(error, attempt, policy, rng)
             if wait is None:
-                if attempt > 1:
-                    error.add_note(f"after {attempt} tries")
                 raise
         else:
             break
