@@ -25,6 +25,7 @@ from runmgr.tools.context import RunContext
 from runmgr.tools.tool import Tool
 from runmgr.tools.types import AgentDepsT, ToolFuncEither
 from runmgr.toolsets.abstract import AbstractToolset
+from runmgr.toolsets.manager import sequential_tool_calls
 
 if TYPE_CHECKING:
     from runmgr.agent.streamed import StreamedRunResult
@@ -403,6 +404,11 @@ class AbstractAgent(ABC, Generic[AgentDepsT, OutputDataT]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool | None:
         raise NotImplementedError
+
+    @staticmethod
+    def sequential_tool_calls() -> AbstractContextManager[None]:
+        """Run the calls of a response one after the other, in the block and in tasks that it starts."""
+        return sequential_tool_calls()
 
     # ----------------------------------------------------------------- checks
 

@@ -212,7 +212,7 @@ def _check_complete(calls: Sequence[ToolCallPart], results: dict[str, Any]) -> N
 
 
 def _set(ids: Any) -> str:
-    return "{" + ", ".join(sorted(map(repr, ids))) + "}"
+    return repr(set(ids)) if not ids else "{" + ", ".join(sorted(map(repr, ids))) + "}"
 
 
 async def _run(
