@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator, Iterator, Sequence
 from contextlib import aclosing, asynccontextmanager, closing, suppress
-from decimal import Decimal
-from pathlib import Path
 from typing import Any, TypeAlias
 
 import attrs
@@ -15,16 +13,17 @@ import trio
 from runmgr.batch.cases import Case
 from runmgr.batch.config import BatchConfig
 from runmgr.batch.directory import BatchDirectory, Manifest, new_directory
-from runmgr.batch.identity import Identity, fingerprint, id_key
+from runmgr.batch.identity import Identity, fingerprint
 from runmgr.batch.inputs import FileSource, StdinSource
 from runmgr.batch.plan import Plan, make_plan
 from runmgr.batch.reading import Reading
-from runmgr.batch.results import ResultsFile, plain, rebuild
+from runmgr.batch.results import ResultsFile, plain
+from runmgr.batch.resume import Finished, take_over
 from runmgr.batch.scan import cases_of_file, cases_of_stdin, scan
+from runmgr.batch.spending import spent
 from runmgr.batch.state import BatchState
 from runmgr.batch.tables import HashTable
-from runmgr.exceptions import InputError, JournalError, SupervisorClosed, UserError
-from runmgr.journal import open_journal
+from runmgr.exceptions import InputError, SupervisorClosed
 from runmgr.records.budgets import Budget, RateLimit
 from runmgr.records.outcomes import RunOutcome
 from runmgr.report.lines import ResultLine
@@ -105,18 +104,6 @@ async def run_batch(
     return result
 
 
-def spent(journal: Path, tally: Tally) -> tuple[dict[str, Any], Decimal | None]:
-    """Usage and cost over all resumes, of runs that have not ended too: what the journal says, else the results' sum."""
-    try:
-        with open_journal(journal) as reader:
-            said: dict[str, Any] | None = reader.meta("spent")
-    except JournalError:
-        said = None
-    if said is None:
-        return tally.usage, tally.cost
-    return said["usage"], None if said["unpriced"] else Decimal(said["cost"])
-
-
 @attrs.define(eq=False)
 class _Pending:
     """A run that has been handed to the supervisor and has not ended."""
@@ -142,7 +129,7 @@ class _Batch:
         self._scoring = trio.CancelScope()
         self._limit = plan.config.failure_limit
         self._pending: dict[str, _Pending] = self.state.unfinished
-        self._done: HashTable | None = None
+        self._done: Finished | None = None
         self._cases = 0
         self._expected = 1000
 
@@ -194,48 +181,18 @@ class _Batch:
         return found.ids
 
     async def _keep_finished(self, before: Manifest, ids: HashTable | None) -> None:
-        """Takes over the results that are still of this batch; the others go, or are written anew from the journal."""
-        directory, state = self.directory, self.state
-        known = ids is not None
-        done = HashTable() if ids is None else ids
-        kept = dropped = 0
-        score_again = before.scoring != self.plan.manifest.scoring and directory.journal.exists()
-
-        def keep(line: ResultLine) -> ResultLine | None:
-            nonlocal kept, dropped
-            key = id_key(line.run_id)
-            value = done.get(key)
-            if value is None and known:
-                dropped += 1
-                return None
-            value = value or 0
-            if value & 1:
-                return None  # written twice
-            kept += 1
-            if score_again or (self.config.retry_failed and line.status != "succeeded"):
-                return None
-            done.set(key, value | 1)
-            if known and line.index != value >> 1:
-                line = msgspec.structs.replace(line, index=value >> 1)
-            state.tally.add(line)
-            return line
-
-        def accept() -> None:
-            if dropped and (not kept or (dropped > kept and before.input != self.plan.manifest.input)):
-                raise UserError(
-                    f"{directory.path}: holds the results of another batch (of {before.input}: {dropped} of its {dropped + kept} "
-                    f"runs are not in {self.config.input}); choose another --out"
-                )
-
-        await rebuild(directory.results, keep, accept)
-        self._done = done
+        """Takes over the results that are still of this batch."""
+        state = self.state
+        self._done = await take_over(
+            self.directory,
+            before,
+            self.plan.manifest,
+            ids=ids,
+            retry_failed=self.config.retry_failed,
+            tally=state.tally,
+        )
         state.resumed = state.tally.ended
-        if dropped:
-            state.notes.append(f"{dropped} results are of cases that are no longer in the input: left out")
-        if score_again and kept:
-            state.notes.append(
-                "scorers or patterns have changed: all outputs are scored again, and none is asked for again"
-            )
+        state.notes += self._done.notes
 
     # ---------------------------------------------------------------- sending
 
@@ -409,7 +366,7 @@ class _Batch:
         for epoch in range(1, self.config.epochs + 1):
             run_id = identity.run_id(digest, epoch)
             self.state.admitted += 1
-            if self._done is not None and (self._done.get(id_key(run_id)) or 0) & 1:
+            if self._done is not None and run_id in self._done:
                 continue
             self._pending[run_id] = _Pending(index, epoch, case)
             yield RunSpec(prompt=case.prompt, run_id=run_id)
