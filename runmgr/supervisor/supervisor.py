@@ -23,6 +23,7 @@ from .jobs import AgentJob, GraphJob
 from .journaling import open_run_journal
 from .mapping import Outcomes
 from .runtime import Runtime
+from .states import TERMINAL
 from .spec import AGENT_OPTIONS, RunSpec
 
 if TYPE_CHECKING:
@@ -348,7 +349,9 @@ class Supervisor:
             return ledger.total.usage()
         if by == "run":
             return ledger.by_run(
-                (actor.run_id, actor._tally) for actor in runtime.live.values() if actor._tally is not None
+                (actor.run_id, actor._tally)
+                for actor in runtime.live.values()
+                if actor._tally is not None and actor.state not in TERMINAL  # else the ledger has it already
             )
         if by not in {"model", "group"}:
             raise UserError(f"usage(by={by!r}): by is 'model', 'group' or 'run', or left out for the total")
