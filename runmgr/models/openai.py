@@ -92,6 +92,7 @@ class OpenAIChatModel(Model):
         system_prompt_role: the role of system prompts; the profile's where None.
         settings: defaults for every request.
         retry: how ``request`` and ``request_stream`` resend; ``request_once`` and ``request_stream_once`` never do.
+        rng: source of the jitter between resends.
 
     Raises:
         UserError: the provider is unknown, or its key is missing.
@@ -106,6 +107,7 @@ class OpenAIChatModel(Model):
         system_prompt_role: OpenAISystemPromptRole | None = None,
         settings: ModelSettings | None = None,
         retry: RetryPolicy = RetryPolicy(),  # noqa: B008 - frozen
+        rng: random.Random | None = None,
     ) -> None:
         if isinstance(provider, str):
             from runmgr.providers import infer_provider
@@ -115,7 +117,7 @@ class OpenAIChatModel(Model):
         self._provider = provider
         self._client = provider.client
         self._retry = retry
-        self._random = random.Random()
+        self._random = rng or random.Random()
         self._system_prompt_role = system_prompt_role
         self._constant: dict[int, tuple[ModelRequestParameters, dict[str, Any]]] = {}
         super().__init__(settings=settings, profile=profile or provider.model_profile)
