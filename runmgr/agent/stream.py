@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, cast
 
 import trio
-from pydantic import ValidationError
 
 from runmgr.agent.cancel import run_cancelled
+from runmgr.agent.iterate import Outputs, Responses, Texts
 from runmgr.agent.nodes import CallToolsNode, ModelRequestNode
 from runmgr.agent.send import prepare_request
 from runmgr.agent.state import GraphAgentDeps, GraphAgentState, build_run_context
 from runmgr.concurrency import BareNursery
-from runmgr.exceptions import AgentRunError, ModelRetry, UnexpectedModelBehavior, UserError
+from runmgr.exceptions import AgentRunError, UnexpectedModelBehavior, UserError
 from runmgr.graph import GraphRunContext
 from runmgr.messages import (
     BuiltinToolCallPart,
@@ -24,10 +24,7 @@ from runmgr.messages import (
     FinalResultEvent,
     ModelResponse,
     ModelResponseStreamEvent,
-    PartDeltaEvent,
-    PartStartEvent,
     TextPart,
-    TextPartDelta,
     ToolCallPart,
 )
 from runmgr.output import OutputDataT
@@ -158,77 +155,30 @@ class AgentStream(Generic[AgentDepsT, OutputDataT]):
         except Exception as error:  # noqa: BLE001 (raised where the stream is iterated over)
             self._pump_error = error
 
-    async def _groups(
-        self, debounce_by: float | None, *, begun: bool
-    ) -> AsyncGenerator[list[ModelResponseStreamEvent]]:
-        """Events in groups: what came within ``debounce_by`` seconds of the first news.
+    def start_pump(self, wanted: bool) -> bool:
+        """Have events read ahead (by one), for iterations that wait with a timeout; whether they can be.
 
-        Args:
-            debounce_by: seconds.
-            begun: whether there is news already: the first group may be empty then.
+        A stream whose block has no task of its own to spare shows everything at once.
         """
-        if not debounce_by or self._nursery is None:
-            if begun:
-                yield []
-            async for event in self:
-                yield [event]
-            return
+        if not wanted or self._nursery is None:
+            return False
         if self._pumped is None and not self.exhausted:
             send, self._pumped = trio.open_memory_channel[ModelResponseStreamEvent](0)
             self._nursery.start_soon(self._pump, send)
-        while True:
-            group: list[ModelResponseStreamEvent] = []
-            if not begun:
-                try:
-                    group.append(await anext(self))
-                except StopAsyncIteration:
-                    return
-            begun = False
-            ended = await self._within(trio.current_time() + debounce_by, group)
-            yield group
-            if isinstance(ended, StopAsyncIteration):
-                return
-            if ended is not None:
-                raise ended
+        return True
 
-    async def _within(self, deadline: float, group: list[ModelResponseStreamEvent]) -> Exception | None:
-        """Add what comes until ``deadline``; gives back what ended the stream, if something did."""
-        with trio.move_on_at(deadline):
-            try:
-                while True:
-                    group.append(await anext(self))
-            except Exception as ended:  # noqa: BLE001 (raised after the group)
-                return ended
-        return None
-
-    async def stream_responses(self, *, debounce_by: float | None = 0.1) -> AsyncGenerator[ModelResponse]:
+    def stream_responses(self, *, debounce_by: float | None = 0.1) -> AsyncIterator[ModelResponse]:
         """The response, again and again, as far as it has come."""
-        response = self._raw.get()
-        if response.parts:
-            yield response
-        async for _ in self._groups(debounce_by, begun=False):
-            yield self._raw.get()
+        return Responses(self, debounce_by)
 
-    async def stream_output(self, *, debounce_by: float | None = 0.1) -> AsyncGenerator[OutputDataT]:
+    def stream_output(self, *, debounce_by: float | None = 0.1) -> AsyncIterator[OutputDataT]:
         """The output, as far as it can be validated already, and whole at the end.
 
         Validators and output functions see ``ctx.partial_output`` until the last one.
         """
-        last: ModelResponse | None = None
-        async for response in self.stream_responses(debounce_by=debounce_by):
-            if self._raw.final_result_event is None or (last is not None and last.parts == response.parts):
-                continue
-            last = response
-            try:
-                yield await self.validate_response_output(response, allow_partial=True)
-            except (ValidationError, ModelRetry):
-                continue  # more of it is to come
-        if self._raw.final_result_event is not None:
-            yield await self.get_output()
+        return Outputs(self, debounce_by)
 
-    async def stream_text(
-        self, *, delta: bool = False, debounce_by: float | None = 0.1
-    ) -> AsyncGenerator[str]:
+    def stream_text(self, *, delta: bool = False, debounce_by: float | None = 0.1) -> AsyncIterator[str]:
         """The text, as far as it has come; validators are applied.
 
         Args:
@@ -238,23 +188,16 @@ class AgentStream(Generic[AgentDepsT, OutputDataT]):
         Raises:
             UserError: the output is not text.
         """
-        if self._ctx.deps.plan.output_schema.mode != "text":
+        plan = self._ctx.deps.plan
+        if plan.output_schema.mode != "text":
             raise UserError("stream_text() can only be used with text responses")
-        validators = [] if delta else self._ctx.deps.plan.output_validators
-        text = "".join(part.content for part in self._raw.get().parts if isinstance(part, TextPart))
-        shown = False
-        async for events in self._groups(debounce_by, begun=bool(text)):
-            new = "".join(map(_text_of, events))
-            if new or (text and not shown):
-                text = new if delta and shown else text + new
-                shown = True
-                yield await self._validated(text, validators)
+        finish = None if delta or not plan.output_validators else self._validated
+        return Texts(self, debounce_by, delta=delta, finish=finish)
 
-    async def _validated(self, text: str, validators: list[Any]) -> str:
-        if validators:
-            run_context = build_run_context(self._ctx)
-            for validator in validators:
-                text = await validator.validate(text, run_context, allow_partial=True)
+    async def _validated(self, text: str) -> str:
+        run_context = build_run_context(self._ctx)
+        for validator in self._ctx.deps.plan.output_validators:
+            text = await validator.validate(text, run_context, allow_partial=True)
         return text
 
     # ----------------------------------------------------------------- output
@@ -339,14 +282,6 @@ class AgentStream(Generic[AgentDepsT, OutputDataT]):
 
 async def _anext(events: AsyncIterator[ModelResponseStreamEvent]) -> ModelResponseStreamEvent | None:
     return await anext(events, None)
-
-
-def _text_of(event: ModelResponseStreamEvent) -> str:
-    if isinstance(event, PartStartEvent) and isinstance(event.part, TextPart):
-        return event.part.content
-    if isinstance(event, PartDeltaEvent) and isinstance(event.delta, TextPartDelta):
-        return event.delta.content_delta
-    return ""
 
 
 class ModelStream(Generic[AgentDepsT, OutputDataT]):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from types import TracebackType
@@ -11,6 +11,7 @@ from typing import Any, Generic, cast
 from typing_extensions import deprecated
 
 from runmgr.agent.calls import handle_tool_calls
+from runmgr.agent.iterate import Iteration, Whole
 from runmgr.agent.nodes import CallToolsNode, ModelRequestNode
 from runmgr.agent.outcome import AgentRunResult, with_output_return
 from runmgr.agent.respond import finish
@@ -18,7 +19,7 @@ from runmgr.agent.result import FinalResult
 from runmgr.agent.run import AgentRun
 from runmgr.agent.state import build_run_context
 from runmgr.agent.stream import NO_OUTPUT, AgentStream, ModelStream
-from runmgr.exceptions import AgentRunError
+from runmgr.exceptions import AgentRunError, UserError
 from runmgr.graph import End
 from runmgr.messages import FinalResultEvent, ModelMessage, ModelMessagesTypeAdapter, ModelResponse
 from runmgr.output import OutputDataT
@@ -91,28 +92,22 @@ class StreamedRunResult(Generic[AgentDepsT, OutputDataT]):
 
     # ----------------------------------------------------------------- output
 
-    async def stream_output(self, *, debounce_by: float | None = 0.1) -> AsyncGenerator[OutputDataT]:
+    def stream_output(self, *, debounce_by: float | None = 0.1) -> AsyncIterator[OutputDataT]:
         """The output, as far as it can be validated already, and whole at the end.
 
         Args:
             debounce_by: group what comes within so many seconds (trio's clock); None shows everything at once.
         """
         if self._stream_response is None:
-            yield self._finished().output
-        else:
-            async for output in self._stream_response.stream_output(debounce_by=debounce_by):
-                yield output
-        await self._complete()
+            return Whole(None, self._complete, lambda: self._finished().output)
+        return Whole(self._stream_response.stream_output(debounce_by=debounce_by), self._complete)
 
     @deprecated("`StreamedRunResult.stream` is deprecated, use `StreamedRunResult.stream_output` instead.")
-    async def stream(self, *, debounce_by: float | None = 0.1) -> AsyncGenerator[OutputDataT]:
+    def stream(self, *, debounce_by: float | None = 0.1) -> AsyncIterator[OutputDataT]:
         """Old name of `stream_output`."""
-        async for output in self.stream_output(debounce_by=debounce_by):
-            yield output
+        return self.stream_output(debounce_by=debounce_by)
 
-    async def stream_text(
-        self, *, delta: bool = False, debounce_by: float | None = 0.1
-    ) -> AsyncGenerator[str]:
+    def stream_text(self, *, delta: bool = False, debounce_by: float | None = 0.1) -> AsyncIterator[str]:
         """The text, as far as it has come.
 
         Args:
@@ -122,43 +117,37 @@ class StreamedRunResult(Generic[AgentDepsT, OutputDataT]):
         Raises:
             UserError: the output is not text.
         """
-        if self._stream_response is None:
-            output = self._finished().output
-            if not isinstance(output, str):
-                from runmgr.exceptions import UserError
+        if self._stream_response is not None:
+            return Whole(
+                self._stream_response.stream_text(delta=delta, debounce_by=debounce_by), self._complete
+            )
+        output = self._finished().output
+        if not isinstance(output, str):
+            raise UserError("stream_text() can only be used with text responses")
+        text: str = output
+        return Whole(None, self._complete, lambda: text)
 
-                raise UserError("stream_text() can only be used with text responses")
-            yield output
-        else:
-            async for text in self._stream_response.stream_text(delta=delta, debounce_by=debounce_by):
-                yield text
-        await self._complete()
-
-    async def stream_responses(
+    def stream_responses(
         self, *, debounce_by: float | None = 0.1
-    ) -> AsyncGenerator[tuple[ModelResponse, bool]]:
+    ) -> AsyncIterator[tuple[ModelResponse, bool]]:
         """The response, again and again, as far as it has come; and whether this is the last time.
 
         Args:
             debounce_by: as for `stream_output`.
         """
-        if self._stream_response is None:
-            yield self._finished().response, True
-        else:
-            async for response in self._stream_response.stream_responses(debounce_by=debounce_by):
-                yield response, False
-            yield self._stream_response.response, True
-        await self._complete()
+        source = None
+        if self._stream_response is not None:
+            source = _NotLast(self._stream_response.stream_responses(debounce_by=debounce_by))
+        return Whole(source, self._complete, lambda: (self.response, True))
 
     @deprecated(
         "`StreamedRunResult.stream_structured` is deprecated, use `StreamedRunResult.stream_responses` instead."
     )
-    async def stream_structured(
+    def stream_structured(
         self, *, debounce_by: float | None = 0.1
-    ) -> AsyncGenerator[tuple[ModelResponse, bool]]:
+    ) -> AsyncIterator[tuple[ModelResponse, bool]]:
         """Old name of `stream_responses`."""
-        async for response in self.stream_responses(debounce_by=debounce_by):
-            yield response
+        return self.stream_responses(debounce_by=debounce_by)
 
     async def get_output(self) -> OutputDataT:
         """Read the response to its end and give the output.
@@ -237,6 +226,17 @@ class StreamedRunResult(Generic[AgentDepsT, OutputDataT]):
 
     def __repr__(self) -> str:
         return f"<StreamedRunResult is_complete={self.is_complete} run_id={self.run_id!r}>"
+
+
+class _NotLast(Iteration[tuple[ModelResponse, bool]]):
+    __slots__ = ("_source",)
+
+    def __init__(self, source: AsyncIterator[ModelResponse]) -> None:
+        super().__init__()
+        self._source = source
+
+    async def _next(self) -> tuple[ModelResponse, bool]:
+        return await anext(self._source), False
 
 
 def open_stream(

@@ -70,11 +70,12 @@ class _Loop(Generic[T]):
     def do(self, work: Callable[[], Awaitable[Any]]) -> Any:
         """Do this in the loop, and wait for it."""
         token = self._token
-        assert token is not None, "the loop has answered once"
         try:
+            if token is None:
+                raise trio.RunFinishedError
             token.run_sync_soon(self._send.send_nowait, work)
         except trio.RunFinishedError:
-            raise RuntimeError("The stream was closed.") from None
+            raise RuntimeError("The stream is closed.") from None
         return self._answer()
 
     def close(self) -> None:
