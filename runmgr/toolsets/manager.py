@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Generic
@@ -26,7 +26,7 @@ _one_by_one: ContextVar[bool] = ContextVar("runmgr_sequential_tool_calls", defau
 
 
 @contextmanager
-def sequential_tool_calls() -> Iterator[None]:
+def sequential_tool_calls() -> Generator[None]:
     """Run the calls of a response one after the other, in the block and in tasks that it starts."""
     before = _one_by_one.set(True)
     try:
