@@ -62,6 +62,8 @@ def make_plan(config: BatchConfig) -> Plan:
     model = _model(config)
     agent, options = _agent(config, model)
     asked = model if model is not None else agent.model
+    if config.budget_usd is not None:
+        _check_price(asked)
     settings = typed_settings(config.settings, asked)
     if settings:
         options["model_settings"] = settings
@@ -120,6 +122,18 @@ def _model(config: BatchConfig) -> Any:
     if config.model.partition(":")[0] in {"sim", "test"}:
         raise UserError(f"--base-url has no use with --model {config.model}: that model runs in this process")
     return infer_model(config.model, lambda name: _provider(name, base_url))
+
+
+def _check_price(model: Any) -> None:
+    """A budget in dollars needs a price; better to say so now than when the first request is refused."""
+    from runmgr.supervisor.pricing import Prices
+    from runmgr.usage import RequestUsage
+
+    if Prices().price(model.system, model.model_name, RequestUsage(input_tokens=1, output_tokens=1)) is None:
+        raise UserError(
+            f"--budget-usd: what {model.model_name!r} costs is unknown, so no budget in dollars can be kept; "
+            "use --budget-tokens"
+        )
 
 
 def _provider(name: str, base_url: str) -> Any:

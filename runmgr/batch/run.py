@@ -237,6 +237,11 @@ class _Batch:
                 else:
                     async for outcome in outcomes:
                         self._ended(outcome, results)
+            budget = sup.snapshot().budget
+            if budget is not None and budget.unbounded:
+                state.notes.append(
+                    f"the budget is not hard: {budget.unbounded} requests had no max_tokens (add --set max_tokens=N)"
+                )
         state.on_stop = None
 
     def _ended(self, outcome: RunOutcome, results: ResultsFile) -> None:

@@ -245,6 +245,24 @@ async def test_what_can_be_sent_again_is(batch, parrot):
     assert (result.exit_code, len(tries)) == (1, 2)
 
 
+@pytest.mark.parametrize("bounded", [True, False])
+async def test_a_spent_budget_stops_the_batch_and_a_larger_one_goes_on(batch, parrot, bounded):
+    prompts = [f"p{i}" for i in range(100)]
+    options = {"settings": {"max_tokens": 2}, "max_running": 4} if bounded else {"max_running": 4}
+    limit = 600 if bounded else 6000
+    result = await batch(prompts, budget_tokens=limit, **options)
+    spent = result.summary.usage["input_tokens"] + result.summary.usage["output_tokens"]
+    if not bounded:
+        assert any("the budget is not hard" in note and "max_tokens" in note for note in result.notes)
+        return
+    assert (result.exit_code, result.summary.status, result.summary.failed) == (3, "budget_exhausted", 0)
+    assert 0 < spent <= limit
+    assert result.summary.remaining == 100 - result.summary.succeeded > 0
+    result = await batch(prompts, budget_tokens=5 * limit, resume=True, **options)
+    assert (result.exit_code, result.summary.succeeded, len(parrot.prompts)) == (0, 100, 100)
+    assert result.summary.usage["input_tokens"] == 300
+
+
 # ------------------------------------------------------------------ nothing is sent
 
 
@@ -260,6 +278,7 @@ async def test_what_can_be_sent_again_is(batch, parrot):
         (["a"], {"settings": {"temprature": 0}}, "did you mean 'temperature'"),
         (["a"], {"model": "test", "base_url": "http://x"}, "--base-url has no use"),
         (["a"], {"model": "openai:x", "base_url": "localhost"}, "a URL is needed"),
+        (["a"], {"budget_usd": "2"}, "--budget-usd: what 'parrot' costs is unknown"),
         (["a", {"nope": 1}], {}, "in.jsonl:2: no field 'prompt'"),
         (["a", {"prompt": "x"}], {"target_field": "target"}, "in.jsonl:2: no field 'target'"),
         ([], {}, "there are no cases"),
