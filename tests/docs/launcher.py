@@ -12,6 +12,7 @@ import runpy
 import signal
 import sys
 import time
+import warnings
 
 PRELOADED = [
     "click", "genai_prices.data_snapshot", "httptools", "jinja2", "msgspec", "pydantic", "rich.live", "rich.table", "trio",
@@ -67,6 +68,7 @@ def run(job) -> int:
         return importlib.import_module("runmgr.cli").main(None)
     sys.path.insert(0, job["cwd"])
     if name == "pytest":
+        warnings.resetwarnings()  # its plugins' own are not ours
         return int(importlib.import_module("pytest").main(words))
     sys.argv = words
     runpy.run_path(words[0], run_name="__main__")
