@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+from abc import abstractmethod
 from collections.abc import Callable
 from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, Union, get_args, get_origin
@@ -27,6 +28,7 @@ from runmgr.tools.schema import (
     parameter_hints,
     takes_run_context,
 )
+from runmgr.tools.types import AgentDepsT
 
 if TYPE_CHECKING:
     from runmgr.toolsets.abstract import ArgsValidator
@@ -95,8 +97,51 @@ class TextProcessor(Processor):
         return text
 
 
+class _Processing(Processor):
+    """Validates, then calls; tells the model what was wrong.
+
+    A ``ValidationError`` out of a user's function is the function's own: it fails the run.
+    """
+
+    @override
+    async def process(
+        self,
+        text: str,
+        ctx: RunContext[Any],
+        *,
+        allow_partial: bool = False,
+        wrap_validation_errors: bool = True,
+    ) -> Any:
+        partial: _Partial = "off"
+        if allow_partial:
+            partial = "trailing-strings"
+            ctx = partial_context(ctx)
+        try:
+            valid = self._validated(text, ctx, partial)
+        except (ValidationError, ModelRetry) as error:
+            if wrap_validation_errors:
+                raise as_retry(error) from error
+            raise
+        try:
+            return await self.call(valid, ctx)
+        except ModelRetry as error:
+            if wrap_validation_errors:
+                raise as_retry(error) from error
+            raise
+
+    @abstractmethod
+    def _validated(self, text: str, ctx: RunContext[Any], partial: _Partial) -> Any:
+        """What ``call`` takes. Raises ``ValidationError`` or ``ModelRetry``."""
+        raise NotImplementedError
+
+    @abstractmethod
+    async def call(self, valid: Any, ctx: RunContext[Any]) -> Any:
+        """The output."""
+        raise NotImplementedError
+
+
 @attrs.define(eq=False, init=False)
-class TextFunctionProcessor:
+class TextFunctionProcessor(_Processing):
     """A function of the text makes the output.
 
     Raises:
@@ -115,27 +160,18 @@ class TextFunctionProcessor:
         if len(hints) != 1 or hints[0] not in (str, Any):
             raise UserError("TextOutput must take a function taking a single `str` argument")
 
-    async def process(
-        self,
-        text: str,
-        ctx: RunContext[Any],
-        *,
-        allow_partial: bool = False,
-        wrap_validation_errors: bool = True,
-    ) -> Any:
-        args = (_partial(ctx), text) if allow_partial and self.takes_ctx else (ctx, text)
-        try:
-            return await call_function(
-                self.function, args if self.takes_ctx else (text,), {}, ctx, is_async=self.is_async
-            )
-        except ModelRetry as error:
-            if wrap_validation_errors:
-                raise as_retry(error) from error
-            raise
+    @override
+    def _validated(self, text: str, ctx: RunContext[Any], partial: _Partial) -> str:
+        return text
+
+    @override
+    async def call(self, valid: str, ctx: RunContext[Any]) -> Any:
+        args = (ctx, valid) if self.takes_ctx else (valid,)
+        return await call_function(self.function, args, {}, ctx, is_async=self.is_async)
 
 
 @attrs.define(eq=False, init=False)
-class ObjectProcessor:
+class ObjectProcessor(_Processing):
     """One type or function that takes an object; what is no object is wrapped in ``{"response": ...}``.
 
     Args:
@@ -212,32 +248,16 @@ class ObjectProcessor:
             data or "{}", allow_partial=partial, context=ctx.validation_context
         )
 
+    @override
     async def call(self, valid: Any, ctx: RunContext[Any]) -> Any:
         """The output: validated data unwrapped, or what the function makes of it."""
         if self.function is not None:
             return await self.function.call(valid, ctx)
         return valid if self.outer_key is None else valid[self.outer_key]
 
-    async def process(
-        self,
-        text: str,
-        ctx: RunContext[Any],
-        *,
-        allow_partial: bool = False,
-        wrap_validation_errors: bool = True,
-    ) -> Any:
-        partial: _Partial = "off"
-        if allow_partial:
-            partial = "trailing-strings"
-            ctx = _partial(ctx)
-        try:
-            return await self.call(
-                self.validate(without_fence(text, allow_partial), ctx, partial=partial), ctx
-            )
-        except (ValidationError, ModelRetry) as error:
-            if wrap_validation_errors:
-                raise as_retry(error) from error
-            raise
+    @override
+    def _validated(self, text: str, ctx: RunContext[Any], partial: _Partial) -> Any:
+        return self.validate(without_fence(text, partial != "off"), ctx, partial=partial)
 
 
 class _Chosen(TypedDict):
@@ -255,7 +275,7 @@ def _union_validator() -> Any:
 
 
 @attrs.define(eq=False, init=False)
-class UnionProcessor:
+class UnionProcessor(_Processing):
     """One of several types or functions: ``{"result": {"kind": ..., "data": ...}}``.
 
     Args:
@@ -312,30 +332,20 @@ class UnionProcessor:
             json_schema=schema, name=name, description=description, strict=strict
         )
 
-    async def process(
-        self,
-        text: str,
-        ctx: RunContext[Any],
-        *,
-        allow_partial: bool = False,
-        wrap_validation_errors: bool = True,
-    ) -> Any:
-        partial: _Partial = "off"
-        if allow_partial:
-            partial = "trailing-strings"
-            ctx = _partial(ctx)
-        try:
-            chosen = _union_validator().validate_json(
-                without_fence(text, allow_partial) or "{}", allow_partial=partial
-            )["result"]
-            processor = self.processors.get(chosen["kind"])
-            if processor is None:
-                raise ModelRetry(f"Invalid kind: {chosen['kind']}")
-            return await processor.call(processor.validate(chosen["data"], ctx, partial=partial), ctx)
-        except (ValidationError, ModelRetry) as error:
-            if wrap_validation_errors:
-                raise as_retry(error) from error
-            raise
+    @override
+    def _validated(self, text: str, ctx: RunContext[Any], partial: _Partial) -> tuple[ObjectProcessor, Any]:
+        chosen = _union_validator().validate_json(
+            without_fence(text, partial != "off") or "{}", allow_partial=partial
+        )["result"]
+        processor = self.processors.get(chosen["kind"])
+        if processor is None:
+            raise ModelRetry(f"Invalid kind: {chosen['kind']}")
+        return processor, processor.validate(chosen["data"], ctx, partial=partial)
+
+    @override
+    async def call(self, valid: tuple[ObjectProcessor, Any], ctx: RunContext[Any]) -> Any:
+        processor, data = valid
+        return await processor.call(data, ctx)
 
 
 def without_fence(text: str, allow_partial: bool = False) -> str:
@@ -360,7 +370,8 @@ def as_retry(error: ValidationError | ModelRetry, **part: Any) -> ToolRetryError
     return ToolRetryError(RetryPromptPart(content, **part))
 
 
-def _partial(ctx: RunContext[Any]) -> RunContext[Any]:
+def partial_context(ctx: RunContext[AgentDepsT]) -> RunContext[AgentDepsT]:
+    """The context for functions that see an output which is still being streamed."""
     if not ctx.partial_output:
         ctx = ctx.copied()
         ctx.partial_output = True

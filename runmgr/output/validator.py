@@ -8,7 +8,7 @@ from typing import Any, Generic, TypeAlias
 
 from runmgr.exceptions import ModelRetry
 from runmgr.output.markers import OutputDataT
-from runmgr.output.processors import as_retry
+from runmgr.output.processors import as_retry, partial_context
 from runmgr.tools.context import RunContext
 from runmgr.tools.schema import call_function, is_async_callable
 from runmgr.tools.types import AgentDepsT
@@ -57,9 +57,8 @@ class OutputValidator(Generic[AgentDepsT, OutputDataT]):
         Raises:
             ToolRetryError: the function asked for another try.
         """
-        if allow_partial and not run_context.partial_output:
-            run_context = run_context.copied()
-            run_context.partial_output = True
+        if allow_partial:
+            run_context = partial_context(run_context)
         try:
             return await call_function(
                 self.function,

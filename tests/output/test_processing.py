@@ -6,7 +6,7 @@ import attrs
 import msgspec
 import pytest
 import trio
-from pydantic import BaseModel, RootModel, ValidationError
+from pydantic import BaseModel, RootModel, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
 from runmgr.exceptions import ModelRetry, ToolRetryError, UnexpectedModelBehavior
@@ -234,6 +234,21 @@ async def test_text_functions(make_context):
         await of_text(ctx, TextOutput(shout), "", wrap_validation_errors=False)
     assert await of_text(ctx, TextOutput(seen), "t") == (False, "t")
     assert await of_text(ctx, TextOutput(seen), "t", allow_partial=True) == (True, "t")
+
+
+async def test_a_validation_error_out_of_a_function_is_its_own(make_context):
+    """The model is told of what it sent; not of what a function found wrong elsewhere. So it is with Pydantic AI."""
+
+    def looked_up(text: str) -> int:
+        return TypeAdapter(int).validate_python(f"no number: {text}")
+
+    for output, sent in (
+        (TextOutput(looked_up), "1"),
+        (PromptedOutput(looked_up), '{"text": "1"}'),
+        (PromptedOutput([looked_up, Struct]), '{"result": {"kind": "looked_up", "data": {"text": "1"}}}'),
+    ):
+        with pytest.raises(ValidationError, match="no number: 1"):
+            await of_text(make_context(), output, sent)
 
 
 async def test_structured_dict_is_not_validated(make_context):
