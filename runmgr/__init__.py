@@ -137,6 +137,7 @@ if TYPE_CHECKING:
     )
     from runmgr.records import (
         Budget,
+        Price,
         RateLimit,
         RestartPolicy,
         RunOutcome,
@@ -222,7 +223,7 @@ _PUBLIC = {
         ModelProfileSpec
     """,
     "runmgr.records": """
-        Budget RateLimit RestartPolicy RunOutcome RunState
+        Budget Price RateLimit RestartPolicy RunOutcome RunState
     """,
     "runmgr.settings": """
         ModelSettings
@@ -346,6 +347,7 @@ __all__ = [
     "PartStartEvent",
     "PrefixedToolset",
     "PreparedToolset",
+    "Price",
     "PromptedOutput",
     "RateLimit",
     "RenamedToolset",
