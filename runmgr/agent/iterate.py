@@ -110,7 +110,7 @@ class Responses(Iteration[ModelResponse]):
         if not isinstance(groups, Groups):
             groups = self._groups = Groups(self._stream, groups, begun=False)
             response = self._stream.response
-            if response.parts:
+            if any(part.has_content() for part in response.parts):
                 return response
         await groups.next()
         return self._stream.response

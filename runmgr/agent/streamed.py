@@ -18,11 +18,12 @@ from runmgr.agent.respond import finish
 from runmgr.agent.result import FinalResult
 from runmgr.agent.run import AgentRun
 from runmgr.agent.state import build_run_context
-from runmgr.agent.stream import NO_OUTPUT, AgentStream, ModelStream
+from runmgr.agent.stream import AgentStream, ModelStream
 from runmgr.exceptions import AgentRunError, UserError
 from runmgr.graph import End
 from runmgr.messages import FinalResultEvent, ModelMessage, ModelMessagesTypeAdapter, ModelResponse
 from runmgr.output import OutputDataT
+from runmgr.structs import replace
 from runmgr.tools.types import AgentDepsT
 from runmgr.usage import RunUsage
 
@@ -138,7 +139,7 @@ class StreamedRunResult(Generic[AgentDepsT, OutputDataT]):
         source = None
         if self._stream_response is not None:
             source = _NotLast(self._stream_response.stream_responses(debounce_by=debounce_by))
-        return Whole(source, self._complete, lambda: (self.response, True))
+        return Whole(source, self._complete, lambda: (replace(self.response, run_id=self.run_id), True))
 
     @deprecated(
         "`StreamedRunResult.stream_structured` is deprecated, use `StreamedRunResult.stream_responses` instead."
@@ -366,11 +367,9 @@ class _OnComplete:
         acting = self._node._result
         if acting is None:  # completed without having been read to its end: nothing to act on
             raise AgentRunError("The stream was not read to its end")
-        output = self._stream._output
+        # Validated once, also where only text or responses were read: validators see every output in the end.
         final: FinalResult[Any] = FinalResult(
-            self._stream._deferred(acting.model_response) or (None if output is NO_OUTPUT else output),
-            self._final.tool_name,
-            self._final.tool_call_id,
+            await self._stream.get_output(), self._final.tool_name, self._final.tool_call_id
         )
         calls = acting.model_response.tool_calls
         parts: list[Any] = []

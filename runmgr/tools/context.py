@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cache
-from typing import TYPE_CHECKING, Any, Generic
+from typing import TYPE_CHECKING, Any, Generic, cast
 
 from typing_extensions import TypeVar
 
@@ -24,12 +23,21 @@ __all__ = ("RunContext", "RunContextAgentDepsT")
 RunContextAgentDepsT = TypeVar("RunContextAgentDepsT", default=None, covariant=True)  # noqa: PLC0105 (a documented name)
 
 
-@cache
-def noop_tracer() -> Tracer:
-    """The one tracer that records nothing (opentelemetry is imported when the first run needs it)."""
-    from opentelemetry.trace import NoOpTracer
+class _NoTracer:
+    """Stands for OpenTelemetry's tracer that records nothing, and imports it when somebody uses it."""
 
-    return NoOpTracer()
+    def __getattr__(self, name: str) -> Any:
+        from opentelemetry.trace import NoOpTracer
+
+        return getattr(NoOpTracer(), name)
+
+
+_NO_TRACER = cast("Tracer", _NoTracer())
+
+
+def no_tracer() -> Tracer:
+    """The tracer of runs that are not instrumented."""
+    return _NO_TRACER
 
 
 @dataclass(repr=False, kw_only=True, slots=True)
@@ -71,7 +79,7 @@ class RunContext(Generic[RunContextAgentDepsT]):
     prompt: str | Sequence[UserContent] | None = None
     messages: list[ModelMessage] = field(default_factory=list["ModelMessage"])
     validation_context: Any = None
-    tracer: Tracer = field(default_factory=noop_tracer)
+    tracer: Tracer = field(default_factory=no_tracer)
     trace_include_content: bool = False
     instrumentation_version: int = 2
     retries: dict[str, int] = field(default_factory=dict[str, int])
