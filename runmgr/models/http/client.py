@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Self
 
+from runmgr.models.http.base import BaseClient
 from runmgr.models.http.exchange import PoolStream, exchange
-from runmgr.models.http.headers import checked_headers, user_agent
+from runmgr.models.http.headers import checked_headers, json_headers
 from runmgr.models.http.local import PoolKey, existing_pool, pool_of_run
-from runmgr.models.http.origin import parse_url, shown_url
+from runmgr.models.http.origin import parse_url
 from runmgr.models.http.pool import IDLE_EXPIRY, Pool
 from runmgr.models.http.reply import Reply
 from runmgr.models.http.timeouts import Timeouts
@@ -28,7 +29,7 @@ def default_limit() -> int:
     return 1_000 if soft == resource.RLIM_INFINITY else max(1, min(1_000, soft * 3 // 4))
 
 
-class PoolClient:
+class PoolClient(BaseClient):
     """Requests to one base URL.
 
     Holds settings and no connection; those belong to the running ``trio.run`` (see ``local``), so a client may be a
@@ -57,32 +58,19 @@ class PoolClient:
         idle_expiry: float = IDLE_EXPIRY,
     ) -> None:
         origin, target = parse_url(base_url)
-        self._base_url = base_url
-        self._shown = shown_url(base_url).rstrip("/")
+        super().__init__(base_url, timeouts)
         path, _, query = target.partition("?")
         self._path = path.rstrip("/")
         self._query = "?" + query if query else ""
         self._key = PoolKey(
             origin, ssl_context, timeouts.connect, max_connections or default_limit(), idle_expiry
         )
-        self.timeouts = timeouts
         self._headers = {
             "host": origin.authority,
-            "accept": "application/json",
             "accept-encoding": "gzip, deflate",
             "connection": "keep-alive",
-            "user-agent": user_agent(),
-            "content-type": "application/json",
-        } | checked_headers(headers or {})
+        } | json_headers(headers)
         self._prefixes: dict[str, bytes] = {}
-
-    @property
-    def base_url(self) -> str:
-        """What paths are appended to."""
-        return self._base_url
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({self._shown!r})"
 
     # -------------------------------------------------------------- sending
 

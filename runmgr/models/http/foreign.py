@@ -14,6 +14,7 @@ import httpx2
 import trio
 
 from runmgr.exceptions import UserError
+from runmgr.models.http.base import BaseClient
 from runmgr.models.http.errors import (
     BrokenConnection,
     ConnectFailed,
@@ -21,15 +22,15 @@ from runmgr.models.http.errors import (
     HttpTimeout,
     MalformedResponse,
 )
-from runmgr.models.http.headers import checked_headers, user_agent
-from runmgr.models.http.origin import parse_url, shown_url
+from runmgr.models.http.headers import checked_headers, json_headers
+from runmgr.models.http.origin import parse_url
 from runmgr.models.http.reply import MAX_BODY, Reply
 from runmgr.models.http.timeouts import Timeouts
 
 __all__ = ("ForeignClient", "ForeignStream")
 
 
-class ForeignClient:
+class ForeignClient(BaseClient):
     """Requests to one base URL through a client that somebody else made, and closes.
 
     Args:
@@ -37,7 +38,6 @@ class ForeignClient:
         client: the client.
         headers: sent with every request. Never shown in errors or ``repr``.
         timeouts: where a request says nothing else; used instead of the client's own.
-        owned: close the client when the last user leaves, and at ``aclose``.
     """
 
     def __init__(
@@ -49,24 +49,10 @@ class ForeignClient:
         timeouts: Timeouts = Timeouts(),  # noqa: B008 - frozen
     ) -> None:
         parse_url(base_url)
-        self._base_url = base_url
+        super().__init__(base_url, timeouts)
         self._url = base_url.rstrip("/")
-        self._shown = shown_url(base_url).rstrip("/")
         self._client = client
-        self.timeouts = timeouts
-        self._headers = {
-            "accept": "application/json",
-            "user-agent": user_agent(),
-            "content-type": "application/json",
-        } | checked_headers(headers or {})
-
-    @property
-    def base_url(self) -> str:
-        """What paths are appended to."""
-        return self._base_url
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({self._shown!r})"
+        self._headers = json_headers(headers)
 
     async def post(
         self,

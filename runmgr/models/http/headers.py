@@ -7,7 +7,7 @@ from functools import cache
 
 from runmgr.exceptions import UserError
 
-__all__ = ("checked_headers", "user_agent")
+__all__ = ("checked_headers", "json_headers", "user_agent")
 
 
 @cache
@@ -37,3 +37,16 @@ def checked_headers(headers: Mapping[str, str]) -> dict[str, str]:
         if name.lower() != "content-length":
             checked[name.lower()] = text
     return checked
+
+
+def json_headers(own: Mapping[str, str] | None) -> dict[str, str]:
+    """The headers of requests that send JSON and want JSON, with a client's own added or in their place.
+
+    Raises:
+        UserError: a header cannot be sent.
+    """
+    return {
+        "accept": "application/json",
+        "user-agent": user_agent(),
+        "content-type": "application/json",
+    } | checked_headers(own or {})

@@ -14,6 +14,7 @@ from typing import Self
 import httpx2
 from trio.lowlevel import RunVar, RunVarToken
 
+from runmgr.models.http.base import BaseClient
 from runmgr.models.http.client import default_limit
 from runmgr.models.http.foreign import ForeignClient, ForeignStream
 from runmgr.models.http.reply import Reply
@@ -22,7 +23,7 @@ from runmgr.models.http.timeouts import Timeouts
 __all__ = ("ProxiedClient",)
 
 
-class ProxiedClient:
+class ProxiedClient(BaseClient):
     """Requests to one base URL through a proxy. Arguments as of ``PoolClient``."""
 
     def __init__(
@@ -34,20 +35,11 @@ class ProxiedClient:
         max_connections: int | None = None,
         timeouts: Timeouts = Timeouts(),  # noqa: B008 - frozen
     ) -> None:
-        self._base_url = base_url
+        super().__init__(base_url, timeouts)
         self._proxy = proxy
         self._headers = headers
         self._limit = max_connections or default_limit()
-        self.timeouts = timeouts
         self._entered: RunVar[_Entered] = RunVar("runmgr.http.proxied")
-
-    @property
-    def base_url(self) -> str:
-        """What paths are appended to."""
-        return self._base_url
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({self._base_url!r})"
 
     def _make(self, *, keep: bool) -> ForeignClient:
         stock = httpx2.AsyncClient(

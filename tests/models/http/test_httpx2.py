@@ -188,7 +188,9 @@ def test_which_proxy(no_proxies, monkeypatch):
     monkeypatch.delenv("https_proxy")
     monkeypatch.setenv("all_proxy", "http://proxy:1")
     assert proxy_for("http://api.other.com/v1") == "http://proxy:1"
-    assert isinstance(http_client_for("http://api.other.com/v1", headers={}), ProxiedClient)
+    client = http_client_for("http://someone:secret@api.other.com/v1?key=secret", headers={})
+    assert isinstance(client, ProxiedClient)
+    assert repr(client) == "ProxiedClient('http://api.other.com/v1')"
 
 
 async def test_through_a_proxy(server, tools, no_proxies, monkeypatch):
