@@ -5,21 +5,18 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from runmgr.graph.exceptions import GraphRuntimeError
 from runmgr.graph.nodes import BaseNode, End, RunEndT, StateT
 
-from . import BaseStatePersistence, EndSnapshot, NodeSnapshot, Snapshot
-from .codec import SnapshotCodec
+from . import EndSnapshot, NodeSnapshot, Snapshot
 from .recording import finish, start
-
-if TYPE_CHECKING:
-    from runmgr.graph.graph import Graph
+from .typed import TypedPersistence
 
 __all__ = ("FileStatePersistence",)
 
@@ -29,7 +26,7 @@ IORunner = Callable[[Callable[[], Any]], Awaitable[Any]]
 
 
 @dataclass
-class FileStatePersistence(BaseStatePersistence[StateT, RunEndT]):
+class FileStatePersistence(TypedPersistence[StateT, RunEndT]):
     """Keeps every snapshot of one run in one JSON file.
 
     The file is written whole, twice a step, to a temporary file beside it that then takes its place: a reader, or a
@@ -49,7 +46,6 @@ class FileStatePersistence(BaseStatePersistence[StateT, RunEndT]):
     rerun_interrupted: bool = False
     """Whether `load_next` also takes up a node that was loaded or running when its process died (status ``pending`` or
     ``running``). Its step then happens twice, as far as it went."""
-    _codec: SnapshotCodec | None = field(default=None, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         self.json_file = Path(self.json_file)
@@ -104,19 +100,6 @@ class FileStatePersistence(BaseStatePersistence[StateT, RunEndT]):
         """See the base class; empty if there is no file."""
         return await self._io(self._read)
 
-    def should_set_types(self) -> bool:
-        """Whether reading and writing still need types."""
-        return self._codec is None
-
-    def set_graph_types(self, graph: Graph[StateT, Any, RunEndT]) -> None:
-        """See the base class."""
-        if self._codec is None:
-            self._codec = SnapshotCodec.of_graph(graph)
-
-    def set_types(self, state_type: type[Any], run_end_type: type[Any]) -> None:
-        """Learn the types of state and output; enough to write, while reading needs the graph's nodes too."""
-        self._codec = SnapshotCodec(state_type, run_end_type)
-
     async def _io(self, function: Callable[[], T]) -> T:
         return function() if self.run_io is None else await self.run_io(function)
 
@@ -156,11 +139,3 @@ class FileStatePersistence(BaseStatePersistence[StateT, RunEndT]):
             beside.replace(self.json_file)
         finally:
             beside.unlink(missing_ok=True)
-
-    def _known_codec(self) -> SnapshotCodec:
-        if self._codec is None:
-            raise GraphRuntimeError(
-                "The types of state and nodes must be known: run this persistence through a graph, or call "
-                "`persistence.set_graph_types(graph)`."
-            )
-        return self._codec

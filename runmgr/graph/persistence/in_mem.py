@@ -5,17 +5,13 @@ from __future__ import annotations
 import copy
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from runmgr.graph.nodes import BaseNode, End, RunEndT, StateT
 
 from . import BaseStatePersistence, EndSnapshot, NodeSnapshot, Snapshot
 from .recording import Recording
-
-if TYPE_CHECKING:
-    from runmgr.graph.graph import Graph
-
-    from .codec import SnapshotCodec
+from .typed import TypedPersistence
 
 __all__ = ("FullStatePersistence", "SimpleStatePersistence")
 
@@ -78,14 +74,13 @@ class SimpleStatePersistence(BaseStatePersistence[StateT, RunEndT]):
 
 
 @dataclass
-class FullStatePersistence(BaseStatePersistence[StateT, RunEndT]):
+class FullStatePersistence(TypedPersistence[StateT, RunEndT]):
     """Keeps every snapshot of a run, in memory: grows with the number of steps."""
 
     deep_copy: bool = True
     """Whether state and nodes are deep-copied into each snapshot; without it they change as the run goes on."""
     history: list[Snapshot[StateT, RunEndT]] = field(default_factory=list[Any])
     """The snapshots, oldest first."""
-    _codec: SnapshotCodec | None = field(default=None, init=False, repr=False, compare=False)
 
     async def snapshot_node(self, state: StateT, next_node: BaseNode[StateT, Any, RunEndT]) -> None:
         """See the base class. Not a checkpoint."""
@@ -129,23 +124,6 @@ class FullStatePersistence(BaseStatePersistence[StateT, RunEndT]):
         """See the base class. Not a checkpoint."""
         return self.history
 
-    def should_set_types(self) -> bool:
-        """Whether `dump_json` and `load_json` still need types."""
-        return self._codec is None
-
-    def set_graph_types(self, graph: Graph[StateT, Any, RunEndT]) -> None:
-        """See the base class."""
-        if self._codec is None:
-            from .codec import SnapshotCodec
-
-            self._codec = SnapshotCodec.of_graph(graph)
-
-    def set_types(self, state_type: type[Any], run_end_type: type[Any]) -> None:
-        """Learn the types of state and output; enough for `dump_json`, while `load_json` needs the graph's nodes too."""
-        from .codec import SnapshotCodec
-
-        self._codec = SnapshotCodec(state_type, run_end_type)
-
     def dump_json(self, *, indent: int | None = None) -> bytes:
         """The history as JSON.
 
@@ -153,17 +131,8 @@ class FullStatePersistence(BaseStatePersistence[StateT, RunEndT]):
             GraphRuntimeError: the types are not known yet: run the persistence through a graph, or call
                 `set_graph_types`.
         """
-        return self._known_codec("dump_json").encode(self.history, indent=indent)
+        return self._known_codec().encode(self.history, indent=indent)
 
     def load_json(self, json_data: str | bytes | bytearray) -> None:
         """Replace the history by what `dump_json` wrote. Raises as `dump_json`, and ValueError for other JSON."""
-        self.history = self._known_codec("load_json").decode(json_data)
-
-    def _known_codec(self, what: str) -> SnapshotCodec:
-        if self._codec is None:
-            from runmgr.graph.exceptions import GraphRuntimeError
-
-            raise GraphRuntimeError(
-                f"The types of state and nodes must be known to use `{what}`: call `persistence.set_graph_types(graph)`."
-            )
-        return self._codec
+        self.history = self._known_codec().decode(json_data)
