@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import trio
+import trio.testing
 
 from common import Clock, arguments, memory_figures, report, rss_kib
 
@@ -18,6 +19,8 @@ async def tool(a: int, b: int) -> int:
 async def model(messages: list[str], gate: trio.Event | None) -> str:
     if gate is not None:
         await gate.wait()
+    if args.mode == "tail":
+        await trio.sleep(1)
     await trio.lowlevel.checkpoint()
     return f"answer {len(messages)}"
 
@@ -50,12 +53,37 @@ async def many(runs: int, gate: trio.Event | None = None, in_flight: int | None 
         receive.receive_nowait()
 
 
+async def nested(gate: trio.Event) -> None:
+    """A task as deep as a run is: a scope of its own, a few awaits, and what it leaves when it ends."""
+    with trio.CancelScope():
+        await run("prompt", trio.open_memory_channel[list[str]](1)[0], None, gate)
+
+
+async def flight() -> None:
+    """All blocked at once: how long they take to start, what they hold, how long cancelling them as a whole takes."""
+    gate = trio.Event()
+    before, began = rss_kib(), trio.current_time()
+    async with trio.open_nursery() as nursery:
+        for _ in range(args.runs):
+            nursery.start_soon(nested, gate)
+        await trio.testing.wait_all_tasks_blocked()
+        started, held = trio.current_time() - began, rss_kib()
+        began = trio.current_time()
+        nursery.cancel_scope.cancel()
+    cancelled = trio.current_time() - began
+    report({**memory_figures(before, held, args.runs), "submit_s": started, "cancel_s": cancelled})
+
+
 async def main() -> None:
-    await many(200, in_flight=args.in_flight)
-    if args.mode == "rate":
+    if args.mode != "flight":
+        await many(200, in_flight=args.in_flight)
+    if args.mode in {"rate", "tail"}:
         clock = Clock()
         await many(args.runs, in_flight=args.in_flight)
         report(clock.figures(args.runs))
+        return
+    if args.mode == "flight":
+        await flight()
         return
     gate = trio.Event()
     before = rss_kib()
@@ -65,7 +93,5 @@ async def main() -> None:
         report(memory_figures(before, rss_kib(), args.runs))
         gate.set()
 
-
-import trio.testing  # noqa: E402
 
 trio.run(main)

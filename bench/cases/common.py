@@ -8,6 +8,7 @@ import os
 import resource
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 
 def arguments() -> argparse.Namespace:
@@ -17,14 +18,14 @@ def arguments() -> argparse.Namespace:
         "--turns", type=int, default=1, help="model requests a run; all but the last call one tool"
     )
     parser.add_argument("--in-flight", type=int, default=100)
-    parser.add_argument("--mode", choices=("rate", "memory"), default="rate")
+    parser.add_argument("--mode", choices=("rate", "memory", "tail", "flight"), default="rate")
     parser.add_argument("--journal", action="store_true")
     return parser.parse_args()
 
 
 def rss_kib() -> float:
     """Resident memory of this process now, in KiB (Linux: second field of statm, in pages)."""
-    with open("/proc/self/statm") as statm:
+    with Path("/proc/self/statm").open() as statm:
         return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1024
 
 
