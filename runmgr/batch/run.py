@@ -357,6 +357,7 @@ class _Batch:
                         if not self.admitting:
                             return
                         yield spec
+            self.state.total = self._cases * self.config.epochs
         except InputError as error:
             self._stop_admitting(error)
 
@@ -394,7 +395,7 @@ class _Batch:
         state, scoring = self.state, self.plan.scoring
         state.phase = "finishing"
         runs = state.total if state.total is not None else self._cases * self.config.epochs
-        if state.tally.ended >= runs and self.input_error is None and state.stopped != "failed":
+        if state.total is not None and state.tally.ended >= runs and state.stopped != "failed":
             state.stopped = None  # it came too late to stop anything
         status = state.stopped or ("failed" if self.input_error else "complete")
         usage, cost = spent(self.directory.journal, state.tally)
@@ -414,6 +415,8 @@ class _Batch:
                 f"{scoring.failures} times a scorer of yours failed and the run is not scored by it; first: {scoring.first_failure}"
             )
         error = state.tally.first_error
+        state.unfinished.clear()
+        state.phase = "done"
         return BatchResult(
             summary=summary,
             directory=self.directory,

@@ -29,7 +29,7 @@ class BatchState:
     """Runs handed to the supervisor, plus those found finished."""
     resumed: int = 0
     """Runs found finished when the batch began."""
-    phase: Literal["reading", "running", "finishing"] = "reading"
+    phase: Literal["reading", "running", "finishing", "done"] = "reading"
     rows_read: int = 0
     """Rows seen while the input is checked."""
     stopped: Stop | None = None

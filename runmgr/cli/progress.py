@@ -125,4 +125,6 @@ def _drawn(state: BatchState, rate: float) -> Any:
     whole.add_row(below)
     if state.phase == "finishing":
         whole.add_row(Text("writing summary and report ...", style="dim"))
+    elif state.stopped is not None and state.phase != "done":
+        whole.add_row(Text("stopping ... (Ctrl-C: at once)", style="yellow"))
     return whole

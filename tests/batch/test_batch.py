@@ -59,7 +59,7 @@ def parrot():
 
 
 @pytest.fixture
-def batch(tmp_path, parrot, autojump_clock):
+def batch(tmp_path, parrot):
     """Runs a batch of rows that each have a prompt and the target that the parrot meets."""
 
     async def run(rows, *, resume=False, **options):
@@ -171,6 +171,23 @@ async def test_an_agent_with_structured_output_and_a_scorer_of_ones_own(batch, t
     )
 
 
+async def test_runs_with_tools_have_their_transcript_in_the_report(batch, tmp_path):
+    agent = Agent("test", name="tooled")
+
+    @agent.tool_plain
+    def look_up(word: str) -> str:
+        return f"found {word}"
+
+    await batch(["a"], agent=agent, model=None)
+    (row,) = results(tmp_path / "out")
+    assert row["usage"]["tool_calls"] == 1
+    page = (tmp_path / "out" / "report.html").read_text()
+    block = json.loads(page.partition('id="data">')[2].partition("</script>")[0])
+    assert [(entry["kind"], entry["name"]) for entry in block["cases"][0]["transcript"]] == [
+        *[("user", ""), ("call", "look_up"), ("return", "look_up"), ("text", "")]
+    ]
+
+
 async def test_costs_are_known_where_prices_are(batch, tmp_path):
     def answer(messages, info):
         return ModelResponse(
@@ -220,14 +237,14 @@ async def test_passing_max_failures_stops_the_batch(batch, parrot, limit):
     assert len(parrot.prompts) < 6
 
 
-async def test_a_run_that_takes_too_long_fails(batch, parrot, tmp_path):
+async def test_a_run_that_takes_too_long_fails(batch, parrot, tmp_path, autojump_clock):
     parrot.waits["b"] = 100
     result = await batch(["a", "b"], timeout=5)
     assert result.summary.failed == 1
     assert results(tmp_path / "out")[-1]["error"]["type"] == "TimeoutError"
 
 
-async def test_what_can_be_sent_again_is(batch, parrot):
+async def test_what_can_be_sent_again_is(batch, parrot, autojump_clock):
     tries = []
 
     def answer(messages, info):
@@ -455,15 +472,6 @@ async def test_failed_runs_stay_finished_unless_they_are_to_be_retried(batch, pa
 
 
 # ------------------------------------------------------------------ stopping
-
-
-async def stopped_after(batch, seconds, rows, **options):
-    async def stop(state):
-        await trio.sleep(seconds)
-        state.stop()
-
-    config = {**options}
-    return await batch(rows, **config), stop
 
 
 async def test_a_stopped_batch_keeps_what_ended_and_goes_on(tmp_path, parrot, autojump_clock):

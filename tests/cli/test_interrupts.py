@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-CASES = 40
+CASES = 20
 
 
 @pytest.fixture
@@ -167,3 +167,27 @@ def test_kill_9_and_resume(start, tmp_path):
     )
     assert "had ended before" in done.stderr
     assert before >= 4
+
+
+def test_a_batch_that_waits_for_standard_input_can_be_stopped(tmp_path):
+    command = [sys.executable, "-m", "runmgr", "batch", "-", "--model", "sim:", "--out", "out"]
+    with subprocess.Popen(
+        command, cwd=tmp_path, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            process.stdin.write('{"prompt": "a"}\n{"prompt": "b"}\n')
+            process.stdin.flush()
+            while not (tmp_path / "out" / "journal.sqlite").exists():
+                assert process.poll() is None
+                time.sleep(0.02)
+            time.sleep(0.3)
+            began = time.monotonic()
+            process.send_signal(signal.SIGINT)
+            err = process.stderr.read()
+            assert process.wait(timeout=20) == 130
+            assert time.monotonic() - began < 2
+        finally:
+            process.kill()
+    assert "--resume" in err
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert (summary["status"], summary["succeeded"]) == ("interrupted", 2)
