@@ -23,7 +23,6 @@ from runmgr.exceptions import AgentRunError, UserError
 from runmgr.graph import End
 from runmgr.messages import FinalResultEvent, ModelMessage, ModelMessagesTypeAdapter, ModelResponse
 from runmgr.output import OutputDataT
-from runmgr.structs import replace
 from runmgr.tools.types import AgentDepsT
 from runmgr.usage import RunUsage
 
@@ -54,6 +53,7 @@ class StreamedRunResult(Generic[AgentDepsT, OutputDataT]):
         self._stream_response = stream_response
         self._on_complete = on_complete
         self._run_result = run_result
+        self._last_response: ModelResponse | None = None
         self.is_complete: bool = False
         """Whether the output has been read to its end, by one of the ``stream_...`` methods or `get_output`."""
 
@@ -139,7 +139,12 @@ class StreamedRunResult(Generic[AgentDepsT, OutputDataT]):
         source = None
         if self._stream_response is not None:
             source = _NotLast(self._stream_response.stream_responses(debounce_by=debounce_by))
-        return Whole(source, self._complete, lambda: (replace(self.response, run_id=self.run_id), True))
+
+        def last() -> tuple[ModelResponse, bool]:
+            self._last_response = self.response
+            return self._last_response, True
+
+        return Whole(source, self._complete, last)
 
     @deprecated(
         "`StreamedRunResult.stream_structured` is deprecated, use `StreamedRunResult.stream_responses` instead."
@@ -188,6 +193,8 @@ class StreamedRunResult(Generic[AgentDepsT, OutputDataT]):
         if self.is_complete:
             return
         self.is_complete = True
+        if self._last_response is not None:
+            self._last_response.run_id = self.run_id  # as in the history, which holds it from now on
         if self._on_complete is not None:
             await self._on_complete()
 

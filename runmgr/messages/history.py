@@ -73,8 +73,8 @@ def merge_consecutive(messages: Sequence[ModelMessage]) -> list[ModelMessage]:
 
     Requests that follow each other become one, unless both have instructions and they differ; tool results come first
     in it, as their calls are what comes right before. Responses that follow each other become one only if no model
-    wrote either of them, which is to say that they carry no model's or provider's name and no id. Merged messages are
-    new; the others are the same objects.
+    wrote either of them, which is to say that they carry no model's or provider's name and no id. Merged requests keep
+    a run's id, and metadata, only where both have the same. Merged messages are new; the others are the same objects.
     """
     merged: list[ModelMessage] = []
     for message in messages:
@@ -85,6 +85,8 @@ def merge_consecutive(messages: Sequence[ModelMessage]) -> list[ModelMessage]:
                 parts=_results_first([*last.parts, *message.parts]),
                 instructions=last.instructions if message.instructions is None else message.instructions,
                 timestamp=message.timestamp or last.timestamp,
+                run_id=message.run_id if message.run_id == last.run_id else None,
+                metadata=message.metadata if message.metadata == last.metadata else None,
             )
         elif (
             isinstance(message, ModelResponse) and isinstance(last, ModelResponse) and _made_up(last, message)

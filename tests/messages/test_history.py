@@ -78,7 +78,9 @@ def test_what_merged_messages_keep():
     first = ModelRequest([user("a")], run_id="1", timestamp=WHEN, metadata={"a": 1})
     second = ModelRequest([user("b"), ToolReturnPart("t", 1, "i", timestamp=WHEN)], run_id="2")
     (merged,) = merge_consecutive([first, second])
-    assert merged.run_id == "2"
+    assert (merged.run_id, merged.metadata) == (None, None)  # of two runs
+    (one_run,) = merge_consecutive([first, ModelRequest([user("b")], run_id="1", metadata={"a": 1})])
+    assert (one_run.run_id, one_run.metadata) == ("1", {"a": 1})
     assert merged.timestamp is WHEN
     assert [part.part_kind for part in merged.parts] == ["tool-return", "user-prompt", "user-prompt"]
     assert (first.parts, len(second.parts)) == ([user("a")], 2)
