@@ -129,6 +129,13 @@ class RetryPromptPart(_Retry, kw_only=True, tag="retry-prompt"):
     tool_call_id: str = field(default_factory=generate_tool_call_id)
     timestamp: datetime = field(default_factory=now_utc)
 
+    def __post_init__(self) -> None:
+        # Places in error details are tuples, as pydantic gives them, after a way through JSON too.
+        if type(self.content) is list:
+            for detail in self.content:
+                if type(place := detail.get("loc")) is list:
+                    detail["loc"] = tuple(place)  # pyright: ignore[reportUnknownArgumentType]
+
     def model_response(self) -> str:
         """The text for the model: what is wrong, and the request to fix it."""
         content = self.content
