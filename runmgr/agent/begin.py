@@ -116,7 +116,9 @@ def _answered(node: UserPromptNode[Any, Any], history: list[Any], results: Defer
             response = message
             break
         for part in message.parts:
-            if isinstance(part, ToolReturnPart) or (isinstance(part, RetryPromptPart) and part.tool_name):
+            if isinstance(part, ToolReturnPart) or (
+                isinstance(part, RetryPromptPart) and part.tool_name is not None
+            ):
                 answered[part.tool_call_id] = "skip"
     if response is None:
         raise UserError(
