@@ -55,7 +55,14 @@ class Launcher:
             shutil.copytree(EXAMPLES, place, ignore=shutil.ignore_patterns("__pycache__"))
         return place
 
-    def add(self, name: str, words: list[str], place: Path, stdin: str | None = None) -> None:
+    def add(
+        self,
+        name: str,
+        words: list[str],
+        place: Path,
+        stdin: str | None = None,
+        environment: dict[str, str] | None = None,
+    ) -> None:
         """Have a program run, soon."""
         self._waiting[name] = {
             "id": name,
@@ -63,6 +70,7 @@ class Launcher:
             "cwd": str(place),
             "output": str(self.folder / f"{len(self._waiting)}-{len(self._codes)}.out"),
             "stdin": stdin,
+            "environment": environment or {},
             "timeout": SECONDS,
         }
         self._ahead.append(name)

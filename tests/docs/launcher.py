@@ -57,6 +57,7 @@ def attend(job) -> None:
 def run(job) -> int:
     """Be the program: ``["runmgr", ...]``, ``["python", "FILE.py", ...]`` or ``["pytest", ...]``."""
     os.chdir(job["cwd"])
+    os.environ.update(job["environment"])
     output = os.open(job["output"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     stdin = os.open(job.get("stdin") or os.devnull, os.O_RDONLY)
     for old, new in ((stdin, 0), (output, 1), (output, 2)):

@@ -19,7 +19,7 @@ import pytest
 ROOT = Path(__file__).parent.parent.parent
 BLOCK = re.compile(r"^```console\n(.*?)^```", re.MULTILINE | re.DOTALL)
 FILE = re.compile(r"^```\w+ file=(\S+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
-RUN = re.compile(r"\$ (?:\w+=\S+ )*(runmgr|python|pytest) ")
+RUN = re.compile(r"\$ (?:\w+=\S* )*(runmgr|python|pytest) ")
 SERVER = "http://127.0.0.1:8000/v1"
 
 
@@ -61,12 +61,16 @@ def test_commands_do_what_they_show(name, launcher, simulated):
         if words[:2] == ["runmgr", "sim"] and words[-1] == "&":
             check_server(words[1:-1], place)
             continue
+        environment: dict[str, str] = {}
+        while "=" in words[0]:
+            key, _, value = words.pop(0).partition("=")
+            environment[key] = value
         stdin = None
         if "<" in words:
             at = words.index("<")
             stdin = str(place / words[at + 1])
             del words[at : at + 2]
-        launcher.add(f"{name} {number}", words, place, stdin)
+        launcher.add(f"{name} {number}", words, place, stdin, environment)
         done = launcher.result(f"{name} {number}")
         code = re.search(r"exit code (\d+)", comment)
         expected = int(code[1]) if code else 2 if "runmgr: error:" in "\n".join(command.shown) else 0
