@@ -63,8 +63,8 @@ __all__ = (
     "RunFailed",
     "RunmgrError",
     "SupervisorClosed",
-    "ToolRetryError",
     "TooManyFailures",
+    "ToolRetryError",
     "UnexpectedModelBehavior",
     "UsageLimitExceeded",
     "UserError",
@@ -89,6 +89,25 @@ class ModelRetry(Exception):
 
     def __hash__(self) -> int:
         return hash((self.__class__, self.message))
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:
+        """In pydantic schemas (``DeferredToolResults`` that come as JSON) it is its message, with a kind."""
+        from pydantic_core import core_schema
+
+        fields = {
+            "message": core_schema.typed_dict_field(core_schema.str_schema()),
+            "kind": core_schema.typed_dict_field(core_schema.literal_schema(["model-retry"])),
+        }
+        loaded = core_schema.no_info_after_validator_function(
+            lambda value: cls(value["message"]), core_schema.typed_dict_schema(fields)
+        )
+        return core_schema.union_schema(
+            [core_schema.is_instance_schema(cls), loaded],
+            serialization=core_schema.plain_serializer_function_ser_schema(
+                lambda value: {"message": value.message, "kind": "model-retry"}
+            ),
+        )
 
 
 class CallDeferred(Exception):
