@@ -5,18 +5,17 @@ The ``_sync`` forms are for programs that don't run trio; each runs an event loo
 
 from __future__ import annotations
 
-import queue
 import sys
-import threading
-from collections.abc import AsyncGenerator, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import datetime
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 import trio
 
+from runmgr.concurrency import LoopThread
 from runmgr.exceptions import UserError
 from runmgr.messages import ModelMessage, ModelResponse, ModelResponseStreamEvent
 from runmgr.models import Model, ModelRequestParameters, StreamedResponse, infer_model
@@ -163,19 +162,16 @@ class StreamedResponseSync:
     closes the stream and ends the thread.
     """
 
-    def __init__(self, model: Model, stream: Any) -> None:
+    def __init__(
+        self, model: Model, stream: Callable[[], AbstractAsyncContextManager[StreamedResponse]]
+    ) -> None:
         self._model = model
         self._open = stream
-        self._response: StreamedResponse | None = None
-        self._thread: threading.Thread | None = None
-        self._token: trio.lowlevel.TrioToken | None = None
-        self._scope = trio.CancelScope()
-        # What the thread reports: a pair of what kind, and the value.
-        self._reports: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
-        self._ask, self._asked = trio.open_memory_channel[None](1)
+        self._loop: LoopThread[StreamedResponse] | None = None
+        self._events: AsyncIterator[ModelResponseStreamEvent] | None = None
 
     def __repr__(self) -> str:
-        state = "open" if self._response is not None else "not open"
+        state = "not open" if self._loop is None else "open"
         return f"<{type(self).__name__} of {self._model.model_name}, {state}>"
 
     def __enter__(self) -> Self:
@@ -186,25 +182,18 @@ class StreamedResponseSync:
             Exception: whatever opening raises.
         """
         _outside_trio("model_request_stream_sync(...)", "async with model_request_stream(...)")
-        if self._thread is not None:
+        if self._loop is not None:
             raise UserError("A streamed response can be entered once; call model_request_stream_sync again")
-        self._thread = threading.Thread(target=self._run, name="runmgr model stream", daemon=True)
-        self._thread.start()
-        kind, value = self._take()
-        if kind == "error":
-            self._thread.join()
-            raise value
-        self._response = value
+        self._loop = LoopThread(_closing(self._model, self._open()), name="runmgr model stream")
+        self._events = aiter(self._loop.value)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        assert self._thread is not None
-        assert self._token is not None
-        with suppress(trio.RunFinishedError):
-            self._token.run_sync_soon(self._scope.cancel)
-        self._thread.join()
+        assert self._loop is not None
+        self._events = None
+        self._loop.close(value)
 
     def __iter__(self) -> Iterator[ModelResponseStreamEvent]:
         """The events; blocks for each. Iterating again goes on where it stopped.
@@ -213,20 +202,17 @@ class StreamedResponseSync:
             RuntimeError: not inside its ``with`` block.
             Exception: whatever the stream raises.
         """
-        self._inside()
-        assert self._token is not None
-        while True:
+        loop = self._entered()
+        while (events := self._events) is not None:
             try:
-                self._token.run_sync_soon(self._ask.send_nowait, None)
-            except trio.RunFinishedError:
-                return
-            kind, value = self._take()
-            if kind == "event":
-                yield value
-            elif kind == "error":
-                raise value
+                event = loop.do(partial(anext, events, None))
+            except BaseException:
+                self._events = None
+                raise
+            if event is None:
+                self._events = None
             else:
-                return
+                yield event
 
     def get(self) -> ModelResponse:
         """The response as far as it has come."""
@@ -251,37 +237,13 @@ class StreamedResponseSync:
         """When the response began."""
         return self._inside().timestamp
 
-    def _inside(self) -> StreamedResponse:
-        if self._response is None:
+    def _entered(self) -> LoopThread[StreamedResponse]:
+        if self._loop is None:
             raise RuntimeError(
                 "StreamedResponseSync must be used as a context manager. "
                 "Use: `with model_request_stream_sync(...) as stream:`"
             )
-        return self._response
+        return self._loop
 
-    def _take(self) -> tuple[str, Any]:
-        return self._reports.get()
-
-    # ------------------------------------------------------------- the thread
-
-    def _run(self) -> None:
-        try:
-            trio.run(self._serve)
-        except BaseException as failure:  # noqa: BLE001 (it is raised where somebody waits for it)
-            self._reports.put(("error", failure))
-        else:
-            self._reports.put(("end", None))
-
-    async def _serve(self) -> None:
-        self._token = trio.lowlevel.current_trio_token()
-        with self._scope:
-            async with self._model, self._open() as response:
-                self._reports.put(("open", response))
-                events = aiter(response)
-                async for _ in self._asked:
-                    try:
-                        event = await anext(events)
-                    except StopAsyncIteration:
-                        self._reports.put(("end", None))
-                    else:
-                        self._reports.put(("event", event))
+    def _inside(self) -> StreamedResponse:
+        return self._entered().value

@@ -6,6 +6,7 @@
 - `PauseGate`: pass or wait
 - `open_timers`, `Timers`: sleeping through one shared heap
 - `BareNursery`: what an ``open_x()`` is built on
+- `LoopThread`: an event loop in a thread, for blocking forms of what is async
 - `shielded_cleanup`: bounded time to clean up in
 - pure: `FairQueue` (priority, then weighted fair between groups), `Gcra` (rates), `full_jitter` (backoff)
 """
@@ -19,6 +20,7 @@ from .fair import FairQueue, FairQueueStatistics, QueueFull
 from .gate import PauseGate
 from .gcra import Gcra
 from .limiter import LimiterStatistics, ResizableLimiter
+from .loop_thread import LoopThread
 from .mailbox import Mailbox, MailboxStatistics
 from .nursery import BareNursery
 from .subscription import Overflow, Subscription, SubscriptionStatistics
@@ -31,6 +33,7 @@ __all__ = (
     "FairQueueStatistics",
     "Gcra",
     "LimiterStatistics",
+    "LoopThread",
     "Mailbox",
     "MailboxStatistics",
     "Overflow",
