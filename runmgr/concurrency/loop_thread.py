@@ -39,8 +39,9 @@ class LoopThread(Generic[T]):
         self._answers: queue.SimpleQueue[tuple[bool, Any]] = queue.SimpleQueue()
         self._ask, self._asked = trio.open_memory_channel[Callable[[], Awaitable[Any]]](1)
         self._token: trio.lowlevel.TrioToken | None = None
-        # What to cancel to be done at once: entering the block, later the work that is under way.
+        # One for everything: what is asked may open scopes and nurseries of its own and leave them open for later.
         self._scope = trio.CancelScope()
+        self._busy = True
         self._error: Exception | None = None
         self._failure: BaseException | None = None
         started = threading.Event()
@@ -63,18 +64,18 @@ class LoopThread(Generic[T]):
             Exception: whatever the work raises; the block stays open.
         """
         if self._token is None:
-            raise RuntimeError("It was closed.")
+            raise RuntimeError(f"The {self._thread.name} is closed.")
         try:
             self._token.run_sync_soon(self._ask.send_nowait, work)
         except trio.RunFinishedError:
             # The block ended by itself, between two questions.
-            raise self._failure or RuntimeError("It has ended.") from None
+            raise self._failure or RuntimeError(f"The {self._thread.name} has ended.") from None
         return self._answer()
 
     def close(self, error: BaseException | None = None) -> None:
         """Leave the block, and wait for the thread to end. Idempotent.
 
-        Work that is still under way, because somebody interrupted the wait for it, is cancelled.
+        Where work is still under way, because somebody interrupted the wait for it, the block is cancelled.
 
         Args:
             error: what the caller leaves for: an ``Exception`` is raised in the block, as if that were the caller's.
@@ -105,7 +106,8 @@ class LoopThread(Generic[T]):
 
     def _end(self) -> None:
         self._ask.close()
-        self._scope.cancel()
+        if self._busy:
+            self._scope.cancel()
 
     def _run(self, started: threading.Event) -> None:
         try:
@@ -121,15 +123,15 @@ class LoopThread(Generic[T]):
         started.set()
         with self._scope:
             async with self._opened as value:
-                self._scope = trio.CancelScope()
+                self._busy = False
                 self._answers.put((True, value))
                 async for work in self._asked:
-                    with trio.CancelScope() as self._scope:
-                        try:
-                            answer = await work()
-                        except Exception as error:  # noqa: BLE001 (raised where somebody waits for it)
-                            self._answers.put((False, error))
-                        else:
-                            self._answers.put((True, answer))
+                    self._busy = True
+                    try:
+                        report = True, await work()
+                    except Exception as error:  # noqa: BLE001 (raised where somebody waits for it)
+                        report = False, error
+                    self._busy = False
+                    self._answers.put(report)
                 if self._error is not None:
                     raise self._error

@@ -57,8 +57,24 @@ def test_it_does_what_it_is_asked_within_one_block():
     assert block.left == [None]
     assert running() == []
     loop.close()
-    with pytest.raises(RuntimeError, match="closed"):
+    with pytest.raises(RuntimeError, match="The under test is closed"):
         loop.do(lambda: answer(4))
+
+
+def test_what_is_asked_may_leave_scopes_open():
+    async def numbers():
+        async with trio.open_nursery():
+            with trio.CancelScope():
+                yield 1
+                await trio.lowlevel.checkpoint()
+                yield 2
+
+    block = Block()
+    loop = opened(block.open())
+    numbered = numbers()
+    assert [loop.do(lambda: anext(numbered, None)) for _ in range(3)] == [1, 2, None]
+    loop.close()
+    assert block.left == [None]
 
 
 def test_the_callers_context_reaches_into_it():
@@ -154,8 +170,7 @@ def test_closing_cancels_work_that_nobody_waits_for_any_more(monkeypatch):
         with pytest.raises(Interrupted) as caught:
             loop.do(stuck)
     loop.close(caught.value)
-    # The block itself is left as usual.
-    assert block.left == [None]
+    assert [type(error) for error in block.left] == [trio.Cancelled]
     assert running() == []
 
 
