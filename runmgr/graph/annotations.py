@@ -109,8 +109,9 @@ class _Reader:
     def node_class(self, target: Any, annotation: Any) -> type[BaseNode[Any, Any, Any]]:
         if not (inspect.isclass(target) and issubclass(target, BaseNode)):
             raise GraphSetupError(
-                f"Invalid return type: {annotation!r} in the annotation of `{self.cls.__name__}.run`. Only nodes, "
-                f"`End[...]` and lists or tuples of nodes can be returned: {_HOW}."
+                f"Invalid return type: {annotation!r}",
+                f"It is in the annotation of `{self.cls.__name__}.run`. Only nodes, `End[...]` and lists or tuples of "
+                f"nodes can be returned: {_HOW}.",
             )
         node = cast("type[BaseNode[Any, Any, Any]]", target)
         self.named.append(node)
@@ -127,7 +128,8 @@ def _return_annotation(cls: type[BaseNode[Any, Any, Any]], local_ns: dict[str, A
         annotation = _raw_annotations(function)["return"]
     except KeyError:
         raise GraphSetupError(
-            f"Node {cls} is missing a return type hint on its `run` method; the graph is read from it: {_HOW}."
+            f"Node {cls} is missing a return type hint on its `run` method",
+            f"The graph is read from it: {_HOW}.",
         ) from None
 
     def holder() -> None: ...

@@ -26,12 +26,12 @@ def check_nodes(nodes: Iterable[Any]) -> None:
         node_id = node.get_node_id()
         if node_id in seen:
             mend = (
-                "list it once"
+                "List it once"
                 if node is seen[node_id]
-                else "rename one of the classes, or override its `get_node_id` classmethod"
+                else "Rename one of the classes, or override its `get_node_id` classmethod"
             )
             raise GraphSetupError(
-                f"Node ID `{node_id}` is not unique — found on {seen[node_id]} and {node}: {mend}."
+                f"Node ID `{node_id}` is not unique — found on {seen[node_id]} and {node}", f"{mend}."
             )
         seen[node_id] = node
     if not seen:
@@ -56,8 +56,8 @@ def check_reachable(
                     else f" (the graph's `{named.get_node_id()}` is another class, {known.node})"
                 )
                 raise GraphSetupError(
-                    f"`{named.get_node_id()}` is referenced by `{node_id}` but not included in the graph{other}: "
-                    f"add it to `nodes`, or take it out of the annotation of `{node_def.node.__name__}.run`."
+                    f"`{named.get_node_id()}` is referenced by `{node_id}` but not included in the graph{other}.",
+                    f"Add it to `nodes`, or take it out of the annotation of `{node_def.node.__name__}.run`.",
                 )
         following[node_id] = (
             set(node_defs)

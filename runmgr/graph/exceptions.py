@@ -15,23 +15,37 @@ __all__ = ("GraphNodeStatusError", "GraphRuntimeError", "GraphSetupError")
 
 
 class GraphSetupError(TypeError):
-    """The graph is wrong as written; the message names the node and says how to mend it."""
+    """The graph is wrong as written; the message names the node.
+
+    Args:
+        message: as ``pydantic_graph`` words it.
+        hint: how to mend it: a note (PEP 678), which tracebacks show below the message.
+    """
 
     message: str
 
-    def __init__(self, message: str) -> None:
+    def __init__(self, message: str, hint: str = "") -> None:
         self.message = message
         super().__init__(message)
+        if hint:
+            self.add_note(hint)
 
 
 class GraphRuntimeError(RuntimeError):
-    """The graph cannot go on; the message names the node or the value."""
+    """The graph cannot go on; the message names the node or the value.
+
+    Args:
+        message: as ``pydantic_graph`` words it.
+        hint: the way out: a note (PEP 678), which tracebacks show below the message.
+    """
 
     message: str
 
-    def __init__(self, message: str) -> None:
+    def __init__(self, message: str, hint: str = "") -> None:
         self.message = message
         super().__init__(message)
+        if hint:
+            self.add_note(hint)
 
 
 class GraphNodeStatusError(GraphRuntimeError):
@@ -39,7 +53,7 @@ class GraphNodeStatusError(GraphRuntimeError):
 
     Args:
         actual_status: ``'running'``, ``'success'`` or ``'error'``.
-        hint: the way out, appended to the message.
+        hint: the way out, as a note.
     """
 
     actual_status: str
@@ -47,8 +61,7 @@ class GraphNodeStatusError(GraphRuntimeError):
     def __init__(self, actual_status: str, hint: str = "") -> None:
         self.actual_status = actual_status
         super().__init__(
-            f"Incorrect snapshot status {actual_status!r}, must be 'created' or 'pending'."
-            + (f" {hint}" if hint else "")
+            f"Incorrect snapshot status {actual_status!r}, must be 'created' or 'pending'.", hint
         )
 
     @classmethod

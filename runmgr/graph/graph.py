@@ -287,9 +287,9 @@ class Graph(Generic[StateT, DepsT, RunEndT]):
         """Raise GraphRuntimeError unless ``node`` is one of this graph's."""
         if type(node) not in self.known_types:
             if node.get_node_id() not in self.node_defs:
-                name = f" `{self.name}`" if self.name else ""
+                name = f" of `{self.name}`" if self.name else ""
                 raise GraphRuntimeError(
-                    f"Node `{node!r}` is not in the graph{name}: add its class to `nodes`."
+                    f"Node `{node!r}` is not in the graph.", f"Add its class to the `nodes`{name}."
                 )
             self.known_types.add(type(node))  # a subclass that goes by the id of its parent
 

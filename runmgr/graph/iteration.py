@@ -43,8 +43,9 @@ class GraphIteration(Generic[StateT, DepsT, RunEndT]):
             snapshot = await persistence.load_next()
             if snapshot is None:
                 raise GraphRuntimeError(
-                    "Unable to restore snapshot from state persistence: it holds no node that waits to be run. Either the "
-                    "run has ended or failed, or nothing was saved (`graph.initialize` saves a start node)."
+                    "Unable to restore snapshot from state persistence.",
+                    "It holds no node that waits to be run. Either the run has ended or failed, or nothing was saved "
+                    "(`graph.initialize` saves a start node).",
                 )
             node, state, snapshot_id = snapshot.node, snapshot.state, snapshot.id
         traceparent = None if self._span is None else _traceparent(self._span.__enter__())

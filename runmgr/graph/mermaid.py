@@ -47,7 +47,7 @@ def generate_code(
         lines += _edges(graph, node_def, labels=edge_labels)
         if notes and node_def.note:
             lines.append(f"  note right of {node_id}")
-            lines += [f"    {line}" for line in node_def.note.splitlines()]
+            lines += [f"    {line}" for line in node_def.note.splitlines() if line]
             lines.append("  end note")
     if highlighted:
         lines += ["", f"classDef highlighted {highlight_css}"]
@@ -87,7 +87,7 @@ def _ids(graph: Graph[Any, Any, Any], what: str, given: Sequence[NodeIdent] | No
     ids = [ident if isinstance(ident, str) else ident.get_node_id() for ident in idents]  # pyright: ignore[reportAttributeAccessIssue,reportUnknownMemberType,reportUnknownVariableType]
     for node_id in ids:
         if node_id not in graph.node_defs:
-            raise LookupError(
-                f'{what} node "{node_id}" is not in the graph; it has {", ".join(graph.node_defs)}.'
-            )
+            error = LookupError(f'{what} node "{node_id}" is not in the graph.')
+            error.add_note(f"It has {', '.join(graph.node_defs)}.")
+            raise error
     return ids

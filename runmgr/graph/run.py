@@ -177,8 +177,8 @@ class GraphRun(Generic[StateT, DepsT, RunEndT]):
         branches = _branches(returned)
         if branches is None:
             raise GraphRuntimeError(
-                f"Invalid node return type: `{type(returned).__name__}`. Expected `BaseNode` or `End`; `{name}.run` "
-                f"returned {returned!r}."
+                f"Invalid node return type: `{type(returned).__name__}`. Expected `BaseNode` or `End`.",
+                f"`{name}.run` returned {returned!r}.",
             )
         if self._fork is None:
             raise GraphRuntimeError(

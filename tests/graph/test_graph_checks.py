@@ -25,7 +25,7 @@ class First(BaseNode):
 def refused(*nodes, **arguments):
     with pytest.raises(GraphSetupError) as caught:
         Graph(nodes=list(nodes), **arguments)
-    return caught.value.message
+    return "\n".join([caught.value.message, *getattr(caught.value, "__notes__", ())])
 
 
 def test_no_return_annotation():
@@ -73,7 +73,7 @@ def test_what_cannot_come_next(annotation):
 
 def test_a_node_that_is_not_in_the_graph():
     assert "`Last` is referenced by `First` but not included in the graph" in (message := refused(First))
-    assert "add it to `nodes`" in message
+    assert "Add it to `nodes`" in message
 
 
 def test_another_class_of_the_same_name_is_not_the_node():
@@ -92,7 +92,7 @@ def test_another_class_of_the_same_name_is_not_the_node():
 
 def test_duplicate_ids():
     assert "`Last` is not unique" in (message := refused(Last, Last))
-    assert "list it once" in message
+    assert "List it once" in message
 
     class Other(BaseNode):
         @classmethod

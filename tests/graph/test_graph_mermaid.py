@@ -11,7 +11,6 @@ from runmgr.graph import BaseNode, Edge, End, Graph, GraphRunContext, Join
 @dataclass
 class Ask(BaseNode):
     """Ask the question.
-
     Until it is answered.
     """
 
@@ -45,7 +44,6 @@ stateDiagram-v2
   Ask --> Evaluate: answered
   note right of Ask
     Ask the question.
-
     Until it is answered.
   end note
   Evaluate --> Ask: wrong
@@ -76,7 +74,7 @@ def test_title_css_and_several_nodes_however_they_are_named():
 
 @pytest.mark.parametrize("argument", ["start_node", "highlighted_nodes"])
 def test_unknown_nodes_are_named(argument):
-    with pytest.raises(LookupError, match='"Nowhere" is not in the graph; it has Ask, Evaluate'):
+    with pytest.raises(LookupError, match='"Nowhere" is not in the graph.\nIt has Ask, Evaluate'):
         questions.mermaid_code(**{argument: ["Ask", "Nowhere"]})
 
 

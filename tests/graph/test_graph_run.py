@@ -128,7 +128,7 @@ async def test_after_an_error_the_run_refuses_to_go_on_unless_told_with_what():
             with pytest.raises(ValueError, match="negative"):
                 await run.next(run.next_node)
             with pytest.raises(
-                GraphNodeStatusError, match=r"'error'.*\(Check\) failed.*run.next\(run.next_node\)"
+                GraphNodeStatusError, match=r"(?s)'error'.*\(Check\) failed.*run.next\(run.next_node\)"
             ) as caught:
                 await run.next()
             assert caught.value.actual_status == "error"
@@ -159,7 +159,7 @@ async def test_cancelled_in_a_step_it_can_be_tried_again(autojump_clock):
 async def test_one_step_at_a_time():
     class Reenter(BaseNode[None, list[GraphRun]]):
         async def run(self, ctx: GraphRunContext[None, list[GraphRun]]) -> End[None]:
-            with pytest.raises(GraphNodeStatusError, match="'running'.*One step at a time"):
+            with pytest.raises(GraphNodeStatusError, match="(?s)'running'.*One step at a time"):
                 await ctx.deps[0].next()
             return End(None)
 
@@ -190,7 +190,7 @@ async def test_what_is_not_of_the_graph_is_refused():
             return Stranger()
 
     with pytest.raises(
-        GraphRuntimeError, match="Stranger.*is not in the graph `graph`: add its class to `nodes`"
+        GraphRuntimeError, match="(?s)Stranger.*is not in the graph.*Add its class to the `nodes` of `graph`"
     ):
         graph.iter(Stranger())
     async with graph.iter(Check(1), state=State(), deps="") as run:
@@ -211,7 +211,7 @@ async def test_a_wrong_return_value_is_named(returned):
 
     with pytest.raises(
         GraphRuntimeError,
-        match=f"Invalid node return type: `{type(returned).__name__}`.*`Wrong.run` returned",
+        match=f"(?s)Invalid node return type: `{type(returned).__name__}`.*`Wrong.run` returned",
     ):
         await Graph(nodes=[Wrong]).run(Wrong())
 

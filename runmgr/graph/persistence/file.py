@@ -113,7 +113,7 @@ class FileStatePersistence(TypedPersistence[StateT, RunEndT]):
                 result = change(snapshot)
                 self._write(snapshots)
                 return result
-        raise LookupError(f"No snapshot found with id={snapshot_id!r} in {self.json_file}.")
+        raise LookupError(f"No snapshot found with id={snapshot_id!r}")
 
     def _read(self) -> list[Snapshot[StateT, RunEndT]]:
         codec = self._known_codec()

@@ -51,7 +51,7 @@ class SimpleStatePersistence(BaseStatePersistence[StateT, RunEndT]):
         """See the base class. Not a checkpoint."""
         snapshot = self.last_snapshot
         if not isinstance(snapshot, NodeSnapshot) or snapshot.id != snapshot_id:
-            raise LookupError(f"No snapshot found with id={snapshot_id!r}: the latest is {snapshot!r}.")
+            raise LookupError(f"No snapshot found with id={snapshot_id!r}")
         return Recording(snapshot)
 
     async def load_next(self) -> NodeSnapshot[StateT, RunEndT] | None:
@@ -69,7 +69,7 @@ class SimpleStatePersistence(BaseStatePersistence[StateT, RunEndT]):
             NotImplementedError: always; use `FullStatePersistence`.
         """
         raise NotImplementedError(
-            "SimpleStatePersistence keeps only the latest snapshot: use FullStatePersistence."
+            "load is not supported for SimpleStatePersistence, which keeps only the latest snapshot: use FullStatePersistence"
         )
 
 
@@ -110,7 +110,7 @@ class FullStatePersistence(TypedPersistence[StateT, RunEndT]):
         for snapshot in reversed(self.history):
             if snapshot.id == snapshot_id and isinstance(snapshot, NodeSnapshot):
                 return Recording(snapshot)
-        raise LookupError(f"No snapshot found with id={snapshot_id!r} among {len(self.history)}.")
+        raise LookupError(f"No snapshot found with id={snapshot_id!r}")
 
     async def load_next(self) -> NodeSnapshot[StateT, RunEndT] | None:
         """See the base class. Not a checkpoint."""
