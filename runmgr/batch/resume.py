@@ -88,7 +88,9 @@ async def take_over(
     await rebuild(directory.results, keep, accept)
     finished = Finished(done)
     if dropped:
-        finished.notes.append(f"{dropped} results are of cases that are no longer in the input: left out")
+        finished.notes.append(
+            f"{dropped} results are of cases that are no longer in the input, or beyond --limit: left out"
+        )
     if score_again and kept:
         finished.notes.append(
             "scorers or patterns have changed: all outputs are scored again, and none is asked for again"

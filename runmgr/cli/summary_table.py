@@ -51,11 +51,8 @@ def print_summary(result: BatchResult) -> None:
     row("tokens", text.tokens(summary.usage))
     row("requests", text.count(summary.usage.get("requests", 0)))
     row("cost", text.dollars(summary.cost) + (" (a price is not known)" if summary.cost is None else ""))
-    rate = (
-        f", {(summary.runs - summary.remaining - result.resumed) / summary.wall_seconds:,.1f} runs/s"
-        if summary.wall_seconds
-        else ""
-    )
+    ran = summary.runs - summary.remaining - result.resumed
+    rate = f", {ran / summary.wall_seconds:,.1f} runs/s" if summary.wall_seconds and ran > 0 else ""
     row("time", text.duration(summary.wall_seconds) + rate)
     if result.resumed:
         row("resumed", f"{text.plural(result.resumed, 'run')} had ended before")
