@@ -18,6 +18,8 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError, core_schema
 from typing_extensions import TypedDict, get_type_hints, is_typeddict
 
+from runmgr.exceptions import UserError
+
 __all__ = ("adapted", "hoist_definitions", "inlined", "is_model_like", "opaque_schema", "typed_dict")
 
 
@@ -201,10 +203,11 @@ def inlined(schema: JsonSchemaValue) -> JsonSchemaValue:
     """The schema with its definitions put in place of the references to them; as it is where one refers to itself.
 
     Fewer models understand references than plain nesting.
+
+    Raises:
+        UserError: a reference into ``$defs`` leads nowhere.
     """
     definitions: dict[str, Any] = schema.get("$defs", {})
-    if not definitions:
-        return schema
 
     def walk(node: Any, within: tuple[str, ...]) -> Any:
         if isinstance(node, list):
@@ -213,9 +216,11 @@ def inlined(schema: JsonSchemaValue) -> JsonSchemaValue:
             return node
         found = dict(cast("dict[str, Any]", node))
         ref = found.get("$ref")
-        name = ref.removeprefix(_PREFIX) if isinstance(ref, str) else ""
-        if name not in definitions:
+        if not isinstance(ref, str) or not ref.startswith(_PREFIX):
             return {key: walk(value, within) for key, value in found.items()}
+        name = ref.removeprefix(_PREFIX)
+        if name not in definitions:
+            raise UserError(f"Could not find $ref definition for {name}: it is not among the schema's $defs")
         if name in within:
             raise RecursionError(name)
         del found["$ref"]
@@ -271,9 +276,14 @@ def _renamed(node: Any, names: Mapping[str, str]) -> Any:
         return node
     found = cast("dict[str, Any]", node)
     return {
-        key: _PREFIX + names[value.removeprefix(_PREFIX)] if key == "$ref" else _renamed(value, names)
+        key: _reference(value, names) if key == "$ref" and isinstance(value, str) else _renamed(value, names)
         for key, value in found.items()
     }
+
+
+def _reference(ref: str, names: Mapping[str, str]) -> str:
+    name = names.get(ref.removeprefix(_PREFIX)) if ref.startswith(_PREFIX) else None
+    return ref if name is None else _PREFIX + name
 
 
 def _refers(node: Any, name: str) -> bool:

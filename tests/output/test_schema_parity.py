@@ -342,6 +342,20 @@ def test_structured_dict_has_its_definitions_in_place():
     }
 
 
+@pytest.mark.parametrize("definitions", [{}, {"$defs": {"A": {"type": "string"}}}])
+def test_structured_dict_with_a_reference_to_nowhere(definitions):
+    with pytest.raises(UserError, match=r"Could not find \$ref definition for Z"):
+        runmgr.output.StructuredDict(
+            {"type": "object", "properties": {"a": {"$ref": "#/$defs/Z"}}, **definitions}
+        )
+
+
+def test_structured_dict_may_refer_to_elsewhere_and_have_odd_names():
+    schema = {"type": "object", "properties": {"a": {"$ref": "https://x.org/s"}, "$ref": {"type": "string"}}}
+    built = runmgr.output.OutputSchema.build(runmgr.output.StructuredDict(schema))
+    assert built.object_def.json_schema == schema
+
+
 def test_structured_dict_may_be_recursive():
     schema = {
         "type": "object",
