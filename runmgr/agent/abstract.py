@@ -18,6 +18,7 @@ from runmgr.agent.prompts import Instructions
 from runmgr.agent.result import FinalResult
 from runmgr.agent.run import AgentRun
 from runmgr.agent.state import build_run_context
+from runmgr.exceptions import UserError
 from runmgr.graph import End
 from runmgr.messages import AgentStreamEvent, UserContent
 from runmgr.output import OutputDataT, OutputSpec
@@ -233,9 +234,14 @@ class AbstractAgent(ABC, Generic[AgentDepsT, OutputDataT]):
         """`run` for programs that are not async: within a ``trio.run`` of its own.
 
         Raises:
-            RuntimeError: trio is running in this thread already: ``await agent.run(...)`` there.
+            UserError: trio is running in this thread already: ``await agent.run(...)`` there.
         """
         import trio
+
+        if trio.lowlevel.in_trio_run():
+            raise UserError(
+                "agent.run_sync(...) cannot be called inside trio: it starts trio itself. Write `await agent.run(...)`"
+            )
 
         if self.name is None and options.pop("infer_name", True):
             self._infer_name(inspect.currentframe())

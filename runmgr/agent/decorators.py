@@ -97,7 +97,7 @@ class DecoratedAgent(AbstractAgent[AgentDepsT, OutputDataT]):
         """Decorate a function that sees each output before it is the result; it returns the output or raises ``ModelRetry``.
 
         With ``RunContext`` first or without; several run in the order in which they were added. Sync ones are called in
-        the event loop's thread.
+        a worker thread.
         """
         self._output_validators.append(OutputValidator[AgentDepsT, OutputDataT](func))
         self._changed()
