@@ -31,7 +31,7 @@ _OUTCOMES = _statements("INSERT", "outcomes", 4)
 class Batch:
     """Rows that wait to be committed, and who waits for them."""
 
-    __slots__ = ("checkpoints", "meta", "outcomes", "runs", "size", "superseded", "told")
+    __slots__ = ("checkpoints", "meta", "outcomes", "runs", "size", "superseded", "told", "waiting")
 
     def __init__(self) -> None:
         self.meta: dict[str, bytes] = {}
@@ -40,12 +40,22 @@ class Batch:
         self.outcomes: list[tuple[Any, ...]] = []
         self.superseded: list[tuple[int]] = []
         self.told: list[Any] = []
-        """Called or rescheduled, in order, once the rows are committed."""
+        """Called in order, with whether the rows are committed."""
+        self.waiting: dict[Any, None] = {}
+        """Tasks to reschedule then."""
         self.size = 0
         """Bytes of the bodies, roughly."""
 
     def __bool__(self) -> bool:
-        return bool(self.runs or self.checkpoints or self.outcomes or self.meta or self.superseded or self.told)
+        return bool(
+            self.runs
+            or self.checkpoints
+            or self.outcomes
+            or self.meta
+            or self.superseded
+            or self.told
+            or self.waiting
+        )
 
     def commit(self, connection: sqlite3.Connection) -> None:
         """Write all rows in one transaction."""

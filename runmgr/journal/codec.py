@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from decimal import Decimal
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
@@ -105,7 +105,7 @@ def encode_any(value: Any) -> bytes:
     Raises:
         ValueError, TypeError: it has no JSON form; the message names the type.
     """
-    kind = type(value)
+    kind = cast("type[Any]", type(value))
     if kind is str or value is None or kind is int or kind is bool:
         return _encode(value)
     if kind is list:
@@ -139,7 +139,11 @@ def encode_checkpoint(
         known: how many of its messages the journal has already.
         reset: the history was rewritten: put all of it.
         paid: the ledger's usage where it differs from the snapshot's.
-        cost, unpriced, attempts, started_at, model: of the run so far.
+        cost: of the run so far, in dollars.
+        unpriced: its requests whose price is unknown.
+        attempts: 1 + restarts.
+        started_at: Unix seconds.
+        model: which answered last.
 
     Raises:
         ValueError, TypeError: a message's content has no JSON form.
@@ -147,7 +151,7 @@ def encode_checkpoint(
     messages = snapshot.messages
     new = messages if reset else messages[known:]
     pending = snapshot.pending
-    kind = type(pending)
+    kind = cast("type[Any]", type(pending))
     request = response = _NOTHING
     if kind is PendingModelRequest:
         name = "model_request"

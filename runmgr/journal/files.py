@@ -14,18 +14,20 @@ from runmgr.exceptions import JournalError
 from .schema import APPLICATION_ID, VERSION, migrate
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
 
 try:
     import fcntl
-except ImportError:  # no such locks there: two writers are then kept apart by SQLite alone, with a vaguer error
+except (
+    ImportError
+):  # no such locks there: two writers are then kept apart by SQLite alone, with a vaguer error
     fcntl = None
 
 __all__ = ("Lock", "connect_reader", "connect_writer", "explain")
 
 
 @contextmanager
-def explain(path: Path, doing: str) -> Iterator[None]:
+def explain(path: Path, doing: str) -> Generator[None, None, None]:
     """Turn SQLite's errors into `JournalError`, which names the file and the way out."""
     try:
         yield
@@ -82,10 +84,12 @@ class Lock:
                     f"{journal}: the journal is being written by {who}; wait for it to end, or name another file"
                 ) from error
             try:
-                same = os.path.samestat(os.fstat(descriptor), os.stat(self._path))
+                same = os.path.samestat(os.fstat(descriptor), self._path.stat())
             except FileNotFoundError:
                 same = False
-            if not same:  # its last holder removed it just now: this lock is on a file that nobody else will open
+            if (
+                not same
+            ):  # its last holder removed it just now: this lock is on a file that nobody else will open
                 os.close(descriptor)
                 return
         os.ftruncate(descriptor, 0)
@@ -121,7 +125,9 @@ def connect_writer(path: Path, durability: Literal["process", "power"]) -> sqlit
     """Open the file for writing, making it or bringing it up to date where needed. The caller holds its `Lock`."""
     with explain(path, "open the journal"):
         # Used by one thread at a time: the writer's; opened and closed by the event loop's.
-        connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, cached_statements=64)
+        connection = sqlite3.connect(
+            path, isolation_level=None, check_same_thread=False, cached_statements=64
+        )
         try:
             version = _check(connection, path)
             connection.execute("PRAGMA journal_mode = WAL")

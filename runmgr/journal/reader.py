@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 import msgspec
 
@@ -40,7 +40,7 @@ class JournalReader:
         self._indexed: int | None = None
         self._lookups = 0
 
-    def __enter__(self) -> JournalReader:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -85,7 +85,8 @@ class JournalReader:
 
     def _run(self, run_id: str) -> int | None:
         """The run's number in the file. The second look-up builds an index of the names, about 1.5 s a million runs, in a
-        temporary file of this connection; later ones only add what came since."""
+        temporary file of this connection; later ones only add what came since.
+        """
         with explain(self.path, "read the journal"):
             self._lookups += 1
             if self._lookups == 1:
@@ -120,7 +121,10 @@ class JournalReader:
         if run is None:
             return False
         with explain(self.path, "read the journal"):
-            return self._connection.execute("SELECT 1 FROM outcomes WHERE run = ?", (run,)).fetchone() is not None
+            return (
+                self._connection.execute("SELECT 1 FROM outcomes WHERE run = ?", (run,)).fetchone()
+                is not None
+            )
 
     def outcome(self, run_id: str, *, messages: bool = True) -> RunOutcome | None:
         """The run's outcome; None where it has none, or is not here.
@@ -208,7 +212,7 @@ class JournalReader:
             return restore(run, run_id, row[0], bodies)
 
     @contextmanager
-    def _undamaged(self, run_id: str) -> Iterator[None]:
+    def _undamaged(self, run_id: str) -> Generator[None, None, None]:
         try:
             yield
         except (msgspec.MsgspecError, ValueError) as error:

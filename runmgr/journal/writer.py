@@ -46,11 +46,12 @@ class JournalWriter:
         "_on_error",
         "_pump_task",
         "_room",
-        "runs",
         "_spent",
+        "backlogged",
         "commits",
         "connection",
         "path",
+        "runs",
     )
 
     def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
@@ -58,6 +59,8 @@ class JournalWriter:
         self.connection = connection
         self.commits = 0
         """Transactions so far."""
+        self.backlogged = False
+        """Whether so much waits to be written that more should not be made: see `room`."""
         self._batch = Batch()
         self.runs: int = connection.execute("SELECT coalesce(max(run), 0) FROM runs").fetchone()[0]
         """Runs admitted in this file, ever: the number of the last one."""
@@ -82,17 +85,18 @@ class JournalWriter:
     ) -> int:
         """A run was admitted. Gives its number, which its other records are filed under."""
         self.runs += 1
-        self._batch.runs.append(
-            (self.runs, run_id, position, group, fingerprint, queued_at, input, metadata)
-        )
+        self._batch.runs.append((self.runs, run_id, position, group, fingerprint, queued_at, input, metadata))
         self._wake()
         return self.runs
 
     def checkpoint(self, run: int, sequence: int, body: bytes) -> None:
         """A run reached a node boundary; ``sequence`` counts its checkpoints from 0."""
         batch = self._batch
-        batch.checkpoints.append((run << SEQUENCE_BITS | sequence, body))
+        checkpoints = batch.checkpoints
+        checkpoints.append((run << SEQUENCE_BITS | sequence, body))
         batch.size += len(body)
+        if batch.size > BACKLOG_BYTES or len(checkpoints) > BACKLOG_ROWS:
+            self.backlogged = True
         self._wake()
 
     def ended(
@@ -106,6 +110,8 @@ class JournalWriter:
         batch.outcomes.append((run, status, finished_at, body))
         batch.told.append(told)
         batch.size += len(body)
+        if batch.size > BACKLOG_BYTES or len(batch.told) > BACKLOG_ROWS:
+            self.backlogged = True
         self._wake()
 
     def superseded(self, run: int) -> None:
@@ -140,32 +146,21 @@ class JournalWriter:
         Raises:
             JournalError: it cannot be.
         """
-        task = trio.lowlevel.current_task()
-        waiting = True
-
-        def told(_: bool) -> None:
-            if waiting:
-                trio.lowlevel.reschedule(task)
-
-        def stop(_: trio.lowlevel.RaiseCancelT) -> trio.lowlevel.Abort:
-            nonlocal waiting
-            waiting = False
-            return trio.lowlevel.Abort.SUCCEEDED
-
         if self._error is None:
-            self._batch.told.append(told)
+            waiting = self._batch.waiting
+            task = trio.lowlevel.current_task()
+            waiting[task] = None
+
+            def stop(_: trio.lowlevel.RaiseCancelT) -> trio.lowlevel.Abort:
+                del waiting[task]
+                return trio.lowlevel.Abort.SUCCEEDED
+
             self._wake()
             await trio.lowlevel.wait_task_rescheduled(stop)
         else:
             await trio.lowlevel.checkpoint_if_cancelled()
         if self._error is not None:
             raise self._error
-
-    @property
-    def backlogged(self) -> bool:
-        """Whether so much waits to be written that more should not be made: see `room`."""
-        batch = self._batch
-        return batch.size > BACKLOG_BYTES or len(batch.checkpoints) + len(batch.runs) > BACKLOG_ROWS
 
     async def room(self) -> None:
         """Wait while `backlogged`."""
@@ -192,6 +187,7 @@ class JournalWriter:
                     await trio.lowlevel.wait_task_rescheduled(lambda _: trio.lowlevel.Abort.FAILED)
                     continue
                 batch, self._batch = self._batch, Batch()
+                self.backlogged = False
                 if self._spent is not None:
                     batch.meta["spent"] = self._spent()
                 if self._room is not None:
@@ -209,6 +205,8 @@ class JournalWriter:
                 ok = self._error is None
                 for told in batch.told:
                     told(ok)
+                for task in batch.waiting:
+                    trio.lowlevel.reschedule(task)
 
     def _fail(self, failure: BaseException) -> None:
         try:
@@ -292,7 +290,9 @@ async def open_journal_writer(
             writer = JournalWriter(path, connection)
             thread = _Thread(connection, f"runmgr journal {path.name}") if threaded else None
             try:
-                async with BareNursery("the journal's writer failed: a bug in runmgr, please report it") as nursery:
+                async with BareNursery(
+                    "the journal's writer failed: a bug in runmgr, please report it"
+                ) as nursery:
                     nursery.start_soon(writer._pump, thread, name="runmgr journal")
                     try:
                         yield writer

@@ -13,6 +13,7 @@ import traceback
 from collections import deque
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
+from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
 import trio
@@ -24,13 +25,14 @@ from runmgr.records.outcomes import RunError, RunOutcome, RunState
 
 from . import doors
 from .handle import RunHandle
+from .ledger import Tally
 
 if TYPE_CHECKING:
-    from .runtime import Runtime
     from runmgr.journal import Restored
+    from runmgr.records.snapshots import RunSnapshot
 
     from .jobs import Job
-    from .ledger import Tally
+    from .runtime import Runtime
 
 __all__ = ("Actor",)
 
@@ -88,6 +90,7 @@ class Actor(RunHandle):
         self._fingerprint = fingerprint
         self._queued_at = queued_at
         self._listener = listener
+        self._context = copy_context()
         self._started_at: float | None = None
         self._finished_at: float | None = None
         self._attempts = 1
@@ -109,7 +112,9 @@ class Actor(RunHandle):
         self._checkpoints = 0
         self._supersedes = 0
         self._blobs: tuple[bytes | None, bytes | None] | None = None
-        self._restored: Restored | None = None
+        self._snapshot: RunSnapshot | None = None
+        self._restarts: list[float] | None = None
+        self._tools_counted = 0
         self._before: Tally | None = None
         self._ours = False
         self._abandoned = False
@@ -154,9 +159,7 @@ class Actor(RunHandle):
 
     def go_on(self, restored: Restored) -> None:
         """It was begun in an earlier process: it goes on from there."""
-        from .ledger import Tally
-
-        self._restored = restored
+        self._snapshot = restored.snapshot
         self._journal_run = restored.run
         self._checkpoints = restored.checkpoints
         self._attempts = restored.attempts
@@ -164,8 +167,20 @@ class Actor(RunHandle):
         self._model = restored.model
         if restored.snapshot is not None:
             self._known = len(restored.snapshot.messages)
+            self._tools_counted = restored.snapshot.usage.tool_calls
         self._before = Tally()
         self._before.load(restored.paid, restored.cost, restored.unpriced)
+
+    def paid(self) -> Tally | None:
+        """What the run has cost so far, in earlier processes too; None where nothing."""
+        before, tally = self._before, self._tally
+        if before is None:
+            return tally
+        both = Tally()
+        both.merge(before)
+        if tally is not None:
+            both.merge(tally)
+        return both
 
     # ---------------------------------------------------------------- who is told
 
@@ -195,7 +210,7 @@ class Actor(RunHandle):
             with scope:
                 if self._cancel_reason is not None:
                     scope.cancel(self._cancel_reason)
-                output = await self._drive()
+                output = await (self._drive() if sup.restart is None else self._drive_again_and_again())
         except Exception as exc:
             if self._ours and not isinstance(exc, UserError | JournalError):
                 raise  # a bug in runmgr: it ends the program, and is not taken for a failed run
@@ -210,15 +225,35 @@ class Actor(RunHandle):
                     status, error = RunState.CANCELLED, RunError("Cancelled", self._cancel_reason)
                 else:
                     status, error = RunState.FAILED, self._timed_out()
-        stays_open = self._abandoned if scope.cancelled_caught else isinstance(self._exception, BudgetExhausted)
+        stays_open = (
+            self._abandoned if scope.cancelled_caught else isinstance(self._exception, BudgetExhausted)
+        )
         sup.finish(self, status, output, error, stays_open=stays_open)
+
+    async def _drive_again_and_again(self) -> Any:
+        sup = self._sup
+        while True:
+            try:
+                return await self._drive()
+            except Exception as exc:
+                wait = None if self._ours or self._stepper is None else sup.restart_delay(self, exc)
+                if wait is None:
+                    raise
+            assert sup.restart is not None
+            from_start = sup.restart.resume == "start"
+            sup.count_tool_calls(self)
+            self._snapshot = self._job.again(self._stepper, from_start=from_start)
+            if from_start:
+                self._tools_counted = 0
+                self._epoch = -1  # whatever the journal has of its history no longer holds
+            self._attempts += 1
+            await self._wait_for(lambda seconds=wait: sup.timers.sleep(seconds), "restart")
 
     async def _drive(self) -> Any:
         sup = self._sup
         journal = sup.journal
         events = sup.events
-        restored, self._restored = self._restored, None
-        snapshot = None if restored is None else restored.snapshot
+        snapshot, self._snapshot = self._snapshot, None
         async with self._job.open(self, snapshot) as stepper:
             self._stepper = stepper
             if events.listening:
@@ -240,7 +275,7 @@ class Actor(RunHandle):
                 if journal is not None and not isinstance(node, End):
                     self._ours = True
                     if journal.checkpoint(self, stepper) or journal.writer.backlogged:
-                        await self._wait_for(journal.writer.committed, "journal")
+                        await journal.writer.committed()
                     self._ours = False
             result = self._result = stepper.result
             return result.output

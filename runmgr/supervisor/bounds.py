@@ -10,7 +10,7 @@ Output: ``max_tokens``. Without it there is no bound; `OUTPUT_TOKENS` is then as
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import msgspec
 
@@ -56,8 +56,8 @@ def _message_bytes(message: Any) -> int:
     texts = 0
     for part in message.parts:
         content = getattr(part, "content", None)
-        if type(content) is list:
-            for item in content:
+        if isinstance(content, list):
+            for item in cast("list[Any]", content):
                 if isinstance(item, BinaryContent | FileUrl):
                     files += 1
                 else:

@@ -184,6 +184,5 @@ class Purse:
         return len(self._line)
 
 
-
 def _plain(value: Any) -> Any:
     return str(value) if isinstance(value, Decimal) else value

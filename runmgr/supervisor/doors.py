@@ -128,7 +128,9 @@ async def request_stream(
 # -------------------------------------------------------------------- entering
 
 
-async def _enter(actor: Actor, door: ModelDoor, messages: list[Any], settings: Any, params: Any) -> Amount | None:
+async def _enter(
+    actor: Actor, door: ModelDoor, messages: list[Any], settings: Any, params: Any
+) -> Amount | None:
     """Pass rate and budget; gives what is reserved. Cancelled or refused: nothing is held."""
     sup = actor._sup
     rate, purse = door.rate, sup.purse

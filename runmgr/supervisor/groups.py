@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-from typing import NoReturn
+from typing import NoReturn, cast
 
 import trio
 
 from runmgr.exceptions import RunmgrError
 
-__all__ = ("has_cancelled", "not_cancelled", "raise_bare")
+__all__ = ("has_cancelled", "leaves_of", "not_cancelled", "raise_bare")
 
 
 def has_cancelled(error: BaseException) -> bool:
     """Whether a cancellation is in it, alone or in a group. Such an exception must go up through its nursery."""
-    if isinstance(error, BaseExceptionGroup):
-        return error.subgroup(trio.Cancelled) is not None
-    return isinstance(error, trio.Cancelled)
+    return any(isinstance(leaf, trio.Cancelled) for leaf in leaves_of(error))
 
 
 def not_cancelled(error: BaseException) -> BaseException | None:
     """What is left of it without cancellations."""
     if isinstance(error, BaseExceptionGroup):
-        return error.split(trio.Cancelled)[1]
+        group = cast("BaseExceptionGroup[BaseException]", error)
+        return group.split(trio.Cancelled)[1]
     return None if isinstance(error, trio.Cancelled) else error
 
 
@@ -33,8 +32,8 @@ def raise_bare(group: BaseExceptionGroup[BaseException], *, internal: bool) -> N
     """
     rest = group.split(trio.Cancelled)[1]
     if rest is None:
-        raise _leaves(group)[0].with_traceback(None) from None
-    leaves = _leaves(rest)
+        raise leaves_of(group)[0].with_traceback(None) from None
+    leaves = leaves_of(rest)
     for leaf in leaves:
         if not isinstance(leaf, Exception):
             raise leaf from group
@@ -46,7 +45,9 @@ def raise_bare(group: BaseExceptionGroup[BaseException], *, internal: bool) -> N
     raise group
 
 
-def _leaves(error: BaseException) -> list[BaseException]:
+def leaves_of(error: BaseException) -> list[BaseException]:
+    """The exceptions that are no groups, in order."""
     if isinstance(error, BaseExceptionGroup):
-        return [leaf for member in error.exceptions for leaf in _leaves(member)]
+        group = cast("BaseExceptionGroup[BaseException]", error)
+        return [leaf for member in group.exceptions for leaf in leaves_of(member)]
     return [error]

@@ -10,7 +10,8 @@ from runmgr.exceptions import RunCancelled, RunFailed
 from runmgr.records.outcomes import RunOutcome, RunState
 
 if TYPE_CHECKING:
-    from .runtime import Runtime
+    from contextvars import Context
+
     from .jobs import Job
     from .ledger import Tally
 
@@ -33,12 +34,13 @@ class RunHandle:
         "_blobs",
         "_cancel_reason",
         "_checkpoints",
+        "_context",
         "_deadline",
         "_ended",
         "_epoch",
         "_exception",
-        "_finished_at",
         "_fingerprint",
+        "_finished_at",
         "_gate",
         "_holds",
         "_index",
@@ -55,17 +57,19 @@ class RunHandle:
         "_outcome",
         "_pausing",
         "_queued_at",
-        "_restored",
+        "_restarts",
         "_result",
         "_scope",
         "_seated",
+        "_snapshot",
         "_started_at",
-        "_steps",
         "_stepper",
+        "_steps",
         "_sup",
         "_supersedes",
         "_tally",
         "_timeout",
+        "_tools_counted",
         "_waits",
         "group",
         "priority",
@@ -80,11 +84,14 @@ class RunHandle:
     state: RunState
     """Where it stands now."""
 
-    _sup: Runtime
+    _sup: Any
     _job: Job
     _tally: Tally | None
+    _before: Tally | None
+    _exception: BaseException | None
     _outcome: RunOutcome | None
     _ended: trio.Event | None
+    _context: Context | None
 
     @property
     def index(self) -> int:
@@ -113,6 +120,16 @@ class RunHandle:
             await trio.lowlevel.checkpoint()
         return self._outcome
 
+    def outcome_nowait(self) -> RunOutcome:
+        """How the run ended.
+
+        Raises:
+            trio.WouldBlock: it has not, or its outcome is not committed yet.
+        """
+        if self._outcome is None:
+            raise trio.WouldBlock
+        return self._outcome
+
     async def result(self) -> Any:
         """The run's result, an `AgentRunResult` (of a graph: its `GraphRunResult`); waits for the end.
 
@@ -120,7 +137,18 @@ class RunHandle:
             RunFailed: it failed; the exception is its ``__cause__``.
             RunCancelled: it was cancelled; the message has the reason.
         """
-        outcome = await self.outcome()
+        await self.outcome()
+        return self.result_nowait()
+
+    def result_nowait(self) -> Any:
+        """As `result`, at once or not at all.
+
+        Raises:
+            trio.WouldBlock: the run has not ended, or its outcome is not committed yet.
+            RunFailed: it failed; the exception is its ``__cause__``.
+            RunCancelled: it was cancelled; the message has the reason.
+        """
+        outcome = self.outcome_nowait()
         if outcome.status == RunState.SUCCEEDED:
             if self._result is None:
                 self._result = self._job.result_of(outcome)

@@ -43,6 +43,10 @@ class Job(Protocol):
         """Open the stepper; ``snapshot`` is where to go on from, or None."""
         ...
 
+    def again(self, stepper: Any, *, from_start: bool) -> Any:
+        """Prepare to open anew after a failure; gives the snapshot to open with."""
+        ...
+
     def result_of(self, outcome: RunOutcome) -> Any:
         """The result of a run that was read from the journal."""
         ...
@@ -67,6 +71,9 @@ class AgentJob:
         if options is None:
             return self.agent.iter(self.prompt, host=host, run_id=host.run_id)
         return self.agent.iter(self.prompt, host=host, run_id=host.run_id, **options)
+
+    def again(self, stepper: Any, *, from_start: bool) -> Any:
+        return None if from_start else stepper.snapshot()
 
     def result_of(self, outcome: RunOutcome) -> Any:
         from runmgr.agent import AgentRunResult
@@ -103,6 +110,11 @@ class GraphJob:
 
     def open(self, host: Any, snapshot: Any) -> AbstractAsyncContextManager[Any]:  # noqa: ARG002  graphs have no host
         return self.graph.iter(self.node, state=self.state, deps=self.deps)
+
+    def again(self, stepper: Any, *, from_start: bool) -> Any:
+        if not from_start:
+            self.node = stepper.next_node  # the node that failed; the state is as it left it
+        return None
 
     def result_of(self, outcome: RunOutcome) -> Any:
         return outcome.output

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from .actor import Actor
     from .runtime import Runtime
 
+_ZERO = Decimal(0)
+
 __all__ = ("RunJournal", "open_run_journal")
 
 
@@ -114,23 +116,22 @@ class RunJournal:
             return False  # its prompt has become a request: nothing is paid or done yet
         snapshot = stepper.snapshot()
         usage = snapshot.usage
-        tally = actor._tally
-        before = actor._before
-        paid = Tally()
-        if before is not None:
-            paid.merge(before)
-        if tally is not None:
-            paid.merge(tally)
-        differs = paid.requests != usage.requests or paid.input_tokens != usage.input_tokens
+        paid = actor.paid()
+        if paid is None:
+            differs, cost, unpriced = False, _ZERO, 0
+        else:
+            # Failed attempts are paid too, so the ledger may know more than the agent.
+            differs = paid.requests != usage.requests or paid.input_tokens != usage.input_tokens
+            cost, unpriced = paid.cost, paid.unpriced
         epoch = snapshot.history_epoch
         try:
             body = encode_checkpoint(
                 snapshot,
                 actor._known,
                 reset=epoch != actor._epoch,
-                paid=paid.usage() if differs else None,
-                cost=paid.cost,
-                unpriced=paid.unpriced,
+                paid=paid.usage() if differs and paid is not None else None,
+                cost=cost,
+                unpriced=unpriced,
                 attempts=actor._attempts,
                 started_at=actor._started_at,
                 model=actor._model,

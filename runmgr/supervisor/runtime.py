@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
-from runmgr.concurrency import Timers, shielded_cleanup
+from runmgr.concurrency import Timers, full_jitter, shielded_cleanup
 from runmgr.exceptions import RunEnded, SupervisorClosed, TooManyFailures, UserError
 from runmgr.models.retry import RetryPolicy, classify, delay, retry_after
 from runmgr.records.events import RunAdmitted, RunStateChanged
@@ -38,7 +38,7 @@ from .states import TERMINAL, step
 from .subscriptions import Subscriptions
 
 if TYPE_CHECKING:
-    from runmgr.records.budgets import Price, RateLimit
+    from runmgr.records.budgets import Price, RateLimit, RestartPolicy
     from runmgr.usage import UsageLimits
 
     from .jobs import Job
@@ -54,6 +54,8 @@ _END: dict[RunState, Trigger] = {
 }
 CLOSING_SECONDS = 5.0
 """How long closing the models may take."""
+MAX_BACKOFF = 300.0
+"""Seconds: no run waits longer to begin again."""
 KEPT_FAILURES = 100
 """How many failed outcomes `TooManyFailures` holds at most."""
 
@@ -73,6 +75,7 @@ class Runtime:
         retry_policy: RetryPolicy,
         remember: int,
         retry_failed: bool,
+        restart: RestartPolicy | None,
         rate_limits: Mapping[str, RateLimit] | RateLimit | None,
         prices: Mapping[str, Price] | None,
         rng: random.Random,
@@ -83,6 +86,7 @@ class Runtime:
         self.max_parked = max_parked
         self.retry_policy = retry_policy
         self.retry_failed = retry_failed
+        self.restart = restart
         self.rng = rng
         self.journal: RunJournal | None = None
         self.events = Subscriptions(self.now)
@@ -245,7 +249,10 @@ class Runtime:
         if actor._started_at is None:
             actor._started_at = self.now()
         assert self.actors is not None
-        self.actors.start_soon(actor.act, name=actor.run_id)
+        # In the submitter's context: what happens to free the place, and where, is none of this run's business.
+        context, actor._context = actor._context, None
+        assert context is not None
+        context.run(self.actors.start_soon, actor.act, name=actor.run_id)
 
     # ---------------------------------------------------------------- states
 
@@ -413,18 +420,16 @@ class Runtime:
         new_from = epoch = 0
         metadata = actor._metadata
         if stepper is not None and actor._job.is_agent:
-            messages, new_from, epoch = stepper.all_messages(), new_message_index(stepper), stepper.history_epoch
+            messages, new_from, epoch = (
+                stepper.all_messages(),
+                new_message_index(stepper),
+                stepper.history_epoch,
+            )
             if metadata is None:
                 metadata = stepper.metadata
-            self._count_tool_calls(actor, stepper)
-        tally, before = actor._tally, actor._before
-        if before is not None:
-            paid = Tally()
-            paid.merge(before)
-            if tally is not None:
-                paid.merge(tally)
-        else:
-            paid = tally
+            self.count_tool_calls(actor)
+        tally = actor._tally
+        paid = actor.paid()
         outcome = RunOutcome(
             run_id=actor.run_id,
             index=actor._index,
@@ -444,7 +449,7 @@ class Runtime:
             input=actor._input,
             new_message_index=new_from,
         )
-        actor._scope = actor._gate = actor._stepper = actor._mailbox = None
+        actor._scope = actor._gate = actor._stepper = actor._mailbox = actor._context = None
         if tally is not None:
             self.ledger.close_run(actor.run_id, tally)
         if self.journal is None or stays_open:
@@ -457,10 +462,12 @@ class Runtime:
         elif queued:
             self.admission.leave(actor)
 
-    def _count_tool_calls(self, actor: Actor, stepper: Any) -> None:
-        count = stepper.usage().tool_calls
-        if actor._before is not None:
-            count -= actor._before.tool_calls
+    def count_tool_calls(self, actor: Actor) -> None:
+        """Count the tool calls of the attempt that has ended; they are the model's that asked for them."""
+        if not actor._job.is_agent:
+            return
+        count = actor._stepper.usage().tool_calls - actor._tools_counted
+        actor._tools_counted += count
         if count > 0:
             tally = actor._tally
             if tally is None:
@@ -625,6 +632,22 @@ class Runtime:
                 f"open_supervisor(prices={{{door.name!r}: Price(input=..., output=...)}}) in dollars a million tokens"
             )
         return Amount(1, inputs, outputs, cost)
+
+    def restart_delay(self, actor: Actor, error: Exception) -> float | None:
+        """Seconds until a failed run begins again, or None where it does not: see `RestartPolicy`."""
+        policy = self.restart
+        if policy is None or classify(error) is None:
+            return None
+        now = trio.current_time()
+        restarts = actor._restarts
+        if restarts is None:
+            restarts = actor._restarts = []
+        if policy.within is not None:
+            restarts[:] = [time for time in restarts if now - time < policy.within]
+        if len(restarts) >= policy.max_restarts:
+            return None
+        restarts.append(now)
+        return full_jitter(len(restarts) - 1, base=policy.backoff, cap=MAX_BACKOFF, rng=self.rng)
 
     def retry_delay(self, error: Exception, attempt: int) -> float | None:
         """Seconds until the request is sent again after try number ``attempt``, or None where it is not."""

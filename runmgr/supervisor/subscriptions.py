@@ -18,7 +18,7 @@ from runmgr.concurrency import Broadcast, Overflow, Subscription
 from runmgr.records.events import EventsMissed, RunStream
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
 
 __all__ = ("Subscriptions",)
 
@@ -26,7 +26,16 @@ __all__ = ("Subscriptions",)
 class Subscriptions:
     """All subscribers of one supervisor."""
 
-    __slots__ = ("_broadcast", "_caught_up", "_gathered", "_now", "_streams", "_work", "listening", "wants_streams")
+    __slots__ = (
+        "_broadcast",
+        "_caught_up",
+        "_gathered",
+        "_now",
+        "_streams",
+        "_work",
+        "listening",
+        "wants_streams",
+    )
 
     def __init__(self, now: Callable[[], float]) -> None:
         self._broadcast: Broadcast[Any] = Broadcast()
@@ -50,7 +59,7 @@ class Subscriptions:
         key: Callable[[Any], Hashable] | None,
         streams: bool,
         services: trio.Nursery,
-    ) -> Iterator[Subscription[Any]]:
+    ) -> Generator[Subscription[Any], None, None]:
         """A subscriber, for as long as the block lasts. See `Supervisor.subscribe`."""
 
         def without_streams(event: Any) -> bool:
@@ -113,7 +122,8 @@ class Subscriptions:
 
     def close(self) -> None:
         """No more events come: each subscriber's iteration ends after what is buffered. What had gathered is given as far as
-        there is room."""
+        there is room.
+        """
         while self._gathered:
             try:
                 self._broadcast.publish_nowait(self._gathered.popleft())

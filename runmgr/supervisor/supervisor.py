@@ -23,8 +23,8 @@ from .jobs import AgentJob, GraphJob
 from .journaling import open_run_journal
 from .mapping import Outcomes
 from .runtime import Runtime
-from .states import TERMINAL
 from .spec import AGENT_OPTIONS, RunSpec
+from .states import TERMINAL
 
 if TYPE_CHECKING:
     from runmgr.journal import JournalWriter
@@ -172,7 +172,14 @@ class Supervisor:
             start_node: the node to begin with.
             state: the graph's state.
             deps: the graph's dependencies.
-            run_id, group, priority, timeout, deadline, metadata, input, fingerprint: as in `submit`.
+            run_id: this and the next ones: as in `submit`.
+            group: as in `submit`.
+            priority: as in `submit`.
+            timeout: as in `submit`.
+            deadline: as in `submit`.
+            metadata: as in `submit`.
+            input: as in `submit`.
+            fingerprint: as in `submit`.
         """
         runtime = self._runtime
         known = None if run_id is None else runtime.known(run_id)
@@ -224,8 +231,12 @@ class Supervisor:
             ordered: give outcomes in the order of the items instead of as they come.
             window: how many runs may be unfinished, or ended and not taken, at once; the supervisor's places and
                 queue together when left out.
-            group, priority, timeout, deadline, metadata, options: for every item that does not say otherwise; as in
-                `submit`.
+            group: this and the next ones: for every item that does not say otherwise; as in `submit`.
+            priority: as in `submit`.
+            timeout: as in `submit`.
+            deadline: as in `submit`.
+            metadata: as in `submit`.
+            options: as in `submit`.
         """
         runtime = self._runtime
         runtime.check_open()
@@ -330,7 +341,12 @@ class Supervisor:
         runtime = self._runtime
         assert runtime.services is not None
         with runtime.events.open(
-            filter=filter, buffer=buffer, overflow=overflow, key=key, streams=streams, services=runtime.services
+            filter=filter,
+            buffer=buffer,
+            overflow=overflow,
+            key=key,
+            streams=streams,
+            services=runtime.services,
         ) as subscription:
             yield subscription
 
@@ -447,6 +463,7 @@ async def open_supervisor(
         journal: file to keep every run in; None keeps nothing.
         resume: go on with what the journal holds: finished runs are not run again, unfinished ones go on from their last
             checkpoint, when they are submitted again under their ``run_id``.
+        retry_failed: run those again that the journal holds as failed or cancelled.
         durability: ``'process'`` survives the end of the process, ``'power'`` that of the machine.
         journal_thread: write it in a thread (True) or in the event loop (False: for virtual time, which would jump while a
             thread works); by the clock when left out.
@@ -471,6 +488,7 @@ async def open_supervisor(
         retry_policy=RetryPolicy(max_retries=retries) if isinstance(retries, int) else retries,
         remember=_positive("remember", remember, 0),
         retry_failed=retry_failed,
+        restart=restart,
         rate_limits=rate_limits,
         prices=prices,
         rng=rng or random.Random(),

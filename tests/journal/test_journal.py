@@ -15,13 +15,12 @@ import pytest
 import trio
 
 from runmgr.exceptions import JournalError
-from runmgr.journal import Restored, open_journal, open_journal_writer
+from runmgr.journal import open_journal, open_journal_writer
 from runmgr.journal.codec import encode_checkpoint, encode_outcome
 from runmgr.messages import ModelRequest, ModelResponse, TextPart, ToolCallPart, UserPromptPart
 from runmgr.records.outcomes import RunError, RunOutcome, RunState
 from runmgr.records.snapshots import PendingCallTools, PendingModelRequest, RunSnapshot
 from runmgr.usage import RunUsage
-
 
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
 
@@ -64,19 +63,41 @@ class Told:
 
 def write(writer, outcome, known=0, *, told=None, run=None, fingerprint=None):
     if run is None:
-        run = writer.admitted(outcome.run_id, outcome.index, outcome.group, fingerprint, outcome.queued_at, b'"hi"', b'{"k":[1,2]}')
+        run = writer.admitted(
+            outcome.run_id,
+            outcome.index,
+            outcome.group,
+            fingerprint,
+            outcome.queued_at,
+            b'"hi"',
+            b'{"k":[1,2]}',
+        )
     body = encode_outcome(outcome, known, reset=False)
     writer.ended(run, outcome.status.value, outcome.finished_at, body, told or Told())
     return run
 
 
 def snapshot_of(messages, pending, **changes):
-    fields = {"run_id": "r", "messages": messages, "pending": pending, "usage": RunUsage(requests=1), "run_step": 1}
+    fields = {
+        "run_id": "r",
+        "messages": messages,
+        "pending": pending,
+        "usage": RunUsage(requests=1),
+        "run_step": 1,
+    }
     return RunSnapshot(**{**fields, **changes})
 
 
 def body_of(snapshot, known, **changes):
-    fields = {"reset": False, "paid": None, "cost": Decimal(0), "unpriced": 0, "attempts": 1, "started_at": 2.0, "model": "m"}
+    fields = {
+        "reset": False,
+        "paid": None,
+        "cost": Decimal(0),
+        "unpriced": 0,
+        "attempts": 1,
+        "started_at": 2.0,
+        "model": "m",
+    }
     return encode_checkpoint(snapshot, known, **{**fields, **changes})
 
 
@@ -93,7 +114,9 @@ def path(tmp_path):
 async def test_an_outcome_comes_back_as_it_was(path, threaded):
     told = Told()
     original = outcome_of("a")
-    failed = outcome_of("b", status=RunState.FAILED, output=None, error=RunError("ValueError", "no", 404, "trace"), cost=None)
+    failed = outcome_of(
+        "b", status=RunState.FAILED, output=None, error=RunError("ValueError", "no", 404, "trace"), cost=None
+    )
     async with open_journal_writer(path, threaded=threaded) as writer:
         write(writer, original, told=told)
         write(writer, failed)
@@ -108,7 +131,13 @@ async def test_an_outcome_comes_back_as_it_was(path, threaded):
         back = reader.outcome("a")
         assert back == outcome_of("a", replayed=True)
         assert reader.outcome("b", messages=False) == outcome_of(
-            "b", status=RunState.FAILED, output=None, error=failed.error, cost=None, messages=[], replayed=True
+            "b",
+            status=RunState.FAILED,
+            output=None,
+            error=failed.error,
+            cost=None,
+            messages=[],
+            replayed=True,
         )
         assert reader.outcome("c") is None
         assert reader.counts() == {"succeeded": 1, "failed": 1, "open": 0}
@@ -142,15 +171,31 @@ async def test_checkpoints_add_up_to_where_the_run_stood(path, threaded):
         run = writer.admitted("r", 7, "g", "fp", 1.0, b'"hi"', None)
         writer.checkpoint(run, 0, body_of(snapshot_of(messages, PendingCallTools(call)), 0))
         followup = ask("3")
-        late = snapshot_of(messages, PendingModelRequest(followup), tool_retries={"add": 1}, output_retries=2, new_message_index=0, run_step=1)
-        writer.checkpoint(run, 1, body_of(late, 2, paid=RunUsage(requests=2), cost=Decimal("0.5"), unpriced=1))
+        late = snapshot_of(
+            messages,
+            PendingModelRequest(followup),
+            tool_retries={"add": 1},
+            output_retries=2,
+            new_message_index=0,
+            run_step=1,
+        )
+        writer.checkpoint(
+            run, 1, body_of(late, 2, paid=RunUsage(requests=2), cost=Decimal("0.5"), unpriced=1)
+        )
         unknown = writer.admitted("never begun", 8, "g", None, 1.0, None, None)
     with open_journal(path) as reader:
         found = list(reader.unfinished())
         assert [one.run_id for one in found] == ["r", "never begun"]
         restored, fresh = found
-        assert restored.snapshot == snapshot_of(messages, PendingModelRequest(followup), tool_retries={"add": 1}, output_retries=2)
-        assert (restored.checkpoints, restored.fingerprint, restored.cost, restored.unpriced) == (2, "fp", Decimal("0.5"), 1)
+        assert restored.snapshot == snapshot_of(
+            messages, PendingModelRequest(followup), tool_retries={"add": 1}, output_retries=2
+        )
+        assert (restored.checkpoints, restored.fingerprint, restored.cost, restored.unpriced) == (
+            2,
+            "fp",
+            Decimal("0.5"),
+            1,
+        )
         assert restored.paid == RunUsage(requests=2)
         assert fresh.snapshot is None
         assert reader.look_up("r") == (run, restored)
@@ -174,9 +219,21 @@ async def test_a_pending_response_is_the_last_message_and_not_kept_twice(path):
 async def test_a_rewritten_history_replaces_what_was_kept(path):
     async with open_journal_writer(path) as writer:
         run = writer.admitted("r", 0, "", None, 1.0, None, None)
-        writer.checkpoint(run, 0, body_of(snapshot_of([ask("1"), answer("2"), ask("3"), answer("4")], PendingModelRequest(ask("5"))), 0))
-        writer.checkpoint(run, 1, body_of(snapshot_of([ask("3"), answer("4")], PendingModelRequest(ask("5"))), 4, reset=True))
-        writer.checkpoint(run, 2, body_of(snapshot_of([ask("3"), answer("4"), ask("5")], PendingModelRequest(ask("6"))), 2))
+        writer.checkpoint(
+            run,
+            0,
+            body_of(
+                snapshot_of([ask("1"), answer("2"), ask("3"), answer("4")], PendingModelRequest(ask("5"))), 0
+            ),
+        )
+        writer.checkpoint(
+            run,
+            1,
+            body_of(snapshot_of([ask("3"), answer("4")], PendingModelRequest(ask("5"))), 4, reset=True),
+        )
+        writer.checkpoint(
+            run, 2, body_of(snapshot_of([ask("3"), answer("4"), ask("5")], PendingModelRequest(ask("6"))), 2)
+        )
         done = outcome_of("r", messages=[ask("3"), answer("4"), ask("5"), answer("end")])
         write(writer, done, known=3, run=run)
     with open_journal(path) as reader:
@@ -252,7 +309,9 @@ async def test_a_writer_in_another_process_is_named(path):
                 await trio.sleep_forever()
         trio.run(main)
     """
-    with subprocess.Popen([sys.executable, "-c", textwrap.dedent(program), str(path)], stdout=subprocess.PIPE) as child:
+    with subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(program), str(path)], stdout=subprocess.PIPE
+    ) as child:
         try:
             assert child.stdout.readline() == b"open\n"
             with pytest.raises(JournalError, match=f"being written by process {child.pid}"):

@@ -64,8 +64,8 @@ class FakeAgent:
     @asynccontextmanager
     async def iter(self, prompt=None, *, host=None, snapshot=None, **options):
         run = FakeRun(self.steps, prompt, host)
-        run.metadata = options.pop('metadata', None)
-        options.pop('run_id')
+        run.metadata = options.pop("metadata", None)
+        options.pop("run_id")
         run.options = options
         yield run
 

@@ -167,7 +167,9 @@ async def test_a_request_waits_while_others_may_still_leave_room(fakes, autojump
         await trio.sleep(1)
 
     model = fakes.Model(wait=wait, input_tokens=10, output_tokens=10)
-    async with open_supervisor(budget=Budget(output_tokens=50_000)) as sup:  # no max_tokens: 4,096 are assumed
+    async with open_supervisor(
+        budget=Budget(output_tokens=50_000)
+    ) as sup:  # no max_tokens: 4,096 are assumed
         handles = [await sup.submit(fakes.Agent(asker(model))) for _ in range(30)]
         await trio.sleep(0.5)
         state = sup.snapshot().budget
@@ -203,7 +205,9 @@ async def test_a_budget_of_cost_needs_a_price(fakes, autojump_clock):
         async with sup.map(fakes.Agent(asker(model)), range(4)) as outcomes:
             seen = [outcome async for outcome in outcomes]
         assert [outcome.cost for outcome in seen[:2]] == [Decimal(2), Decimal(2)]
-        assert sup.snapshot().cost == "6.0" or Decimal(sup.snapshot().cost) == Decimal(2 * sum(o.succeeded for o in seen))
+        assert sup.snapshot().cost == "6.0" or Decimal(sup.snapshot().cost) == Decimal(
+            2 * sum(o.succeeded for o in seen)
+        )
 
 
 @given(st.data())
@@ -248,7 +252,9 @@ def test_the_bound_is_above_what_text_can_be():
     inputs, outputs, proven = bound([request], {"max_tokens": 7}, None)
     assert inputs > len(text.encode()) and outputs == 7 and proven
     assert bound([request], None, None).proven is False
-    picture = ModelRequest(parts=[UserPromptPart(content=["see", BinaryContent(b"x" * 5_000_000, media_type="image/png")])])
+    picture = ModelRequest(
+        parts=[UserPromptPart(content=["see", BinaryContent(b"x" * 5_000_000, media_type="image/png")])]
+    )
     assert 16_384 <= bound([picture], None, None).inputs < 20_000
 
 
@@ -266,9 +272,15 @@ def test_prices_known_unknown_and_ones_own():
     assert prices.price("whoever", "mine", cached) == Decimal("0.34")
     from genai_prices import calc_price
 
-    for provider, model in (("openai", "gpt-4o"), ("anthropic", "claude-3-5-sonnet-latest"), ("openai", "gpt-4o-mini")):
+    for provider, model in (
+        ("openai", "gpt-4o"),
+        ("anthropic", "claude-3-5-sonnet-latest"),
+        ("openai", "gpt-4o-mini"),
+    ):
         usage = RequestUsage(input_tokens=12_345, cache_read_tokens=1_234, output_tokens=678)
-        assert prices.price(provider, model, usage) == calc_price(usage, model, provider_id=provider).total_price
+        assert (
+            prices.price(provider, model, usage) == calc_price(usage, model, provider_id=provider).total_price
+        )
 
 
 # -------------------------------------------------------------------- graphs

@@ -16,7 +16,8 @@ from runmgr.exceptions import ModelHTTPError, RunEnded, SupervisorClosed
 from runmgr.journal import open_journal
 from runmgr.messages import ModelResponse, TextPart, ToolCallPart
 from runmgr.models.function import FunctionModel
-from runmgr.records.events import RunAdmitted, RunEnded as RunEndedEvent
+from runmgr.records.events import RunAdmitted
+from runmgr.records.events import RunEnded as RunEndedEvent
 from runmgr.supervisor import open_supervisor
 from runmgr.supervisor.states import TERMINAL
 from runmgr.usage import RequestUsage, RunUsage
@@ -165,7 +166,9 @@ async def play(program, ending, max_running, max_queued, path):
     async with trio.open_nursery() as nursery:
         with trio.CancelScope() as outer:
             try:
-                async with open_supervisor(max_running=max_running, max_queued=max_queued, journal=path, remember=100) as sup:
+                async with open_supervisor(
+                    max_running=max_running, max_queued=max_queued, journal=path, remember=100
+                ) as sup:
                     await nursery.start(listen, sup)
                     for action in program:
                         await perform(sup, world, action)
@@ -204,7 +207,12 @@ async def play(program, ending, max_running, max_queued, path):
         assert outcome.status in TERMINAL
         assert outcome.usage == handle.usage()
     if ending in {"leave", "drain"}:
-        kinds = {handle._job.agent: name for handle in world.handles for name, agent in world.agents.items() if agent is handle._job.agent}
+        kinds = {
+            handle._job.agent: name
+            for handle in world.handles
+            for name, agent in world.agents.items()
+            if agent is handle._job.agent
+        }
         for handle in world.handles:
             outcome = handle._outcome
             if outcome.status == "failed" and outcome.error.type != "TimeoutError":

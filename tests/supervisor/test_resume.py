@@ -52,7 +52,9 @@ def path(tmp_path):
 async def test_finished_runs_are_not_run_again(path, autojump_clock):
     world = World()
     async with open_supervisor(journal=path) as sup:
-        handle = await sup.submit(world.agent, "q", run_id="a", group="g", metadata={"n": 1}, input={"line": 3})
+        handle = await sup.submit(
+            world.agent, "q", run_id="a", group="g", metadata={"n": 1}, input={"line": 3}
+        )
         first = await handle.outcome()
     assert len(world.requests) == 3
     async with open_supervisor(journal=path, resume=True) as sup:

@@ -14,7 +14,7 @@ from runmgr.exceptions import (
     TooManyFailures,
     UserError,
 )
-from runmgr.supervisor import RunSpec, open_supervisor
+from runmgr.supervisor import open_supervisor
 
 
 def sleeper(seconds, value="slept"):

@@ -1,0 +1,105 @@
+"""Restarts: what begins again, from where, how often."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+
+from runmgr.agent import Agent
+from runmgr.exceptions import ModelConnectionError, ModelHTTPError
+from runmgr.journal import open_journal
+from runmgr.messages import ModelResponse, TextPart, ToolCallPart
+from runmgr.models.function import FunctionModel
+from runmgr.records.budgets import RestartPolicy
+from runmgr.records.events import RunStarted
+from runmgr.supervisor import open_supervisor
+from runmgr.usage import RequestUsage
+
+
+def flaky(errors):
+    """Two turns with a tool call between; ``errors`` are raised at the second, one after another."""
+    seen = {"requests": [], "tools": 0}
+
+    async def answer(messages, info):
+        turn = len(messages) // 2
+        seen["requests"].append(turn)
+        if turn == 1 and errors:
+            raise errors.pop(0)
+        usage = RequestUsage(input_tokens=10, output_tokens=1)
+        if turn == 0:
+            return ModelResponse(parts=[ToolCallPart("work", {}, "c")], usage=usage)
+        return ModelResponse(parts=[TextPart("done")], usage=usage)
+
+    agent = Agent(FunctionModel(answer))
+
+    @agent.tool_plain
+    async def work() -> str:
+        seen["tools"] += 1
+        return "worked"
+
+    return agent, seen
+
+
+async def test_from_the_last_node_nothing_paid_is_paid_again(autojump_clock):
+    agent, seen = flaky([ModelHTTPError(503, "m"), ModelConnectionError("m", "gone")])
+    started = []
+    async with open_supervisor(retries=0, restart=RestartPolicy(max_restarts=2)) as sup:
+        async with sup.subscribe() as events:
+            outcome = await (await sup.submit(agent, "go")).outcome()
+            started = [event async for event in _now(events) if isinstance(event, RunStarted)]
+    assert outcome.status == "succeeded"
+    assert outcome.attempts == 3
+    assert seen == {"requests": [0, 1, 1, 1], "tools": 1}
+    assert outcome.usage.requests == 2
+    assert outcome.usage.tool_calls == 1
+    assert [event.attempt for event in started] == [1, 2, 3]
+    assert len(outcome.messages) == 4
+
+
+async def _now(events):
+    while True:
+        try:
+            yield events.receive_nowait()
+        except trio.WouldBlock:
+            return
+
+
+async def test_from_the_start_everything_is_counted(tmp_path, autojump_clock):
+    agent, seen = flaky([ModelHTTPError(503, "m")])
+    path = tmp_path / "j.sqlite"
+    policy = RestartPolicy(max_restarts=1, resume="start")
+    async with open_supervisor(retries=0, restart=policy, journal=path) as sup:
+        outcome = await (await sup.submit(agent, "go", run_id="a")).outcome()
+        assert sup.usage() == outcome.usage
+    assert outcome.status == "succeeded"
+    assert seen == {"requests": [0, 1, 0, 1], "tools": 2}
+    assert outcome.usage.requests == 3
+    assert outcome.usage.tool_calls == 2
+    assert len(outcome.messages) == 4
+    with open_journal(path) as journal:
+        kept = journal.outcome("a")
+    assert (kept.messages, kept.usage, kept.attempts) == (outcome.messages, outcome.usage, 2)
+
+
+async def test_no_more_often_than_allowed_with_backoff_between(autojump_clock):
+    agent, seen = flaky([ModelHTTPError(503, "m") for _ in range(99)])
+    async with open_supervisor(retries=0, restart=RestartPolicy(max_restarts=4, backoff=100)) as sup:
+        handle = await sup.submit(agent, "go")
+        await trio.sleep(0.01)
+        assert handle.state == "waiting"
+        outcome = await handle.outcome()
+    assert outcome.status == "failed"
+    assert outcome.attempts == 5
+    assert outcome.error.status_code == 503
+    assert seen["requests"] == [0, 1, 1, 1, 1, 1]
+    assert 0 < trio.current_time() <= 100 + 200 + 300 + 300
+
+
+@pytest.mark.parametrize("error", [ValueError("a bug"), ModelHTTPError(400, "m")])
+async def test_a_users_bug_or_a_refused_request_is_not_tried_again(autojump_clock, error):
+    agent, seen = flaky([error])
+    async with open_supervisor(restart=RestartPolicy(max_restarts=5)) as sup:
+        outcome = await (await sup.submit(agent, "go")).outcome()
+    assert outcome.status == "failed"
+    assert outcome.attempts == 1
+    assert seen["requests"] == [0, 1]
