@@ -7,13 +7,13 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Self, cast
 
-import trio
 from typing_extensions import override
 
 from runmgr.exceptions import UserError
 from runmgr.tools.context import RunContext
 from runmgr.tools.types import AgentDepsT
 from runmgr.toolsets.abstract import AbstractToolset, ToolsetTool
+from runmgr.toolsets.entered import EnteredByTask
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -38,8 +38,8 @@ class CombinedToolset(AbstractToolset[AgentDepsT]):
     """
 
     toolsets: Sequence[AbstractToolset[AgentDepsT]]
-    _entered: dict[Any, list[AsyncExitStack]] = field(
-        default_factory=dict[Any, list[AsyncExitStack]], init=False, repr=False, compare=False
+    _entered: EnteredByTask[AsyncExitStack] = field(
+        default_factory=EnteredByTask[AsyncExitStack], init=False, repr=False, compare=False
     )
     _static: tuple[list[Any], dict[str, ToolsetTool[AgentDepsT]]] | None = field(
         default=None, init=False, repr=False, compare=False
@@ -64,11 +64,10 @@ class CombinedToolset(AbstractToolset[AgentDepsT]):
 
     @override
     async def __aenter__(self) -> Self:
-        # Each entering has a stack of its own, found again by its task: what a task opened, the same task closes.
         async with AsyncExitStack() as stack:
             for toolset in self.toolsets:
                 await stack.enter_async_context(toolset)
-            self._entered.setdefault(trio.lowlevel.current_task(), []).append(stack.pop_all())
+            self._entered.push(stack.pop_all())
         return self
 
     @override
@@ -79,12 +78,7 @@ class CombinedToolset(AbstractToolset[AgentDepsT]):
         traceback: TracebackType | None,
         /,
     ) -> bool | None:
-        task = trio.lowlevel.current_task()
-        stacks = self._entered[task]
-        stack = stacks.pop()
-        if not stacks:
-            del self._entered[task]
-        return await stack.__aexit__(exc_type, exc, traceback)
+        return await self._entered.pop().__aexit__(exc_type, exc, traceback)
 
     @override
     async def get_tools(self, ctx: RunContext[AgentDepsT]) -> dict[str, ToolsetTool[AgentDepsT]]:

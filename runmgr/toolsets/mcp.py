@@ -28,6 +28,7 @@ from runmgr.records.definitions import ToolDefinition
 from runmgr.tools.context import RunContext
 from runmgr.tools.tool import any_object
 from runmgr.toolsets.abstract import AbstractToolset, ToolsetTool
+from runmgr.toolsets.entered import EnteredByTask
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -106,7 +107,7 @@ class MCPServer(AbstractToolset[Any]):
         self.cache_tools = cache_tools
         self._id = id
         self._open: list[_Connection] = []
-        self._entered: dict[Any, list[_Connection | None]] = {}
+        self._entered: EnteredByTask[_Connection | None] = EnteredByTask()
 
     @abstractmethod
     async def _transport(self, stack: AsyncExitStack) -> Any:
@@ -161,7 +162,7 @@ class MCPServer(AbstractToolset[Any]):
             ConnectionError: it cannot be reached or started; says why.
         """
         opened = None if self._found() is not None else await self._connect()
-        self._entered.setdefault(trio.lowlevel.current_task(), []).append(opened)
+        self._entered.push(opened)
         return self
 
     @override
@@ -172,11 +173,7 @@ class MCPServer(AbstractToolset[Any]):
         traceback: TracebackType | None,
         /,
     ) -> bool | None:
-        task = trio.lowlevel.current_task()
-        entered = self._entered[task]
-        opened = entered.pop()
-        if not entered:
-            del self._entered[task]
+        opened = self._entered.pop()
         if opened is None:
             return None
         self._open.remove(opened)
