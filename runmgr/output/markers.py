@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import Any, Generic, Literal
 
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
@@ -83,7 +83,7 @@ class ToolOutput(Generic[OutputDataT]):
         self.strict = strict
 
 
-@dataclass(init=False)
+@dataclass
 class NativeOutput(Generic[OutputDataT]):
     """The model gives the output by the provider's own structured output.
 
@@ -96,28 +96,14 @@ class NativeOutput(Generic[OutputDataT]):
     """
 
     outputs: OutputTypeOrFunction[OutputDataT] | Sequence[OutputTypeOrFunction[OutputDataT]]
-    name: str | None
-    description: str | None
-    strict: bool | None
-    template: str | None
-
-    def __init__(
-        self,
-        outputs: OutputTypeOrFunction[OutputDataT] | Sequence[OutputTypeOrFunction[OutputDataT]],
-        *,
-        name: str | None = None,
-        description: str | None = None,
-        strict: bool | None = None,
-        template: str | None = None,
-    ) -> None:
-        self.outputs = outputs
-        self.name = name
-        self.description = description
-        self.strict = strict
-        self.template = template
+    _: KW_ONLY
+    name: str | None = None
+    description: str | None = None
+    strict: bool | None = None
+    template: str | None = None
 
 
-@dataclass(init=False)
+@dataclass
 class PromptedOutput(Generic[OutputDataT]):
     """The model is asked, in its instructions, to answer with JSON.
 
@@ -129,22 +115,10 @@ class PromptedOutput(Generic[OutputDataT]):
     """
 
     outputs: OutputTypeOrFunction[OutputDataT] | Sequence[OutputTypeOrFunction[OutputDataT]]
-    name: str | None
-    description: str | None
-    template: str | None
-
-    def __init__(
-        self,
-        outputs: OutputTypeOrFunction[OutputDataT] | Sequence[OutputTypeOrFunction[OutputDataT]],
-        *,
-        name: str | None = None,
-        description: str | None = None,
-        template: str | None = None,
-    ) -> None:
-        self.outputs = outputs
-        self.name = name
-        self.description = description
-        self.template = template
+    _: KW_ONLY
+    name: str | None = None
+    description: str | None = None
+    template: str | None = None
 
 
 @dataclass
