@@ -353,6 +353,8 @@ async def _together(
     async def work() -> None:
         try:
             for index, call in waiting:
+                if errors:
+                    return  # a call that has not begun need not be cancelled
                 outcomes[index] = await one.call(call)
         except Exception as error:  # noqa: BLE001 (the first one is raised below, bare)
             errors.append(error)

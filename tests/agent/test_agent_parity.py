@@ -6,6 +6,7 @@ purpose there is a test beside, which says how.
 
 import asyncio
 import json
+import re
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
@@ -242,6 +243,10 @@ def both(script: Script) -> tuple[dict[str, Any], dict[str, Any]]:
 
 def same(script: Script) -> dict[str, Any]:
     theirs, ours = both(script)
+    if "error" in ours and "exceeded max retries" in ours["error"]:
+        # Which siblings of a call that fails had succeeded by then is chance.
+        for told in (theirs, ours):
+            told["usage"] = re.sub(r", tool_calls=\d+", "", told["usage"])
     assert ours == theirs
     return ours
 
