@@ -15,7 +15,6 @@ from runmgr.messages import (
     BinaryContent,
     CachePoint,
     DocumentUrl,
-    FileUrl,
     ImageUrl,
     ModelMessage,
     ModelRequest,
@@ -30,6 +29,7 @@ from runmgr.messages import (
     UserPromptPart,
     VideoUrl,
 )
+from runmgr.models.attached import Files, is_text
 from runmgr.models.base import get_instructions
 from runmgr.profiles.openai import SAMPLING_SETTINGS, OpenAIModelProfile
 from runmgr.records.definitions import ModelRequestParameters, OutputObjectDefinition, ToolDefinition
@@ -133,31 +133,6 @@ def _web_search(tool: WebSearchTool) -> dict[str, Any]:
     return options
 
 
-class Files:
-    """Files that are named by URL and have to be sent as bytes: those that were fetched, and those that are ``missing``.
-
-    Mapping is pure and fetching is not. So mapping notes what it lacks, the model fetches it, and mapping is done again.
-    """
-
-    __slots__ = ("fetched", "missing")
-
-    def __init__(self) -> None:
-        self.fetched: dict[tuple[str, str], BinaryContent] = {}
-        self.missing: dict[tuple[str, str], FileUrl] = {}
-
-    def get(self, item: FileUrl) -> BinaryContent | None:
-        """The file, or None after noting it."""
-        found = self.fetched.get((item.kind, item.url))
-        if found is None:
-            self.missing[item.kind, item.url] = item
-        return found
-
-    def put(self, item: FileUrl, content: BinaryContent) -> None:
-        """A missing file that is there now."""
-        self.fetched[item.kind, item.url] = content
-        del self.missing[item.kind, item.url]
-
-
 def map_messages(
     messages: Sequence[ModelMessage],
     params: ModelRequestParameters,
@@ -254,7 +229,7 @@ def _content(item: UserContent, profile: OpenAIModelProfile, files: Files) -> di
         isinstance(item, DocumentUrl)
         and profile.openai_chat_supports_file_urls
         and not item.force_download
-        and not _is_text(item.media_type)
+        and not is_text(item.media_type)
     ):
         return {"type": "file", "file": {"file_data": item.url, "filename": f"filename.{item.format}"}}
     if isinstance(item, VideoUrl):
@@ -273,25 +248,10 @@ def _image(url: str, metadata: dict[str, Any] | None) -> dict[str, Any]:
 
 
 _AUDIO_FORMATS = {"audio/wav": "wav", "audio/x-wav": "wav", "audio/mpeg": "mp3", "audio/mp3": "mp3"}
-_TEXT_TYPES = frozenset({
-    "application/json",
-    "application/ld+json",
-    "application/soap+xml",
-    "application/xml",
-    "application/yaml",
-    "application/x-yaml",
-    "application/toml",
-})  # fmt: skip
-
-
-def _is_text(media_type: str) -> bool:
-    return (
-        media_type.startswith("text/") or media_type in _TEXT_TYPES or media_type.endswith(("+json", "+xml"))
-    )
 
 
 def _binary(item: BinaryContent, profile: OpenAIModelProfile) -> dict[str, Any]:
-    if _is_text(item.media_type):
+    if is_text(item.media_type):
         # Chat completions take only PDF as a file; text can say so itself.
         identifier = item.identifier
         text = item.data.decode("utf-8", "replace")

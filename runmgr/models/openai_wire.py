@@ -13,6 +13,7 @@ import msgspec
 from msgspec import Struct
 
 __all__ = (
+    "CHUNK",
     "Choice",
     "Chunk",
     "ChunkChoice",
@@ -105,7 +106,8 @@ class Chunk(Struct, gc=False):
 
 
 decode_completion = msgspec.json.Decoder(Completion).decode
-decode_chunk = msgspec.json.Decoder(Chunk).decode
+CHUNK = msgspec.json.Decoder(Chunk)
+decode_chunk = CHUNK.decode
 
 
 def text_of(content: str | list[Any] | None) -> str | None:

@@ -40,9 +40,9 @@ def api_error(error: HttpError, model_name: str) -> ModelAPIError:
     return ModelConnectionError(model_name, str(error))
 
 
-def http_error(reply: Reply, model_name: str) -> ModelHTTPError:
-    """The exception of an error status: ``body`` is the ``error`` object of the answer where there is one, else the decoded
-    body, else its text; of the headers, those about limits, retrying and the request's id are kept.
+def http_error(reply: Reply, model_name: str, *, unwrap: bool = True) -> ModelHTTPError:
+    """The exception of an error status: ``body`` is the ``error`` object of the answer where there is one (and ``unwrap``), else
+    the decoded body, else its text; of the headers, those about limits, retrying and the request's id are kept.
     """
     body: Any
     try:
@@ -50,7 +50,7 @@ def http_error(reply: Reply, model_name: str) -> ModelHTTPError:
     except (msgspec.DecodeError, UnicodeDecodeError):
         body = reply.body[:4096].decode("utf-8", "replace")
     else:
-        if isinstance(body, dict):
+        if unwrap and isinstance(body, dict):
             body = cast("dict[str, Any]", body).get("error", cast("dict[str, Any]", body))
     headers = {
         name: value

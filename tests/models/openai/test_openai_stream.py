@@ -55,13 +55,12 @@ async def read(pieces, *, profile=None, params=PARAMS):
     """The response and the events of a stream."""
     stream = OpenAIStreamedResponse(
         params,
-        Pieces(pieces),
         model_name="asked",
         profile=profile or OpenAIModelProfile(),
         provider_name="openai",
         provider_url="u",
     )
-    await stream.open()
+    await stream.open(Pieces(pieces))
     seen = [event async for event in stream]
     return stream.get(), seen
 
@@ -218,13 +217,12 @@ async def test_a_response_given_out_does_not_change(chat):
     pieces = chat.events(chat.chunk({"content": "a"}), chat.chunk({"content": "b"}, "stop"))
     stream = OpenAIStreamedResponse(
         PARAMS,
-        Pieces(pieces),
         model_name="m",
         profile=OpenAIModelProfile(),
         provider_name="p",
         provider_url="u",
     )
-    await stream.open()
+    await stream.open(Pieces(pieces))
     async for _ in stream:
         early = stream.get()
         break

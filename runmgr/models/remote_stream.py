@@ -1,0 +1,236 @@
+"""What all streamed answers have in common.
+
+An ``EventReader`` turns bytes into events and knows when an answer is whole; a ``RemoteStream`` turns events into parts. Only its
+outermost loop awaits.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import AsyncGenerator, Iterable, Sequence
+from datetime import datetime
+from typing import Any, Generic, TypeVar
+
+import msgspec
+import trio
+
+from runmgr.exceptions import MalformedResponseError
+from runmgr.messages import ModelResponse, ModelResponseStreamEvent, now_utc
+from runmgr.models.http import HttpError, ReplyStream
+from runmgr.models.http.failures import api_error
+from runmgr.models.http.sse import EventDecoder
+from runmgr.models.stream import StreamedResponse
+from runmgr.records.definitions import ModelRequestParameters
+
+__all__ = ("EventReader", "RemoteStream", "decoded")
+
+T = TypeVar("T")
+
+_LAST_WORDS = 1.0
+"""Seconds to wait for the end of the body after the answer's own end, so that the connection can be used again."""
+
+
+class EventReader(Generic[T]):
+    """Bytes of a streamed answer in, events out, wherever the bytes were cut.
+
+    Args:
+        model_name: for errors.
+
+    Attributes:
+        done: the answer came to its end; what follows is ignored.
+        finished: the answer may end here.
+    """
+
+    what = "event"
+    """What the API calls an event, for errors."""
+    ends_with = "its last event"
+    """What an answer ends with, for errors."""
+
+    def __init__(self, model_name: str) -> None:
+        self._model_name = model_name
+        self._decoder = EventDecoder()
+        self.done = False
+        self.finished = False
+
+    @abstractmethod
+    def _read(self, event: bytes, data: bytes) -> T | None:
+        """One event, or None where it means nothing to us; sets ``done`` and ``finished``.
+
+        Raises:
+            MalformedResponseError: it is none.
+            ModelHTTPError: it is an error.
+        """
+
+    def feed(self, data: bytes) -> list[T]:
+        """The events that are complete now.
+
+        Raises:
+            MalformedResponseError: an event is not what the API sends.
+            ModelHTTPError: an event is an error.
+        """
+        try:
+            events = self._decoder.feed(data)
+        except HttpError as error:
+            raise api_error(error, self._model_name) from None
+        return self._events(events)
+
+    def end(self) -> list[T]:
+        """What the end of the body completes.
+
+        Raises:
+            MalformedResponseError: the answer did not come to its end.
+        """
+        events = self._events(self._decoder.end())
+        if not (self.done or self.finished):
+            raise MalformedResponseError(
+                self._model_name, f"the stream ended without {self.ends_with}: the answer was cut short"
+            )
+        return events
+
+    def _events(self, pairs: list[tuple[bytes, bytes]]) -> list[T]:
+        events: list[T] = []
+        for event, data in pairs:
+            if self.done:
+                break
+            if data.startswith(b"[DONE]"):
+                self.done = True
+                break
+            if data.strip() and (read := self._read(event, data)) is not None:
+                events.append(read)
+        return events
+
+
+def decoded(decoder: msgspec.json.Decoder[T], data: bytes, model_name: str, what: str) -> T:
+    """One event's data.
+
+    Raises:
+        MalformedResponseError: not JSON, or of another shape than ``what``.
+    """
+    try:
+        return decoder.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        shown = data[:500].decode("utf-8", "replace")
+        raise MalformedResponseError(
+            model_name, f"an event of the stream is no {what} ({error}): {shown!r}"
+        ) from None
+
+
+class RemoteStream(StreamedResponse, Generic[T]):
+    """An answer as it comes.
+
+    Args:
+        model_request_parameters: what was asked for.
+        reader: turns bytes into events.
+        model_name: the model that was asked.
+        provider_name: goes into the response.
+        provider_url: goes into the response.
+    """
+
+    def __init__(
+        self,
+        model_request_parameters: ModelRequestParameters,
+        reader: EventReader[T],
+        *,
+        model_name: str,
+        provider_name: str,
+        provider_url: str,
+    ) -> None:
+        super().__init__(model_request_parameters)
+        self._reader = reader
+        self._answer: ReplyStream | None = None
+        self._asked = model_name
+        self._model_name = model_name
+        self._provider_name = provider_name
+        self._provider_url = provider_url
+        self._timestamp = now_utc()
+        self._waiting: list[T] = []
+        self._ready: Sequence[ModelResponseStreamEvent] = ()
+
+    @abstractmethod
+    def _apply(self, event: T) -> Iterable[ModelResponseStreamEvent]:
+        """What an event changes; everything but parts is kept here."""
+
+    @property
+    def model_name(self) -> str:
+        """The model that answers, as the provider names it."""
+        return self._model_name
+
+    @property
+    def provider_name(self) -> str:
+        """The provider."""
+        return self._provider_name
+
+    @property
+    def provider_url(self) -> str:
+        """The provider's base URL."""
+        return self._provider_url
+
+    @property
+    def timestamp(self) -> datetime:
+        """When the response began."""
+        return self._timestamp
+
+    def _detail(self, name: str, value: Any) -> None:
+        # A new dict: responses that `get` gave out keep theirs.
+        self.provider_details = {**(self.provider_details or {}), name: value}
+
+    async def open(self, answer: ReplyStream) -> None:
+        """Wait for the first event, so that an answer that fails at once fails here, where it can still be asked again.
+
+        Raises:
+            ModelAPIError: the answer failed, or is empty.
+        """
+        self._answer = answer
+        while not self._waiting:
+            if (data := await self._receive(answer)) is None:
+                self._waiting = self._reader.end()
+                break
+            self._waiting = self._reader.feed(data)
+            if self._reader.done:
+                break
+        if not self._waiting:
+            raise MalformedResponseError(self._asked, "the stream ended without content or tool calls")
+
+    def whole(self, response: ModelResponse) -> None:
+        """Take over a whole response, from a server that did not stream although it was asked to."""
+        self._model_name = response.model_name or self._model_name
+        self._usage = response.usage
+        self.finish_reason = response.finish_reason
+        self.provider_response_id = response.provider_response_id
+        self.provider_details = response.provider_details
+        self._reader.done = True
+        manager = self._parts_manager
+        self._ready = [manager.handle_part(vendor_part_id=None, part=part) for part in response.parts]
+
+    async def _receive(self, answer: ReplyStream) -> bytes | None:
+        try:
+            return await answer.receive() or None
+        except HttpError as error:
+            raise api_error(error, self._asked) from error
+
+    async def _get_event_iterator(self) -> AsyncGenerator[ModelResponseStreamEvent]:
+        for event in self._ready:
+            yield event
+        answer = self._answer
+        if answer is None:
+            return
+        reader = self._reader
+        waiting = self._waiting
+        while True:
+            for each in waiting:
+                for event in self._apply(each):
+                    yield event
+            if reader.done:
+                break
+            if (data := await self._receive(answer)) is None:
+                for each in reader.end():
+                    for event in self._apply(each):
+                        yield event
+                return
+            waiting = reader.feed(data)
+        with trio.move_on_after(_LAST_WORDS):
+            try:
+                while await answer.receive():
+                    pass
+            except HttpError:
+                pass  # the answer is whole; the connection is not used again
