@@ -140,17 +140,29 @@ class OutputSchema(Generic[OutputDataT]):
         )
 
 
+_MARKERS = (ToolOutput, NativeOutput, PromptedOutput, TextOutput)
+
+
 def _by_marker(
     outputs: list[Any], marker: NativeOutput[Any] | PromptedOutput[Any], flags: dict[str, Any]
 ) -> OutputSchema[Any]:
     native = isinstance(marker, NativeOutput)
+    marker_kind = "native" if native else "prompted"
     if len(outputs) > 1:
         raise UserError(f"`{type(marker).__name__}` must be the only output type.")
     inner = flat_outputs(marker.outputs)
-    if DeferredToolRequests in inner or BinaryImage in inner:
-        raise UserError(
-            f"`{type(marker).__name__}` cannot hold `DeferredToolRequests` or `BinaryImage`: put them beside it in a list"
-        )
+    name = type(marker).__name__
+    if not inner:
+        raise UserError(f"`{name}` holds no output type: give it at least one, as in `{name}(MyModel)`.")
+    for output in inner:
+        if output is DeferredToolRequests or output is BinaryImage:
+            raise UserError(
+                f"`{name}` cannot contain `{output.__name__}`. Include it alongside the {marker_kind} output marker "
+                f"instead: `output_type=[{name}(...), {output.__name__}]`"
+            )
+        if isinstance(output, _MARKERS):
+            other = cast("object", output).__class__.__name__
+            raise UserError(f"`{name}` holds plain output types, not a `{other}`.")
     processor = _processor(
         inner,
         name=marker.name,
@@ -158,7 +170,7 @@ def _by_marker(
         strict=marker.strict if isinstance(marker, NativeOutput) else None,
     )
     return OutputSchema[Any](
-        mode="native" if native else "prompted",
+        mode=marker_kind,
         allows_text=True,
         text_processor=processor,
         object_def=processor.object_def,
