@@ -168,9 +168,9 @@ def StructuredDict(  # noqa: N802 (reads as a type where it is used)
         schema["description"] = description
     schema = inlined(schema)
     if schema.get("type") != "object" and "$ref" not in schema:
-        raise UserError(
-            f"Schema must be an object: its 'type' is {schema.get('type')!r}, wrap it in {{'type': 'object', ...}}"
-        )
+        error = UserError("Schema must be an object")
+        error.add_note(f"Its 'type' is {schema.get('type')!r}: wrap it in {{'type': 'object', ...}}.")
+        raise error
 
     class _StructuredDict(dict[str, Any]):
         __is_model_like__ = True
