@@ -244,7 +244,7 @@ async def _run(
     outcomes: list[_Outcome]
     if len(calls) == 1:
         outcomes = [await one.call(calls[0])]
-    elif deps.tool_manager.should_call_sequentially(list(calls)):
+    elif deps.tool_manager.should_call_sequentially(calls):
         outcomes = [await one.call(call) for call in calls]
     else:
         outcomes = await _together(one, calls, deps.plan.max_concurrency)

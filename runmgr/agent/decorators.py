@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, overload
+from collections.abc import Awaitable, Callable
+from typing import Any, Concatenate, TypeVar, overload
 
 from pydantic.json_schema import GenerateJsonSchema
 
 from runmgr.agent.abstract import AbstractAgent
 from runmgr.agent.prompts import SystemPromptRunner
 from runmgr.output import OutputDataT, OutputValidator, OutputValidatorFunc
+from runmgr.tools.context import RunContext
 from runmgr.tools.jsonschema import GenerateToolJsonSchema
 from runmgr.tools.types import (
     AgentDepsT,
     DocstringFormat,
     SystemPromptFunc,
-    ToolFuncContext,
-    ToolFuncPlain,
     ToolParams,
     ToolPrepareFunc,
 )
@@ -25,6 +24,9 @@ from runmgr.toolsets.dynamic import DynamicToolset
 from runmgr.toolsets.function import FunctionToolset
 
 __all__ = ("DecoratedAgent",)
+
+ReturnedT = TypeVar("ReturnedT")
+TextT = TypeVar("TextT", bound=str | Awaitable[str | None] | None)
 
 
 class DecoratedAgent(AbstractAgent[AgentDepsT, OutputDataT]):
@@ -42,15 +44,17 @@ class DecoratedAgent(AbstractAgent[AgentDepsT, OutputDataT]):
         raise NotImplementedError
 
     @overload
-    def instructions(self, func: Callable[[Any], Any], /) -> Callable[[Any], Any]: ...
+    def instructions(
+        self, func: Callable[[RunContext[AgentDepsT]], TextT], /
+    ) -> Callable[[RunContext[AgentDepsT]], TextT]: ...
 
     @overload
-    def instructions(self, func: Callable[[], Any], /) -> Callable[[], Any]: ...
+    def instructions(self, func: Callable[[], TextT], /) -> Callable[[], TextT]: ...
 
     @overload
     def instructions(self, /) -> Callable[[SystemPromptFunc[AgentDepsT]], SystemPromptFunc[AgentDepsT]]: ...
 
-    def instructions(self, func: SystemPromptFunc[AgentDepsT] | None = None, /) -> Any:
+    def instructions(self, func: Any = None, /) -> Any:
         """Decorate a function, with or without ``RunContext``, that makes a part of the instructions of each request."""
 
         def add(function: SystemPromptFunc[AgentDepsT]) -> SystemPromptFunc[AgentDepsT]:
@@ -61,19 +65,19 @@ class DecoratedAgent(AbstractAgent[AgentDepsT, OutputDataT]):
         return add if func is None else add(func)
 
     @overload
-    def system_prompt(self, func: Callable[[Any], Any], /) -> Callable[[Any], Any]: ...
+    def system_prompt(
+        self, func: Callable[[RunContext[AgentDepsT]], TextT], /
+    ) -> Callable[[RunContext[AgentDepsT]], TextT]: ...
 
     @overload
-    def system_prompt(self, func: Callable[[], Any], /) -> Callable[[], Any]: ...
+    def system_prompt(self, func: Callable[[], TextT], /) -> Callable[[], TextT]: ...
 
     @overload
     def system_prompt(
         self, /, *, dynamic: bool = False
     ) -> Callable[[SystemPromptFunc[AgentDepsT]], SystemPromptFunc[AgentDepsT]]: ...
 
-    def system_prompt(
-        self, func: SystemPromptFunc[AgentDepsT] | None = None, /, *, dynamic: bool = False
-    ) -> Any:
+    def system_prompt(self, func: Any = None, /, *, dynamic: bool = False) -> Any:
         """Decorate a function, with or without ``RunContext``, that makes a system prompt.
 
         Args:
@@ -105,8 +109,8 @@ class DecoratedAgent(AbstractAgent[AgentDepsT, OutputDataT]):
 
     @overload
     def tool(
-        self, func: ToolFuncContext[AgentDepsT, ToolParams], /
-    ) -> ToolFuncContext[AgentDepsT, ToolParams]: ...
+        self, func: Callable[Concatenate[RunContext[AgentDepsT], ToolParams], ReturnedT], /
+    ) -> Callable[Concatenate[RunContext[AgentDepsT], ToolParams], ReturnedT]: ...
 
     @overload
     def tool(
@@ -126,7 +130,10 @@ class DecoratedAgent(AbstractAgent[AgentDepsT, OutputDataT]):
         metadata: dict[str, Any] | None = None,
         timeout: float | None = None,
         idempotent: bool = False,
-    ) -> Callable[[ToolFuncContext[AgentDepsT, ToolParams]], ToolFuncContext[AgentDepsT, ToolParams]]: ...
+    ) -> Callable[
+        [Callable[Concatenate[RunContext[AgentDepsT], ToolParams], ReturnedT]],
+        Callable[Concatenate[RunContext[AgentDepsT], ToolParams], ReturnedT],
+    ]: ...
 
     def tool(self, func: Any = None, /, **options: Any) -> Any:
         """Decorate a function that takes ``RunContext`` first, to let the model call it.
@@ -136,7 +143,7 @@ class DecoratedAgent(AbstractAgent[AgentDepsT, OutputDataT]):
         return self._tool_decorator(func, True, options)
 
     @overload
-    def tool_plain(self, func: ToolFuncPlain[ToolParams], /) -> ToolFuncPlain[ToolParams]: ...
+    def tool_plain(self, func: Callable[ToolParams, ReturnedT], /) -> Callable[ToolParams, ReturnedT]: ...
 
     @overload
     def tool_plain(
@@ -156,7 +163,7 @@ class DecoratedAgent(AbstractAgent[AgentDepsT, OutputDataT]):
         metadata: dict[str, Any] | None = None,
         timeout: float | None = None,
         idempotent: bool = False,
-    ) -> Callable[[ToolFuncPlain[ToolParams]], ToolFuncPlain[ToolParams]]: ...
+    ) -> Callable[[Callable[ToolParams, ReturnedT]], Callable[ToolParams, ReturnedT]]: ...
 
     def tool_plain(self, func: Any = None, /, **options: Any) -> Any:
         """Decorate a function that takes only what the model sends, to let the model call it; see `tool`."""

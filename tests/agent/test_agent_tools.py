@@ -461,3 +461,18 @@ async def test_tools_added_later_are_there_in_the_next_run(says):
 
     await agent.run("?")
     assert counts == [0, 1]
+
+
+async def test_sequential_tool_calls(says, call, autojump_clock):
+    calls = [call("wait", {}, f"c{n}") for n in range(3)]
+    agent = Agent(says(calls, "done", calls, "done"))
+
+    @agent.tool_plain
+    async def wait() -> None:
+        await trio.sleep(1)
+
+    with Agent.sequential_tool_calls():
+        await agent.run("?")
+    assert trio.current_time() == 3
+    await agent.run("?")
+    assert trio.current_time() == 4
