@@ -1,0 +1,39 @@
+"""The arguments of `open_supervisor`, which `RunPool` takes too."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping
+from os import PathLike
+from typing import TYPE_CHECKING, Literal, TypedDict
+
+if TYPE_CHECKING:
+    from runmgr.models.retry import RetryPolicy
+    from runmgr.records.budgets import Budget, Price, RateLimit, RestartPolicy
+    from runmgr.usage import UsageLimits
+
+__all__ = ("SupervisorOptions",)
+
+
+class SupervisorOptions(TypedDict, total=False):
+    """See `open_supervisor` for what each of them does. A test holds the two together."""
+
+    max_running: int
+    max_queued: int
+    max_parked: int
+    limits: UsageLimits | None
+    budget: Budget | None
+    rate_limits: Mapping[str, RateLimit] | RateLimit | None
+    prices: Mapping[str, Price] | None
+    restart: RestartPolicy | None
+    max_failures: float | None
+    min_sample: int
+    journal: str | PathLike[str] | None
+    resume: bool
+    retry_failed: bool
+    durability: Literal["process", "power"]
+    journal_thread: bool | None
+    retries: int | RetryPolicy
+    remember: int
+    rng: random.Random | None
+    wall_clock: Callable[[], float]
