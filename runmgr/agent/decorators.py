@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any, Concatenate, TypeVar, overload
+from typing import Any, Concatenate, ParamSpec, TypeVar, overload
 
 from pydantic.json_schema import GenerateJsonSchema
 
@@ -16,7 +16,6 @@ from runmgr.tools.types import (
     AgentDepsT,
     DocstringFormat,
     SystemPromptFunc,
-    ToolParams,
     ToolPrepareFunc,
 )
 from runmgr.toolsets.abstract import ToolsetFunc
@@ -25,6 +24,7 @@ from runmgr.toolsets.function import FunctionToolset
 
 __all__ = ("DecoratedAgent",)
 
+Params = ParamSpec("Params")
 ReturnedT = TypeVar("ReturnedT")
 TextT = TypeVar("TextT", bound=str | Awaitable[str | None] | None)
 
@@ -109,8 +109,8 @@ class DecoratedAgent(AbstractAgent[AgentDepsT, OutputDataT]):
 
     @overload
     def tool(
-        self, func: Callable[Concatenate[RunContext[AgentDepsT], ToolParams], ReturnedT], /
-    ) -> Callable[Concatenate[RunContext[AgentDepsT], ToolParams], ReturnedT]: ...
+        self, func: Callable[Concatenate[RunContext[AgentDepsT], Params], ReturnedT], /
+    ) -> Callable[Concatenate[RunContext[AgentDepsT], Params], ReturnedT]: ...
 
     @overload
     def tool(
@@ -131,8 +131,8 @@ class DecoratedAgent(AbstractAgent[AgentDepsT, OutputDataT]):
         timeout: float | None = None,
         idempotent: bool = False,
     ) -> Callable[
-        [Callable[Concatenate[RunContext[AgentDepsT], ToolParams], ReturnedT]],
-        Callable[Concatenate[RunContext[AgentDepsT], ToolParams], ReturnedT],
+        [Callable[Concatenate[RunContext[AgentDepsT], Params], ReturnedT]],
+        Callable[Concatenate[RunContext[AgentDepsT], Params], ReturnedT],
     ]: ...
 
     def tool(self, func: Any = None, /, **options: Any) -> Any:
@@ -143,7 +143,7 @@ class DecoratedAgent(AbstractAgent[AgentDepsT, OutputDataT]):
         return self._tool_decorator(func, True, options)
 
     @overload
-    def tool_plain(self, func: Callable[ToolParams, ReturnedT], /) -> Callable[ToolParams, ReturnedT]: ...
+    def tool_plain(self, func: Callable[Params, ReturnedT], /) -> Callable[Params, ReturnedT]: ...
 
     @overload
     def tool_plain(
@@ -163,7 +163,7 @@ class DecoratedAgent(AbstractAgent[AgentDepsT, OutputDataT]):
         metadata: dict[str, Any] | None = None,
         timeout: float | None = None,
         idempotent: bool = False,
-    ) -> Callable[[Callable[ToolParams, ReturnedT]], Callable[ToolParams, ReturnedT]]: ...
+    ) -> Callable[[Callable[Params, ReturnedT]], Callable[Params, ReturnedT]]: ...
 
     def tool_plain(self, func: Any = None, /, **options: Any) -> Any:
         """Decorate a function that takes only what the model sends, to let the model call it; see `tool`."""
