@@ -24,10 +24,12 @@ class Cancellation:
     A run waits in its own steps only, so a scope is opened around each step and none around the user's code between.
     """
 
-    __slots__ = ("reason", "scopes")
+    __slots__ = ("reason", "scoped", "scopes")
 
-    def __init__(self) -> None:
+    def __init__(self, *, scoped: bool) -> None:
         self.reason: str | None = None
+        self.scoped = scoped
+        """Whether steps open scopes; a hosted run's are within its host's scope."""
         self.scopes: set[trio.CancelScope] = set()
 
     def cancel(self, reason: str) -> None:

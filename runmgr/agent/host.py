@@ -6,6 +6,7 @@ A run without a host calls its model directly and owns no task, scope or channel
 from __future__ import annotations
 
 from contextlib import AbstractAsyncContextManager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
@@ -15,13 +16,14 @@ if TYPE_CHECKING:
     from runmgr.settings import ModelSettings
     from runmgr.tools import RunContext
 
-__all__ = ("RunHost",)
+__all__ = ("RunHost", "current_host")
 
 
 class RunHost(Protocol):
     """The owner of a run, as far as the run can see it; handed to ``Agent.iter(host=...)``.
 
-    A hosted run is cancelled through its host's own cancel scope: the run opens none.
+    A hosted run is cancelled through its host's own cancel scope: the run opens none. What the run's tools run in turn
+    (sub-agents) passes the same doors, as do agents in the nodes of a hosted graph: see `current_host`.
     """
 
     supervisor: Any
@@ -57,3 +59,10 @@ class RunHost(Protocol):
     def emit(self, event: Any) -> None:
         """Take one stream event. Never blocks: lag is the subscriber's business, not the run's."""
         ...
+
+
+current_host: ContextVar[RunHost | None] = ContextVar("runmgr_current_host", default=None)
+"""Whose doors the requests pass of runs that are started here without a host of their own.
+
+Set within hosted runs; a supervisor sets it for what else it runs. A budget is over everything or it is none.
+"""

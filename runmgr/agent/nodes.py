@@ -206,7 +206,8 @@ class CallToolsNode(AgentNode[DepsT, NodeRunEndT]):
         """
         following = self._next_node
         if following is None:
-            host = ctx.deps.host
+            deps = ctx.deps
+            host = deps.host if deps.hosted else None
             emit = HostEmit(host.emit) if host is not None and host.wants_events else None
             following = self._next_node = next_step(await respond(self, ctx, emit))
         return following

@@ -162,7 +162,7 @@ class AgentRun(Generic[AgentDepsT, OutputDataT]):
         if cancellation is None:
             return await self._advance(node)
         if cancellation.reason is None:
-            if self.ctx.deps.host is not None or not self._may_wait(node):  # a host has a scope around us
+            if not cancellation.scoped or not self._may_wait(node):
                 return await self._advance(node)
             result = await cancellation.guard(self._advance, node)
             if result is not None:
@@ -210,7 +210,7 @@ class AgentRun(Generic[AgentDepsT, OutputDataT]):
         """
         cancellation = self._cancellation
         if cancellation is None:
-            cancellation = self._cancellation = self.ctx.deps.cancellation = Cancellation()
+            cancellation = self._cancellation = self.ctx.deps.cancellation = Cancellation(scoped=False)
         if type(self._next_node) is not End:
             cancellation.cancel(reason)
 

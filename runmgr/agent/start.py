@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextvars import Token
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, cast
 
 from runmgr.agent.cancel import Cancellation
 from runmgr.agent.capture import claim_captured_messages
 from runmgr.agent.history import prompt_of
+from runmgr.agent.host import current_host
 from runmgr.agent.nodes import AgentNode, CallToolsNode, ModelRequestNode, UserPromptNode
 from runmgr.agent.planning import instrumentation_for
 from runmgr.agent.result import FinalResult
@@ -50,7 +52,7 @@ class RunBlock(Generic[AgentDepsT, OutputDataT]):
 
     __slots__ = (
         "_agent", "_cancellable", "_deferred_tool_results", "_deps", "_entered", "_history", "_host", "_metadata",
-        "_model", "_plan", "_prompt", "_run_id", "_settings", "_snapshot", "_span", "_usage", "_usage_limits",
+        "_model", "_outer_host", "_plan", "_prompt", "_run_id", "_settings", "_snapshot", "_span", "_usage", "_usage_limits",
     )  # fmt: skip
 
     def __init__(
@@ -89,13 +91,15 @@ class RunBlock(Generic[AgentDepsT, OutputDataT]):
         self._cancellable = cancellable
         self._entered: AbstractToolset[AgentDepsT] | None = None
         self._span: RunSpan | None = None
+        self._outer_host: Token[RunHost | None] | None = None
 
     async def __aenter__(self) -> AgentRun[AgentDepsT, OutputDataT]:
         plan = self._plan
         snapshot = self._snapshot
         state = self._state()
         toolset = plan.toolset_for_run()
-        host = self._host
+        own_host = self._host
+        host = current_host.get() if own_host is None else own_host
         manager = ToolManager(
             toolset,
             plan.tool_timeout,
@@ -147,7 +151,8 @@ class RunBlock(Generic[AgentDepsT, OutputDataT]):
             run_settings=self._settings,
             has_neighbours=snapshot is not None,
             host=host,
-            cancellation=Cancellation() if self._cancellable and host is None else None,
+            hosted=own_host is not None,
+            cancellation=Cancellation(scoped=True) if self._cancellable and own_host is None else None,
         )
         final_metadata: FinalMetadata | None = None
         if plan.metadata is not None or self._metadata is not None:
@@ -172,6 +177,8 @@ class RunBlock(Generic[AgentDepsT, OutputDataT]):
                     self._span.end(error)
                 raise
             self._entered = toolset
+        if own_host is not None:
+            self._outer_host = current_host.set(own_host)
         run: AgentRun[AgentDepsT, OutputDataT] = AgentRun(
             ctx,
             self._first_node(state),
@@ -186,6 +193,9 @@ class RunBlock(Generic[AgentDepsT, OutputDataT]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         entered, self._entered = self._entered, None
+        outer, self._outer_host = self._outer_host, None
+        if outer is not None:
+            current_host.reset(outer)
         try:
             if entered is not None:
                 await entered.__aexit__(kind, error, trace)

@@ -126,6 +126,9 @@ class GraphAgentDeps(Generic[DepsT, OutputDataT]):
     has_neighbours: bool = False
     """Whether the history may hold two requests in a row, which are sent as one."""
     host: RunHost | None = None
+    """Whose doors model requests pass: of the run itself, or of the run that it is a part of."""
+    hosted: bool = False
+    """Whether the host is the run's own: it drives and cancels the run, and gets its events."""
     cancellation: Cancellation | None = None
     """None where only a host, or nobody, can cancel this run alone."""
     instrumentation_settings: InstrumentationSettings | None = None

@@ -133,7 +133,7 @@ class AgentStream(Generic[AgentDepsT, OutputDataT]):
 
     async def _from_model(self) -> ModelResponseStreamEvent:
         cancellation = self._ctx.deps.cancellation
-        if cancellation is None or self._ctx.deps.host is not None:
+        if cancellation is None or not cancellation.scoped:
             return await anext(self._events)
         event = await cancellation.guard(_anext, self._events)
         if event is None:
@@ -412,7 +412,7 @@ async def guarded(
 ) -> Any:
     """Await a part of the run's work, so that ``AgentRun.cancel`` can end it."""
     cancellation = ctx.deps.cancellation
-    if cancellation is None or ctx.deps.host is not None:
+    if cancellation is None or not cancellation.scoped:
         return await call()
     result = await cancellation.guard(call)
     if result is None and cancellation.reason is not None:

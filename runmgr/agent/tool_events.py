@@ -32,7 +32,7 @@ class ToolEvents(Generic[AgentDepsT, OutputDataT]):
     A tool waits where its event is not read (nothing is buffered); after the block none does.
     """
 
-    __slots__ = ("_ctx", "_error", "_node", "_nursery", "_receive", "_scope", "_send")
+    __slots__ = ("_ctx", "_error", "_host", "_node", "_nursery", "_receive", "_scope", "_send")
 
     def __init__(
         self,
@@ -42,6 +42,7 @@ class ToolEvents(Generic[AgentDepsT, OutputDataT]):
         self._node = node
         self._ctx = ctx
         self._error: Exception | None = None
+        self._host = ctx.deps.host if ctx.deps.hosted else None
         self._nursery = BareNursery("running tools failed", wait=True)
 
     async def __aenter__(self) -> AsyncIterator[HandleResponseEvent]:
@@ -65,7 +66,7 @@ class ToolEvents(Generic[AgentDepsT, OutputDataT]):
         with self._send, self._scope:
             try:
                 self._node._next_node = next_step(
-                    await respond(self._node, self._ctx, _Live(self._send, self._ctx.deps.host))
+                    await respond(self._node, self._ctx, _Live(self._send, self._host))
                 )
             except Exception as error:  # noqa: BLE001 (raised in the block, bare)
                 self._error = error

@@ -311,6 +311,42 @@ async def test_a_hosted_run_can_be_cancelled_between_steps(says):
             await run.next(node)
 
 
+@pytest.mark.parametrize("sync", [False, True])
+async def test_sub_agents_pass_the_hosts_doors_too(says, call, sync):
+    host = Host()
+    host.wants_events = True
+    inner = Agent(says([call("look", {}, "inner")], "inner"))
+
+    @inner.tool
+    async def look(ctx: RunContext) -> str:
+        return ctx.supervisor
+
+    outer = Agent(says([call("ask")], "done", "again"))
+    if sync:
+
+        @outer.tool_plain
+        def ask() -> str:
+            return trio.from_thread.run(lambda: inner.run("?")).output
+    else:
+
+        @outer.tool_plain
+        async def ask() -> str:
+            async with inner.iter("?") as run:
+                async for _ in run:
+                    pass
+            assert run.ctx.deps.cancellation is not None, "it can be cancelled alone"
+            return run.result.output
+
+    async with outer.iter("?", host=host) as run:
+        async for _ in run:
+            pass
+    assert run.result.output == "done"
+    assert host.requests == 4
+    assert len(host.events) == 2, "its events are not the outer run's"
+    await outer.run("?")
+    assert host.requests == 4
+
+
 async def test_a_hosted_stream(says):
     host = Host()
     async with Agent(TestModel(custom_output_text="a b")).iter("?", host=host) as run:
