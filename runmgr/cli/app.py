@@ -19,6 +19,7 @@ __all__ = ("run",)
 # name -> what `runmgr --help` says of it; the command itself is imported when it is called
 _COMMANDS = {
     "batch": "Run a model or an agent over a file of cases, and score the answers.",
+    "compare": "Compare batches on the same cases, with intervals and tests; for CI.",
     "report": "Write a batch's report.html again from its results.",
     "show": "Show one run's transcript.",
     "sim": "Serve a simulated, OpenAI-compatible model.",

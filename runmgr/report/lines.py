@@ -38,6 +38,8 @@ class ResultLine(msgspec.Struct, kw_only=True):
     """Unix seconds, as the next two."""
     started_at: float | None = None
     finished_at: float | None = None
+    variant: str | msgspec.UnsetType = msgspec.UNSET
+    """Of a matrix: which of its combinations, e.g. ``openai:a temperature=0.7``; left out otherwise."""
 
 
 _encoder = msgspec.json.Encoder(decimal_format="number")

@@ -12,6 +12,7 @@ import pytest
 
 from runmgr.batch.extract import compile_pattern, extract
 from runmgr.batch.scorers import BUILT_IN
+from runmgr.cli import main
 
 SHARED = Path(__file__).parents[3] / "shared"
 QUESTIONS = SHARED / "data" / "gsm8k" / "test.jsonl"
@@ -127,3 +128,27 @@ def test_faults_cost_nothing_and_change_nothing(tmp_path):
         seen["prompt_tokens"],
         seen["completion_tokens"],
     )
+
+
+def test_compare_finds_the_difference_of_the_papers_verdicts(tmp_path, capsys):
+    """175b_verification over 6b_finetuning by 34.6 points, with the paired interval."""
+    scores = [json.loads(line) for line in SOLUTIONS.read_text().splitlines()]
+    for model in ("6b_finetuning", "175b_verification"):
+        (tmp_path / model).mkdir()
+        lines = [
+            {"index": i, "run_id": f"{i:016x}", "status": "succeeded", "input": row["question"]}
+            | {"scores": {"numeric": float(row[model]["is_correct"])}}
+            for i, row in enumerate(scores)
+        ]
+        (tmp_path / model / "results.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    words = [str(tmp_path / "6b_finetuning"), str(tmp_path / "175b_verification"), "--json"]
+    assert main(["compare", *words, "--fail-if", "numeric<-2%"]) == 0
+    found = json.loads(capsys.readouterr().out)["comparisons"][0]["scores"]["numeric"]
+    assert found["difference"] == pytest.approx(456 / 1319)
+    assert (found["low"], found["high"]) == (
+        pytest.approx(0.31657, abs=1e-4),
+        pytest.approx(0.37486, abs=1e-4),
+    )
+    assert (found["won"], found["lost"], found["test"]) == (499, 43, "mcnemar")
+    assert found["p"] < 1e-90
+    assert main(["compare", words[1], words[0], "--fail-if", "numeric.high<0"]) == 1
