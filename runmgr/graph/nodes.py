@@ -33,7 +33,7 @@ __all__ = (
     "NodeRunEndT",
     "RunEndT",
     "StateT",
-    "new_snapshot_id",
+    "generate_snapshot_id",
 )
 
 StateT = TypeVar("StateT", default=None)
@@ -48,7 +48,7 @@ NodeRunEndT = TypeVar("NodeRunEndT", covariant=True, default=Never)  # noqa: PLC
 _SNAPSHOT_ID = "__snapshot_id"
 
 
-def new_snapshot_id(node_id: str) -> str:
+def generate_snapshot_id(node_id: str) -> str:
     """A fresh id for one execution of a node: the node's id and 128 random bits."""
     return f"{node_id}:{uuid4().hex}"
 
@@ -97,7 +97,7 @@ class BaseNode(Generic[StateT, DepsT, NodeRunEndT]):
         try:
             return cast("str", self.__dict__[_SNAPSHOT_ID])
         except KeyError:
-            snapshot_id = self.__dict__[_SNAPSHOT_ID] = new_snapshot_id(self.get_node_id())
+            snapshot_id = self.__dict__[_SNAPSHOT_ID] = generate_snapshot_id(self.get_node_id())
             return snapshot_id
 
     def set_snapshot_id(self, snapshot_id: str) -> None:
@@ -159,7 +159,7 @@ class End(Generic[RunEndT]):
     def get_snapshot_id(self) -> str:
         """The id under which persistence knows this end; made when first asked for."""
         if self._snapshot_id is None:
-            self._snapshot_id = new_snapshot_id("end")
+            self._snapshot_id = generate_snapshot_id("end")
         return self._snapshot_id
 
     def set_snapshot_id(self, set_id: str) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, Generic, cast
 
 from .exceptions import GraphNodeStatusError, GraphRuntimeError
-from .nodes import BaseNode, DepsT, End, GraphRunContext, RunEndT, StateT, new_snapshot_id
+from .nodes import BaseNode, DepsT, End, GraphRunContext, RunEndT, StateT, generate_snapshot_id
 
 if TYPE_CHECKING:
     from .graph import Graph
@@ -153,7 +153,7 @@ class GraphRun(Generic[StateT, DepsT, RunEndT]):
         retried: bool,
     ) -> BaseNode[StateT, DepsT, RunEndT] | End[RunEndT]:
         if retried:  # another execution of the same node, and recorded as such
-            node.set_snapshot_id(new_snapshot_id(node.get_node_id()))
+            node.set_snapshot_id(generate_snapshot_id(node.get_node_id()))
         snapshot_id = node.get_snapshot_id()
         state = self.ctx.state
         await persistence.snapshot_node_if_new(snapshot_id, state, node)
@@ -165,7 +165,7 @@ class GraphRun(Generic[StateT, DepsT, RunEndT]):
             await persistence.snapshot_end(state, next_node)
         else:
             if next_node is node:  # a node may return itself; that is a new execution
-                node.set_snapshot_id(new_snapshot_id(node.get_node_id()))
+                node.set_snapshot_id(generate_snapshot_id(node.get_node_id()))
             await persistence.snapshot_node(state, next_node)
         return next_node
 
