@@ -411,6 +411,10 @@ class AbstractAgent(ABC, Generic[AgentDepsT, OutputDataT]):
     ) -> bool | None:
         raise NotImplementedError
 
+    def fingerprint(self) -> str:
+        """A hex digest that is the same for agents that ask the same; see `Agent.fingerprint`."""
+        raise NotImplementedError(f"{type(self).__name__} has no fingerprint: give it a `fingerprint` method")
+
     @staticmethod
     def sequential_tool_calls() -> AbstractContextManager[None]:
         """Run the calls of a response one after the other, in the block and in tasks that it starts."""

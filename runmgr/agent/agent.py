@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractAsyncContextManager, contextmanager
 from types import NoneType, TracebackType
-from typing import TYPE_CHECKING, Any, ClassVar, Self, cast, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Never, Self, cast, overload
 
 from typing_extensions import Unpack
 
@@ -79,7 +79,7 @@ class Agent(DecoratedAgent[AgentDepsT, OutputDataT]):
         max_concurrency: how many tools of one turn may run at once; None is no limit.
 
     Raises:
-        UserError: the model's string, a tool's function or the output type is of no use.
+        UserError: the model's string, a tool's function, the output type or an argument's name is of no use.
     """
 
     _instrument_default: ClassVar[InstrumentationSettings | bool] = False
@@ -110,7 +110,10 @@ class Agent(DecoratedAgent[AgentDepsT, OutputDataT]):
         event_stream_handler: EventStreamHandler[AgentDepsT] | None = None,
         tool_timeout: float | None = None,
         max_concurrency: int | None = None,
+        **unknown: Never,
     ) -> None:
+        if unknown:
+            raise UserError(f"Unknown keyword arguments: {', '.join(f'`{name}`' for name in unknown)}")
         if max_concurrency is not None and max_concurrency < 1:
             raise UserError(f"max_concurrency is at least 1, not {max_concurrency!r}; None is no limit")
         self._plan: Plan | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from types import TracebackType
@@ -113,6 +114,11 @@ class WrapperAgent(AbstractAgent[AgentDepsT, OutputDataT]):
             instructions=instructions,
             metadata=metadata,
         )
+
+    def fingerprint(self) -> str:
+        """The wrapped agent's, and the name of this class: what the wrapper does it cannot know."""
+        told = f"{type(self).__module__}.{type(self).__qualname__}:{self.wrapped.fingerprint()}"
+        return hashlib.sha256(told.encode()).hexdigest()
 
     async def __aenter__(self) -> Self:
         await self.wrapped.__aenter__()

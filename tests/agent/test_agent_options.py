@@ -377,10 +377,11 @@ async def test_a_wrapper_does_what_its_agent_does():
     async with agent:
         agent.name = "renamed"
     assert wrapped.name == "renamed"
+    assert agent.fingerprint() == Shouting(wrapped).fingerprint() != wrapped.fingerprint()
 
 
 def test_wrong_arguments():
-    with pytest.raises(TypeError, match="retrys"):
+    with pytest.raises(UserError, match="Unknown keyword arguments: `retrys`"):
         Agent(retrys=3)
     with pytest.raises(UserError, match="nosuch"):
         Agent("nosuch:model")
