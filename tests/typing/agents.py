@@ -246,7 +246,7 @@ everything = Agent(
 )
 assert_type(everything, Agent[Deps, str])
 Agent("test", end_strategy="sometimes")  # pyright: ignore[reportArgumentType]
-Agent("test", retrys=1)  # pyright: ignore[reportCallIssue]
+Agent("test", retrys=1)  # pyright: ignore[reportArgumentType]
 
 
 class Quiet(WrapperAgent[Deps, City]):
