@@ -35,6 +35,7 @@ from runmgr.tools.types import (
 from runmgr.toolsets.abstract import AbstractToolset, ToolsetFunc
 from runmgr.toolsets.combined import CombinedToolset
 from runmgr.toolsets.dynamic import DynamicToolset
+from runmgr.toolsets.entered import EnteredByTask
 from runmgr.usage import RunUsage, UsageLimits
 
 if TYPE_CHECKING:
@@ -152,7 +153,7 @@ class Agent(DecoratedAgent[AgentDepsT, OutputDataT]):
                 self._dynamic_toolsets.append(DynamicToolset(toolset))
         self._history_processors = list(history_processors or ())
         self._event_stream_handler = event_stream_handler
-        self._entered: list[CombinedToolset[AgentDepsT]] = []
+        self._entered: EnteredByTask[CombinedToolset[AgentDepsT]] = EnteredByTask()
 
     @classmethod
     def instrument_all(cls, instrument: InstrumentationSettings | bool = True) -> None:
@@ -437,7 +438,7 @@ class Agent(DecoratedAgent[AgentDepsT, OutputDataT]):
         """Open what the agent's toolsets need, to keep it open from run to run."""
         toolset = CombinedToolset([t for t in self.toolsets if not isinstance(t, DynamicToolset)])
         await toolset.__aenter__()
-        self._entered.append(toolset)
+        self._entered.push(toolset)
         return self
 
     async def __aexit__(

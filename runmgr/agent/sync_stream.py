@@ -84,7 +84,8 @@ class _Loop(Generic[T]):
         if token is not None:
             with suppress(trio.RunFinishedError):
                 token.run_sync_soon(self._send.close)
-            self._thread.join()
+            if threading.current_thread() is not self._thread:  # the garbage collector runs anywhere
+                self._thread.join()
 
 
 class StreamedRunResultSync(Generic[AgentDepsT, OutputDataT]):

@@ -400,6 +400,32 @@ async def test_toolsets_are_open_while_their_run_is(says, call):
     assert log == ["open", "closed"]
 
 
+async def test_an_agent_may_be_entered_by_several_tasks_at_once(autojump_clock):
+    users = most = 0
+
+    class Server(FunctionToolset):
+        async def __aenter__(self):
+            nonlocal users, most
+            users += 1
+            most = max(most, users)
+            return self
+
+        async def __aexit__(self, *exc_info):
+            nonlocal users
+            users -= 1
+
+    agent = Agent(toolsets=[Server()])
+
+    async def enter(seconds):
+        async with agent:
+            await trio.sleep(seconds)
+
+    async with trio.open_nursery() as nursery:
+        for seconds in (3, 1, 2):
+            nursery.start_soon(enter, seconds)
+    assert (users, most) == (0, 3)
+
+
 async def test_dynamic_toolsets_and_tools_of_a_run(says, call):
     listed = []
 
