@@ -11,6 +11,7 @@ import runmgr
 from runmgr import exceptions, open_supervisor
 from runmgr.agent.options import RunOptions
 from runmgr.cli.batch import command as batch
+from runmgr.cli.compare import command as compare
 from runmgr.cli.sim import command as sim
 from runmgr.models.sim_config import SimConfig
 from runmgr.records.outcomes import RunOutcome
@@ -34,21 +35,25 @@ def public(kind):
 
 
 def options(command):
-    return {option.opts[0].removeprefix("--") for option in command.params if option.name != "input"}
+    return {
+        option.opts[0].removeprefix("--") for option in command.params if option.param_type_name == "option"
+    }
 
 
 def agent_arguments():
-    return set(inspect.signature(runmgr.Agent.__init__).parameters) - {"self"}
+    parameters = inspect.signature(runmgr.Agent.__init__).parameters.values()
+    return {p.name for p in parameters if p.kind is not p.VAR_KEYWORD} - {"self"}
 
 
 MENTIONED = {
     "options of runmgr batch": ("guides/batch.md", options(batch)),
+    "options of runmgr compare": ("guides/batch.md", options(compare)),
     "options of runmgr sim": (
         "guides/simulated-models.md",
         {o.opts[0].removeprefix("--") for o in sim.params},
     ),
     "keys of sim:": ("guides/simulated-models.md", set(SimConfig.__struct_fields__)),
-    "fields of results.jsonl": ("guides/batch.md", set(ResultLine.__struct_fields__)),
+    "fields of results.jsonl": ("guides/batch.md", set(ResultLine.__struct_fields__) - {"variant"}),
     "fields of summary.json": ("guides/batch.md", set(Summary.__struct_fields__)),
     "arguments of open_supervisor": (
         "guides/supervisor.md",
