@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import queue
-import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AbstractAsyncContextManager, suppress
-from contextvars import copy_context
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
@@ -14,6 +11,7 @@ from typing import Any, Generic, Self, TypeVar
 import trio
 
 from runmgr.agent.streamed import StreamedRunResult
+from runmgr.concurrency import LoopThread
 from runmgr.exceptions import UserError
 from runmgr.messages import ModelMessage, ModelResponse
 from runmgr.output import OutputDataT
@@ -24,68 +22,6 @@ __all__ = ("StreamedRunResultSync",)
 
 T = TypeVar("T")
 _END: Any = object()
-
-
-class _Loop(Generic[T]):
-    """A ``trio.run`` in a thread of its own that holds a block open and does in it, one after the other, what it is asked."""
-
-    def __init__(self, opened: AbstractAsyncContextManager[T]) -> None:
-        self._opened = opened
-        self._answers: queue.SimpleQueue[tuple[bool, Any]] = queue.SimpleQueue()
-        self._send, self._receive = trio.open_memory_channel[Callable[[], Awaitable[Any]]](1)
-        self._token: trio.lowlevel.TrioToken | None = None
-        context = copy_context()  # overrides and captured messages reach into the thread
-        self._thread = threading.Thread(
-            target=context.run, args=(self._run,), name="runmgr stream", daemon=True
-        )
-        self._thread.start()
-        self.value: T = self._answer()
-
-    def _run(self) -> None:
-        try:
-            trio.run(self._serve)
-        except BaseException as error:  # noqa: BLE001 (raised where somebody waits for it)
-            self._answers.put((False, error))
-        else:
-            self._answers.put((True, _END))
-
-    async def _serve(self) -> None:
-        self._token = trio.lowlevel.current_trio_token()
-        async with self._opened as value:
-            self._answers.put((True, value))
-            async for work in self._receive:
-                try:
-                    answer = await work()
-                except Exception as error:  # noqa: BLE001 (raised where somebody waits for it)
-                    self._answers.put((False, error))
-                else:
-                    self._answers.put((True, answer))
-
-    def _answer(self) -> Any:
-        worked, answer = self._answers.get()
-        if not worked:
-            raise answer
-        return answer
-
-    def do(self, work: Callable[[], Awaitable[Any]]) -> Any:
-        """Do this in the loop, and wait for it."""
-        token = self._token
-        try:
-            if token is None:
-                raise trio.RunFinishedError
-            token.run_sync_soon(self._send.send_nowait, work)
-        except trio.RunFinishedError:
-            raise RuntimeError("The stream is closed.") from None
-        return self._answer()
-
-    def close(self) -> None:
-        """Leave the block, and wait for the thread to end."""
-        token, self._token = self._token, None
-        if token is not None:
-            with suppress(trio.RunFinishedError):
-                token.run_sync_soon(self._send.close)
-            if threading.current_thread() is not self._thread:  # the garbage collector runs anywhere
-                self._thread.join()
 
 
 class StreamedRunResultSync(Generic[AgentDepsT, OutputDataT]):
@@ -106,7 +42,7 @@ class StreamedRunResultSync(Generic[AgentDepsT, OutputDataT]):
             raise UserError(
                 "run_stream_sync(...) blocks, and was called inside trio; there it is: async with agent.run_stream(...)"
             )
-        self._loop = _Loop(opened)
+        self._loop = LoopThread(opened, name="runmgr stream")
         self._result = self._loop.value
 
     def close(self) -> None:
@@ -119,7 +55,7 @@ class StreamedRunResultSync(Generic[AgentDepsT, OutputDataT]):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        self._loop.close(error)
 
     def __del__(self) -> None:
         loop = getattr(self, "_loop", None)
