@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Generic, TypeVar, cast
+from threading import Lock
+from typing import Any, Generic, TypeVar, cast
 
 import attrs
 import trio
@@ -36,6 +37,11 @@ class ToolThreads:
 
     limiter: trio.CapacityLimiter
     grace: float = DEFAULT_GRACE
+    _last: Lock | None = attrs.field(default=None, init=False, repr=False)
+
+    def line_up(self, call: _Call[Any]) -> None:
+        """Put a call that has its place behind the one before it."""
+        call.before, self._last = self._last, call.begun
 
 
 _threads: trio.lowlevel.RunVar[ToolThreads] = trio.lowlevel.RunVar("runmgr_tool_threads")
@@ -51,41 +57,51 @@ def tool_threads() -> ToolThreads:
         return threads
 
 
-class _Places:
-    """A limiter that gives a free place without yielding, so that threads start in the order of their calls.
+class _Place:
+    """A call's place in the limiter, and in the line: functions begin in the order in which they were called.
 
-    trio's own yields after it gave the place, and its scheduler then shuffles who goes on.
+    trio's limiter yields after it gave a place, and the scheduler then shuffles who goes on, so a free place is taken
+    without yielding; and of two threads that are started, either may be first, so the second waits for the first to begin.
     """
 
-    __slots__ = ("_limiter",)
+    __slots__ = ("_call", "_threads")
 
-    def __init__(self, limiter: trio.CapacityLimiter) -> None:
-        self._limiter = limiter
+    def __init__(self, threads: ToolThreads, call: _Call[Any]) -> None:
+        self._threads = threads
+        self._call = call
 
     async def acquire_on_behalf_of(self, borrower: object) -> None:
+        limiter = self._threads.limiter
         try:
-            self._limiter.acquire_on_behalf_of_nowait(borrower)
+            limiter.acquire_on_behalf_of_nowait(borrower)
         except trio.WouldBlock:
-            await self._limiter.acquire_on_behalf_of(borrower)
+            await limiter.acquire_on_behalf_of(borrower)
+        self._threads.line_up(self._call)
 
     def release_on_behalf_of(self, borrower: object) -> None:
-        self._limiter.release_on_behalf_of(borrower)
+        self._threads.limiter.release_on_behalf_of(borrower)
 
 
 class _Call(Generic[T]):
     """One function on its way through a thread; lets a cancelled caller learn that it has ended after all."""
 
-    __slots__ = ("dropped", "ended", "event", "function", "started", "token")
+    __slots__ = ("before", "begun", "dropped", "ended", "event", "function", "started", "token")
 
     def __init__(self, function: Callable[[], T]) -> None:
         self.function = function
         self.token = trio.lowlevel.current_trio_token()
         self.event: trio.Event | None = None
+        self.before: Lock | None = None
+        self.begun = Lock()
+        self.begun.acquire()
         self.started = self.dropped = self.ended = False
 
     def __call__(self) -> T:
         # Each side writes its own flag before it reads the other's, so at least one of them sees both.
+        if (before := self.before) is not None:
+            before.acquire()  # only one call is behind another
         self.started = True
+        self.begun.release()
         try:
             if self.dropped:
                 raise trio.RunFinishedError  # nobody waits for the result; trio drops the error with it
@@ -127,12 +143,14 @@ async def run_in_thread(
     threads = tool_threads()
     call = _Call(function)
     try:
-        places = cast(
-            "trio.CapacityLimiter", _Places(threads.limiter)
-        )  # trio asks for these two methods only
-        return await trio.to_thread.run_sync(call, abandon_on_cancel=True, limiter=places)
+        place = cast("trio.CapacityLimiter", _Place(threads, call))  # trio asks for these two methods only
+        return await trio.to_thread.run_sync(call, abandon_on_cancel=True, limiter=place)
     except trio.Cancelled:
         ended = await call.end_or(threads.grace if grace is None else grace)
         if not ended and abandoned is not None:
             abandoned.append(name)
+        raise
+    except Exception:
+        if not call.started:
+            call.begun.release()  # there was no thread to be had: whoever is behind need not wait
         raise

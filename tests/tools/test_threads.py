@@ -156,3 +156,27 @@ async def test_cancelled_before_it_starts():
         await run_in_thread("f", lambda: ran.append(True))
     assert scope.cancelled_caught
     assert ran == []
+
+
+async def test_functions_begin_in_the_order_of_their_calls():
+    waiting = iter(range(100))
+    begun = []
+
+    async def worker():
+        number = next(waiting)
+        await run_in_thread("f", lambda: begun.append(number))
+
+    for _ in range(25):  # trio shuffles tasks, and the system threads
+        async with trio.open_nursery() as nursery:
+            for _ in range(4):
+                nursery.start_soon(worker)
+    assert begun == list(range(100))
+
+
+async def test_a_thread_that_cannot_be_had_holds_up_nobody(monkeypatch):
+    with monkeypatch.context() as patched:
+        patched.setattr("trio._threads.start_thread_soon", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            await run_in_thread("f", lambda: 1)
+    with trio.fail_after(5):
+        assert await run_in_thread("g", lambda: 2) == 2
