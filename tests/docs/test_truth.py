@@ -13,6 +13,7 @@ from runmgr.agent.options import RunOptions
 from runmgr.cli.batch import command as batch
 from runmgr.cli.compare import command as compare
 from runmgr.cli.sim import command as sim
+from runmgr.models.infer import infer_model, known_prefixes
 from runmgr.models.sim_config import SimConfig
 from runmgr.records.outcomes import RunOutcome
 from runmgr.report.lines import ResultLine
@@ -65,10 +66,10 @@ MENTIONED = {
         "guides/supervisor.md",
         set(RunOutcome.__struct_fields__) - {"new_message_index"},
     ),
-    "arguments of Agent": ("guides/agents.md", agent_arguments() - {"builtin_tools"}),
+    "arguments of Agent": ("guides/agents.md", agent_arguments()),
     "options of a run": (
         "guides/agents.md",
-        set(RunOptions.__annotations__) - {"infer_name", "builtin_tools"},
+        set(RunOptions.__annotations__) - {"infer_name"},
     ),
 }
 
@@ -78,6 +79,18 @@ def test_all_of_them_are_mentioned(what):
     name, names = MENTIONED[what]
     words = set(re.findall(r"\w[\w-]*", page(name)))
     assert names <= words, f"{name} lacks {sorted(names - words)}"
+
+
+def test_models_are_those_there_are(monkeypatch):
+    table = page("guides/agents.md").partition("## Models")[2].partition("\n##")[0]
+    for prefix in known_prefixes():
+        monkeypatch.setenv(f"{prefix.partition('-')[0].upper()}_API_KEY", "any-word")
+        try:
+            infer_model("test" if prefix == "test" else f"{prefix}:" if prefix == "sim" else f"{prefix}:x")
+        except runmgr.UserError:
+            assert f"`{prefix}:" not in table
+        else:
+            assert f"`{prefix}" in table
 
 
 def test_layers():
