@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
@@ -70,7 +70,9 @@ def decode_event(data: bytes | str) -> RunEvent:
         return _decoder.decode(data)
     except msgspec.ValidationError:
         fields = msgspec.json.decode(data)
-        if not isinstance(fields, dict) or fields.get("type") in _TAGS:
+        if not isinstance(fields, dict):
             raise
-        plain: dict[str, Any] = fields
+        plain = cast("dict[str, Any]", fields)
+        if plain.get("type") in _TAGS:
+            raise
         return UnknownEvent(tag=str(plain.pop("type", "")), fields=plain)

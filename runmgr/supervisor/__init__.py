@@ -4,8 +4,9 @@ from runmgr.records.outcomes import RunError, RunOutcome, RunState
 
 from .handle import RunHandle
 from .mapping import Outcomes
+from .opening import open_supervisor
 from .spec import RunSpec
-from .supervisor import Supervisor, open_supervisor
+from .supervisor import Supervisor
 
 __all__ = (
     "Outcomes",

@@ -210,7 +210,7 @@ class Actor(RunHandle):
             with scope:
                 if self._cancel_reason is not None:
                     scope.cancel(self._cancel_reason)
-                output = await (self._drive() if sup.restart is None else self._drive_again_and_again())
+                output = await (self._drive() if sup.gates.restart is None else self._drive_again_and_again())
         except Exception as exc:
             if self._ours and not isinstance(exc, UserError | JournalError):
                 raise  # a bug in runmgr: it ends the program, and is not taken for a failed run
@@ -236,18 +236,18 @@ class Actor(RunHandle):
             try:
                 return await self._drive()
             except Exception as exc:
-                wait = None if self._ours or self._stepper is None else sup.restart_delay(self, exc)
+                wait = None if self._ours or self._stepper is None else sup.gates.restart_delay(self, exc)
                 if wait is None:
                     raise
-            assert sup.restart is not None
-            from_start = sup.restart.resume == "start"
+            assert sup.gates.restart is not None
+            from_start = sup.gates.restart.resume == "start"
             sup.count_tool_calls(self)
             self._snapshot = self._job.again(self._stepper, from_start=from_start)
             if from_start:
                 self._tools_counted = 0
                 self._epoch = -1  # whatever the journal has of its history no longer holds
             self._attempts += 1
-            await self._wait_for(lambda seconds=wait: sup.timers.sleep(seconds), "restart")
+            await self._wait_for(lambda seconds=wait: sup.gates.timers.sleep(seconds), "restart")
 
     async def _drive(self) -> Any:
         sup = self._sup

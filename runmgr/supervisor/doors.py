@@ -47,12 +47,12 @@ class ModelDoor:
 async def request(self: Actor, model: Any, messages: list[Any], settings: Any, params: Any) -> Any:
     """Send one model request through the doors and give back its response; see `RunHost.request`."""
     sup = self._sup
-    door = sup.doors.get(id(model)) or await sup.open_door(model)
+    door = sup.gates.doors.get(id(model)) or await sup.gates.open_door(model)
     events = sup.events
     attempt = 1
     while True:
         reserved: Amount | None = None
-        if door.rate is not None or sup.purse is not None:
+        if door.rate is not None or sup.gates.purse is not None:
             reserved = await _enter(self, door, messages, settings, params)
         started = 0.0
         if events.listening:
@@ -66,7 +66,7 @@ async def request(self: Actor, model: Any, messages: list[Any], settings: Any, p
             _leave_failed(sup, door, reserved, exc)
             if not isinstance(exc, Exception):
                 raise
-            wait = sup.retry_delay(exc, attempt)
+            wait = sup.gates.retry_delay(exc, attempt)
             if events.listening:
                 _failed(self, door, attempt, exc, wait)
             if wait is None:
@@ -75,7 +75,9 @@ async def request(self: Actor, model: Any, messages: list[Any], settings: Any, p
                 raise
         else:
             door.in_flight -= 1
+            self._ours = True  # an error in here is a bug of ours, though it goes up through the agent
             cost = _settle(self, door, response, reserved)
+            self._ours = False
             if events.listening:
                 _settled(self, door, response, cost, started)
             return response
@@ -89,11 +91,11 @@ async def request_stream(
 ) -> AsyncGenerator[Any, None]:
     """The streaming form: resends only until the stream is open; settles when the block is left."""
     sup = self._sup
-    door = sup.doors.get(id(model)) or await sup.open_door(model)
+    door = sup.gates.doors.get(id(model)) or await sup.gates.open_door(model)
     attempt = 1
     while True:
         reserved: Amount | None = None
-        if door.rate is not None or sup.purse is not None:
+        if door.rate is not None or sup.gates.purse is not None:
             reserved = await _enter(self, door, messages, settings, params)
         if sup.events.listening:
             _sent(self, door, attempt)
@@ -107,7 +109,7 @@ async def request_stream(
         except BaseException as exc:
             if stream is None:
                 _leave_failed(sup, door, reserved, exc)
-                wait = sup.retry_delay(exc, attempt) if isinstance(exc, Exception) else None
+                wait = sup.gates.retry_delay(exc, attempt) if isinstance(exc, Exception) else None
                 if isinstance(exc, Exception) and sup.events.listening:
                     _failed(self, door, attempt, exc, wait)
             if wait is None:
@@ -133,13 +135,13 @@ async def _enter(
 ) -> Amount | None:
     """Pass rate and budget; gives what is reserved. Cancelled or refused: nothing is held."""
     sup = actor._sup
-    rate, purse = door.rate, sup.purse
+    rate, purse = door.rate, sup.gates.purse
     if rate is not None and not rate.pass_nowait():
         await _wait_for_rate(actor, rate)
     if purse is None:
         return None
     try:
-        need = sup.need(door, lambda: bound(messages, settings, params))
+        need = sup.gates.need(door, lambda: bound(messages, settings, params))
         if purse.reserve_nowait(need):
             return need
     except BaseException:
@@ -168,7 +170,7 @@ async def _wait_for_rate(actor: Actor, rate: RateDoor) -> None:
     sup = actor._sup
     sup.begin_wait(actor, "rate")
     try:
-        await rate.pass_(sup.timers)
+        await rate.pass_(sup.gates.timers)
     finally:
         sup.end_wait(actor)
 
@@ -177,7 +179,7 @@ async def _back_off(actor: Actor, seconds: float) -> None:
     sup = actor._sup
     sup.begin_wait(actor, "backoff")
     try:
-        await sup.timers.sleep(seconds)
+        await sup.gates.timers.sleep(seconds)
     finally:
         sup.end_wait(actor)
 
@@ -189,7 +191,9 @@ def _settle(actor: Actor, door: ModelDoor, response: Any, reserved: Amount | Non
     """Count a paid response: the run's, the group's, the model's and the total's tally. Gives its cost."""
     sup = actor._sup
     usage = response.usage
-    cost = sup.prices.price(response.provider_name or door.system, response.model_name or door.name, usage)
+    cost = sup.gates.prices.price(
+        response.provider_name or door.system, response.model_name or door.name, usage
+    )
     tally = actor._tally
     if tally is None:
         tally = actor._tally = Tally()
@@ -203,9 +207,9 @@ def _settle(actor: Actor, door: ModelDoor, response: Any, reserved: Amount | Non
         door.rate.leave()
         door.rate.settle(trio.current_time(), usage.input_tokens + usage.output_tokens)
     if reserved is not None:
-        assert sup.purse is not None
+        assert sup.gates.purse is not None
         used = Amount(1, usage.input_tokens, usage.output_tokens, reserved.cost if cost is None else cost)
-        sup.purse.settle(reserved, used)
+        sup.gates.purse.settle(reserved, used)
     return cost
 
 
@@ -217,9 +221,9 @@ def _leave_failed(sup: Runtime, door: ModelDoor, reserved: Amount | None, error:
         return
     # An error status is not charged for. Of everything else nobody can say: the answer may have been made and lost.
     used = Amount(1) if isinstance(error, ModelHTTPError) else reserved
-    sup.lost.add(used)
-    assert sup.purse is not None
-    sup.purse.settle(reserved, used)
+    sup.gates.lost.add(used)
+    assert sup.gates.purse is not None
+    sup.gates.purse.settle(reserved, used)
 
 
 # -------------------------------------------------------------------- telling

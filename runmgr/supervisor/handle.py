@@ -10,7 +10,10 @@ from runmgr.exceptions import RunCancelled, RunFailed
 from runmgr.records.outcomes import RunOutcome, RunState
 
 if TYPE_CHECKING:
+    from contextlib import AbstractAsyncContextManager
     from contextvars import Context
+
+    from runmgr.concurrency import Subscription
 
     from .jobs import Job
     from .ledger import Tally
@@ -195,6 +198,20 @@ class RunHandle:
             trio.WouldBlock: its mailbox is full.
         """
         self._sup.send_to_run(self, content)
+
+    def events(
+        self, *, buffer: int = 1_000, streams: bool = True
+    ) -> AbstractAsyncContextManager[Subscription[Any]]:
+        """This run's events from now on, those of its model streams too: ``async with handle.events() as events: ...``.
+
+        Ends with the supervisor; the run's own last event is a `RunEnded`. Otherwise as `Supervisor.subscribe`.
+        """
+        run_id = self.run_id
+
+        def mine(event: Any) -> bool:
+            return getattr(event, "run_id", None) == run_id
+
+        return self._sup.facade.subscribe(filter=mine, buffer=buffer, streams=streams)
 
     def usage(self) -> Any:
         """`RunUsage` of the run so far, over all its attempts."""

@@ -53,7 +53,7 @@ class RunJournal:
         spent = Tally()
         spent.merge(ledger.prior)
         spent.merge(ledger.total)
-        lost = self._runtime.lost
+        lost = self._runtime.gates.lost
         return msgspec.json.encode(
             {
                 "usage": spent.usage(),
@@ -213,4 +213,4 @@ def _read_spent(runtime: Runtime, spent: dict[str, Any] | None) -> None:
     usage = msgspec.convert(spent["usage"], RunUsage)
     runtime.ledger.prior.load(usage, Decimal(spent["cost"]), spent["unpriced"])
     requests, inputs, outputs, cost = spent["lost"]
-    runtime.lost = Amount(requests, inputs, outputs, Decimal(cost))
+    runtime.gates.lost = Amount(requests, inputs, outputs, Decimal(cost))

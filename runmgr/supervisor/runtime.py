@@ -7,18 +7,14 @@ with a journal, an outcome is told from the commit that holds it.
 
 from __future__ import annotations
 
-import random
 import secrets
 from collections import OrderedDict, deque
-from collections.abc import Callable, Mapping
-from contextlib import AsyncExitStack
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import trio
 
-from runmgr.concurrency import Timers, full_jitter, shielded_cleanup
 from runmgr.exceptions import RunEnded, SupervisorClosed, TooManyFailures, UserError
-from runmgr.models.retry import RetryPolicy, classify, delay, retry_after
 from runmgr.records.events import RunAdmitted, RunStateChanged
 from runmgr.records.events import RunEnded as RunEndedEvent
 from runmgr.records.outcomes import RunError, RunOutcome, RunState
@@ -27,20 +23,15 @@ from runmgr.usage import RunUsage
 
 from .actor import MAILBOX_SIZE, Actor
 from .admission import Admission
-from .bounds import Bound
-from .budget import Amount, Purse
-from .doors import ModelDoor
 from .jobs import new_message_index
 from .ledger import Ledger, Tally
-from .pricing import Prices
-from .rates import RateDoor
 from .states import TERMINAL, step
 from .subscriptions import Subscriptions
 
 if TYPE_CHECKING:
-    from runmgr.records.budgets import Price, RateLimit, RestartPolicy
     from runmgr.usage import UsageLimits
 
+    from .gates import Gates
     from .jobs import Job
     from .journaling import RunJournal
     from .states import Trigger
@@ -52,10 +43,6 @@ _END: dict[RunState, Trigger] = {
     RunState.FAILED: "fail",
     RunState.CANCELLED: "cancel",
 }
-CLOSING_SECONDS = 5.0
-"""How long closing the models may take."""
-MAX_BACKOFF = 300.0
-"""Seconds: no run waits longer to begin again."""
 KEPT_FAILURES = 100
 """How many failed outcomes `TooManyFailures` holds at most."""
 
@@ -72,36 +59,20 @@ class Runtime:
         limits: UsageLimits | None,
         max_failures: float | None,
         min_sample: int,
-        retry_policy: RetryPolicy,
         remember: int,
         retry_failed: bool,
-        restart: RestartPolicy | None,
-        rate_limits: Mapping[str, RateLimit] | RateLimit | None,
-        prices: Mapping[str, Price] | None,
-        rng: random.Random,
+        gates: Callable[[Ledger], Gates],
         wall_clock: Callable[[], float],
     ) -> None:
         self.facade: Any = None
         self.limits = limits
         self.max_parked = max_parked
-        self.retry_policy = retry_policy
         self.retry_failed = retry_failed
-        self.restart = restart
-        self.rng = rng
         self.journal: RunJournal | None = None
         self.events = Subscriptions(self.now)
         self.admission = Admission(max_running, max_queued, self._enter, self._start)
         self.ledger = Ledger(remember)
-        self.prices = Prices(prices)
-        self.rate_limits = rate_limits
-        self.rates: dict[tuple[str, str, str | None], RateDoor] = {}
-        self.purse: Purse | None = None
-        self.lost = Amount()
-        """What requests may have cost whose answer never came: budgets count it, `usage` does not."""
-        self.timers: Timers = Timers()
-        self.models = AsyncExitStack()
-        """Closes the models that were asked."""
-        self.doors: dict[int, ModelDoor] = {}
+        self.gates = gates(self.ledger)
         self.live: dict[str, Actor] = {}
         """Runs that are admitted and whose outcome is not told yet."""
         self.remembered: OrderedDict[str, Actor] = OrderedDict()
@@ -539,7 +510,7 @@ class Runtime:
         """See `Supervisor.snapshot`."""
         now = trio.current_time()
         models: dict[str, ModelState] = {}
-        for door in self.doors.values():
+        for door in self.gates.doors.values():
             limiter = None if door.rate is None else door.rate.in_flight
             cool = None if door.rate is None else door.rate.cool_until
             seen = models.get(door.name)
@@ -567,7 +538,7 @@ class Runtime:
             models=models,
             oldest_run=None if oldest is None else oldest.run_id,
             oldest_age=None if oldest is None else self._wall_offset + now - oldest._queued_at,
-            budget=None if self.purse is None else self.purse.state(),
+            budget=None if self.gates.purse is None else self.gates.purse.state(),
             closed=self.closed,
         )
 
@@ -577,83 +548,6 @@ class Runtime:
             if self._idle is None:
                 self._idle = trio.Event()
             await self._idle.wait()
-
-    # ---------------------------------------------------------------- requests
-
-    async def open_door(self, model: Any) -> ModelDoor:
-        """The first request to a model: what all requests to it will share. The model is closed with the supervisor."""
-        name, system = model.model_name, model.system
-        limit = self.rate_limits
-        if isinstance(limit, Mapping):
-            limit = limit.get(f"{system}:{name}") or limit.get(name)
-        rate: RateDoor | None = None
-        if limit is not None:
-            key = (system, name, model.base_url)
-            rate = self.rates.get(key)
-            if rate is None:
-                rate = self.rates[key] = RateDoor(limit)
-        door = self.doors[id(model)] = ModelDoor(model, self.ledger.model(name), rate)
-        with trio.CancelScope(shield=True):  # quick: nothing is connected here
-            await self.models.enter_async_context(model)
-        return door
-
-    def spent_before(self) -> Amount:
-        """What earlier processes spent on the same journal, and may have lost."""
-        prior = self.ledger.prior
-        amount = Amount(prior.requests, prior.input_tokens, prior.output_tokens, prior.cost)
-        amount.add(self.lost)
-        return amount
-
-    async def close_models(self) -> None:
-        """Close the models that were asked, within a bound."""
-        with shielded_cleanup(CLOSING_SECONDS):
-            await self.models.aclose()
-
-    def need(self, door: ModelDoor, bound: Callable[[], Bound]) -> Amount:
-        """What the budget must have room for before a request is sent.
-
-        Raises:
-            UserError: there is a budget of cost, and the model's price is unknown.
-        """
-        assert self.purse is not None
-        meter = self.purse.meter
-        limits = meter.limits
-        if not limits.keys() - {"requests"}:
-            return Amount(1)
-        inputs, outputs, proven = bound()
-        if not proven:
-            meter.unbounded += 1
-        if "cost" not in limits:
-            return Amount(1, inputs, outputs)
-        cost = self.prices.at_most(door.system, door.name, inputs, outputs)
-        if cost is None:
-            raise UserError(
-                f"the budget limits the cost, but what {door.name!r} costs is unknown: give "
-                f"open_supervisor(prices={{{door.name!r}: Price(input=..., output=...)}}) in dollars a million tokens"
-            )
-        return Amount(1, inputs, outputs, cost)
-
-    def restart_delay(self, actor: Actor, error: Exception) -> float | None:
-        """Seconds until a failed run begins again, or None where it does not: see `RestartPolicy`."""
-        policy = self.restart
-        if policy is None or classify(error) is None:
-            return None
-        now = trio.current_time()
-        restarts = actor._restarts
-        if restarts is None:
-            restarts = actor._restarts = []
-        if policy.within is not None:
-            restarts[:] = [time for time in restarts if now - time < policy.within]
-        if len(restarts) >= policy.max_restarts:
-            return None
-        restarts.append(now)
-        return full_jitter(len(restarts) - 1, base=policy.backoff, cap=MAX_BACKOFF, rng=self.rng)
-
-    def retry_delay(self, error: Exception, attempt: int) -> float | None:
-        """Seconds until the request is sent again after try number ``attempt``, or None where it is not."""
-        if attempt > self.retry_policy.max_retries or classify(error) is None:
-            return None
-        return delay(attempt, self.retry_policy, self.rng, retry_after(error))
 
 
 def _text(tally: Tally) -> str | None:

@@ -1,26 +1,19 @@
-"""`open_supervisor` and `Supervisor`: many runs under one owner."""
+"""`Supervisor`: what the block of `open_supervisor` is given."""
 
 from __future__ import annotations
 
-import random
-import time
-from collections.abc import AsyncGenerator, AsyncIterable, Callable, Hashable, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Hashable, Iterable
 from contextlib import asynccontextmanager
-from os import PathLike
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 import trio
 
-from runmgr.concurrency import Overflow, Subscription, open_timers
+from runmgr.concurrency import Overflow, Subscription
 from runmgr.exceptions import UserError
-from runmgr.models.retry import RetryPolicy
 from runmgr.usage import RunUsage
 
 from .actor import Actor
-from .budget import Meter, Purse
-from .groups import has_cancelled, not_cancelled, raise_bare
 from .jobs import AgentJob, GraphJob
-from .journaling import open_run_journal
 from .mapping import Outcomes
 from .runtime import Runtime
 from .spec import AGENT_OPTIONS, RunSpec
@@ -28,14 +21,13 @@ from .states import TERMINAL
 
 if TYPE_CHECKING:
     from runmgr.journal import JournalWriter
-    from runmgr.records.budgets import Budget, Price, RateLimit, RestartPolicy
     from runmgr.records.snapshots import SupervisorSnapshot
-    from runmgr.usage import UsageLimits
 
     from .handle import RunHandle
 
-__all__ = ("Supervisor", "open_supervisor")
+__all__ = ("Supervisor",)
 
+_AGENT_OPTIONS = frozenset(AGENT_OPTIONS)
 COMMITTING = 1_000
 """How many more runs of a map may be unfinished with a journal: those whose outcome is only being committed."""
 
@@ -293,10 +285,18 @@ class Supervisor:
         options: dict[str, Any],
     ) -> Actor:
         runtime = self._runtime
+        if not options.keys() <= _AGENT_OPTIONS:
+            raise TypeError(
+                f"unknown options {sorted(options.keys() - _AGENT_OPTIONS)}: a run of an agent takes, besides those of the "
+                f"supervisor, {', '.join(AGENT_OPTIONS)}"
+            )
         if run_id is not None:
             known = runtime.known(run_id)
             if known is not None:
                 return known
+        model = options.get("model")
+        if isinstance(model, str):  # one object for all runs, so that they share its connections and doors
+            options = {**options, "model": runtime.gates.named(model)}
         if runtime.limits is not None and "usage_limits" not in options:
             options = {**options, "usage_limits": runtime.limits}
         actor = runtime.make(
@@ -413,143 +413,3 @@ class Supervisor:
     def resume(self) -> None:
         """Go on after `pause`."""
         self._runtime.resume()
-
-
-def _positive(name: str, value: int, least: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise UserError(f"open_supervisor({name}={value!r}): must be a whole number of at least {least}")
-    return value
-
-
-@asynccontextmanager
-async def open_supervisor(
-    *,
-    max_running: int = 100,
-    max_queued: int = 1_000,
-    max_parked: int = 1_000,
-    limits: UsageLimits | None = None,
-    budget: Budget | None = None,
-    rate_limits: Mapping[str, RateLimit] | RateLimit | None = None,
-    prices: Mapping[str, Price] | None = None,
-    restart: RestartPolicy | None = None,
-    max_failures: float | None = None,
-    min_sample: int = 20,
-    journal: str | PathLike[str] | None = None,
-    resume: bool = False,
-    retry_failed: bool = False,
-    durability: Literal["process", "power"] = "process",
-    journal_thread: bool | None = None,
-    retries: int | RetryPolicy = 8,
-    remember: int = 1_000,
-    rng: random.Random | None = None,
-    wall_clock: Callable[[], float] = time.time,
-) -> AsyncGenerator[Supervisor, None]:
-    """Open a supervisor. Leaving the block waits for every run; nothing outlives it.
-
-    An exception or a cancellation in the block cancels every run, waits for their ends and comes out bare.
-
-    Args:
-        max_running: runs that hold a place at once.
-        max_queued: runs that wait for a place; beyond it `submit` waits.
-        max_parked: paused runs that give up their place; beyond it they keep it.
-        limits: `UsageLimits` of every run that does not bring its own.
-        budget: what all runs together may spend.
-        rate_limits: how fast models may be asked: by model name (or ``system:name``), or one for each.
-        prices: what models cost, by model name, where the published table does not know or you pay otherwise.
-        restart: which failed runs begin again.
-        max_failures: failed runs (a whole number), or their share of the ended ones (a number below 1, over at least
-            ``min_sample``), beyond which everything stops and `TooManyFailures` is raised from the block.
-        min_sample: see ``max_failures``.
-        journal: file to keep every run in; None keeps nothing.
-        resume: go on with what the journal holds: finished runs are not run again, unfinished ones go on from their last
-            checkpoint, when they are submitted again under their ``run_id``.
-        retry_failed: run those again that the journal holds as failed or cancelled.
-        durability: ``'process'`` survives the end of the process, ``'power'`` that of the machine.
-        journal_thread: write it in a thread (True) or in the event loop (False: for virtual time, which would jump while a
-            thread works); by the clock when left out.
-        retries: resends of one request, or a whole policy.
-        remember: how many ended runs `get`, deduplication by ``run_id`` and ``usage(by='run')`` know one by one.
-        rng: source of the jitter.
-        wall_clock: Unix seconds, read once; from there on trio's clock counts.
-
-    Raises:
-        UserError: an argument is wrong.
-        JournalError: the journal cannot be opened or written.
-        TooManyFailures: see ``max_failures``.
-        RunmgrError: a task of the supervisor itself failed: a bug in runmgr.
-    """
-    runtime = Runtime(
-        max_running=_positive("max_running", max_running, 1),
-        max_queued=_positive("max_queued", max_queued, 0),
-        max_parked=_positive("max_parked", max_parked, 0),
-        limits=limits,
-        max_failures=max_failures,
-        min_sample=min_sample,
-        retry_policy=RetryPolicy(max_retries=retries) if isinstance(retries, int) else retries,
-        remember=_positive("remember", remember, 0),
-        retry_failed=retry_failed,
-        restart=restart,
-        rate_limits=rate_limits,
-        prices=prices,
-        rng=rng or random.Random(),
-        wall_clock=wall_clock,
-    )
-    if journal is None:
-        async with _open(runtime, budget) as sup:
-            yield sup
-    else:
-        async with (
-            open_run_journal(
-                runtime, journal, resume=resume, durability=durability, threaded=journal_thread
-            ) as runtime.journal,
-            _open(runtime, budget) as sup,
-        ):
-            yield sup
-
-
-@asynccontextmanager
-async def _open(runtime: Runtime, budget: Budget | None) -> AsyncGenerator[Supervisor, None]:
-    """The block itself: its nurseries, and how it is left."""
-    sup = Supervisor(runtime)
-    if budget is not None:
-        runtime.purse = Purse(Meter(budget, runtime.spent_before()))
-    body_error: BaseException | None = None
-    try:
-        async with open_timers() as runtime.timers, trio.open_nursery() as services:
-            runtime.services = services
-            await services.start(_own_actors, runtime)
-            try:
-                yield sup
-                await runtime.wait_idle()
-            except BaseException as error:
-                interrupted = isinstance(error, trio.Cancelled)
-                runtime.stop("shutdown" if interrupted else f"the block raised {type(error).__name__}")
-                if has_cancelled(error):
-                    raise  # it belongs to a scope outside, or to the nursery here, which takes it
-                body_error = error
-            finally:
-                runtime.close("its block has been left")
-                with trio.CancelScope(shield=True):
-                    await runtime.wait_idle()
-                    await runtime.close_models()
-                runtime.events.close()
-                services.cancel_scope.cancel()
-    except BaseExceptionGroup as group:
-        raise_bare(group, internal=runtime.broken is not None)
-    if body_error is not None:
-        raise body_error
-    if runtime.escalation is not None:
-        raise runtime.escalation
-
-
-async def _own_actors(runtime: Runtime, *, task_status: trio.TaskStatus[None]) -> None:
-    """Own the actors: a nursery of their own, so that all can be cancelled while the block's body goes on."""
-    try:
-        async with trio.open_nursery() as actors:
-            runtime.actors = actors
-            task_status.started()
-            await trio.sleep_forever()
-    except BaseException as error:
-        if not_cancelled(error) is not None:
-            runtime.breaks(error)
-        raise

@@ -395,7 +395,7 @@ async def test_a_damaged_row_is_named(path):
 async def test_a_journal_in_a_read_only_directory_can_be_read(path):
     async with open_journal_writer(path) as writer:
         write(writer, outcome_of("a"))
-    os.chmod(path.parent, 0o555)
+    path.parent.chmod(0o555)
     try:
         with open_journal(path) as reader:
             assert reader.counts() == {"succeeded": 1, "open": 0}
@@ -404,7 +404,7 @@ async def test_a_journal_in_a_read_only_directory_can_be_read(path):
                 async with open_journal_writer(path):
                     pass
     finally:
-        os.chmod(path.parent, 0o755)
+        path.parent.chmod(0o755)
 
 
 @pytest.mark.parametrize("durability", ["process", "power"])

@@ -28,7 +28,7 @@ def test_every_state_is_reached_and_ended_ones_have_no_exits():
             break
         reached = more
     assert reached == set(RunState)
-    assert TERMINAL == {"succeeded", "failed", "cancelled"}
+    assert {"succeeded", "failed", "cancelled"} == TERMINAL
     for state in set(RunState) - TERMINAL:
         assert {"fail", "cancel"} <= TRANSITIONS[state].keys()
     with pytest.raises(AssertionError, match="a succeeded run cannot 'cancel'"):
@@ -123,4 +123,6 @@ def test_an_event_of_a_newer_version_is_kept_as_unknown():
 
 
 def test_a_new_field_of_a_known_event_is_passed_over():
-    assert decode_event(b'{"type":"missed","count":2,"at":1.0,"new":1}') == events.EventsMissed(count=2, at=1.0)
+    assert decode_event(b'{"type":"missed","count":2,"at":1.0,"new":1}') == events.EventsMissed(
+        count=2, at=1.0
+    )

@@ -154,7 +154,8 @@ async def test_an_exhausted_budget_leaves_the_run_open_and_a_larger_one_goes_on(
 
     statuses, state, outcomes = await run(Budget(tokens=1_000))
     succeeded = statuses.count("succeeded")
-    assert 1 <= succeeded < 10 and statuses.count("failed") == 10 - succeeded
+    assert 1 <= succeeded < 10
+    assert statuses.count("failed") == 10 - succeeded
     assert state.spent == {"tokens": succeeded * 100}
     statuses, state, outcomes = await run(Budget(tokens=2_000), resume=True)
     assert statuses == ["succeeded"] * 10
@@ -250,7 +251,9 @@ def test_the_bound_is_above_what_text_can_be():
     text = "äöü€ word " * 50
     request = ModelRequest(parts=[UserPromptPart(content=text)])
     inputs, outputs, proven = bound([request], {"max_tokens": 7}, None)
-    assert inputs > len(text.encode()) and outputs == 7 and proven
+    assert inputs > len(text.encode())
+    assert outputs == 7
+    assert proven
     assert bound([request], None, None).proven is False
     picture = ModelRequest(
         parts=[UserPromptPart(content=["see", BinaryContent(b"x" * 5_000_000, media_type="image/png")])]
@@ -304,8 +307,10 @@ async def test_any_graph_is_an_actor_too(autojump_clock):
         second = await sup.submit_graph(graph, Count(0), state=[], deps=1.0)
         first.pause()
         await trio.sleep(5)
-        assert first.state == "paused" and second.state == "succeeded"
+        assert first.state == "paused"
+        assert second.state == "succeeded"
         first.resume()
         outcome = await first.outcome()
-        assert outcome.output == 4 and outcome.group == "g"
+        assert outcome.output == 4
+        assert outcome.group == "g"
         assert (await second.result()).output == 1

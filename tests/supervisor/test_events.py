@@ -62,8 +62,10 @@ async def test_one_run_from_its_admission_to_its_end(fakes, autojump_clock):
         ("waiting", "running"),
         ("running", "succeeded"),
     ]
-    assert seen[5].retry_in >= 0 and "503" in seen[5].error
-    assert seen[9].usage.input_tokens == 3 and seen[9].cost is None
+    assert seen[5].retry_in >= 0
+    assert "503" in seen[5].error
+    assert seen[9].usage.input_tokens == 3
+    assert seen[9].cost is None
     assert seen[-1].outcome == await handle.outcome()
     assert [event.at for event in seen] == sorted(event.at for event in seen)
 
@@ -130,6 +132,20 @@ async def test_nothing_is_built_without_a_subscriber(fakes, autojump_clock, monk
         monkeypatch.setattr("runmgr.supervisor.actor.RunNode", None)
         outcome = await (await sup.submit(fakes.Agent(nap))).outcome()
         assert outcome.succeeded
+
+
+async def test_one_runs_own_events(fakes, autojump_clock):
+    async with open_supervisor() as sup:
+        mine = await sup.submit(fakes.Agent(nap, nap))
+        await sup.submit(fakes.Agent(nap, nap))
+        async with mine.events() as events:
+            seen = []
+            async for event in events:
+                seen.append(event)
+                if isinstance(event, RunEnded):
+                    break
+    assert {event.run_id for event in seen} == {mine.run_id}
+    assert sum(isinstance(event, RunNode) for event in seen) == 2
 
 
 async def test_a_filter_that_raises_hurts_only_its_subscriber(fakes, autojump_clock):

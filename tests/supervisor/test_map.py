@@ -55,16 +55,14 @@ async def test_items_may_be_async_and_specs_override(fakes, autojump_clock):
         sup.map(fakes.Agent(show), items(), group="even", deps=1) as outcomes,
     ):
         seen = {outcome.index: outcome async for outcome in outcomes}
-    assert (
-        seen[1].run_id == "id1"
-        and seen[1].group == "odd"
-        and seen[1].metadata == {"n": 1}
-        and seen[1].input == {"line": 1}
-    )
+    assert seen[1].run_id == "id1"
+    assert seen[1].group == "odd"
+    assert seen[1].metadata == {"n": 1}
+    assert seen[1].input == {"line": 1}
     assert seen[1].output == ("spec 1", {"deps": 7})
-    assert (
-        seen[0].group == "even" and seen[0].output == ("plain 0", {"deps": 1}) and seen[0].input == "plain 0"
-    )
+    assert seen[0].group == "even"
+    assert seen[0].output == ("plain 0", {"deps": 1})
+    assert seen[0].input == "plain 0"
 
 
 async def test_items_are_pulled_only_as_there_is_room(fakes, autojump_clock):
@@ -108,7 +106,7 @@ async def test_an_error_of_the_items_comes_after_their_outcomes(fakes, autojump_
         with pytest.raises(OSError, match="the disk is gone"):
             async with sup.map(fakes.Agent(wait_prompt), items()) as outcomes:
                 async for outcome in outcomes:
-                    seen.append(outcome.output)
+                    seen.append(outcome.output)  # noqa: PERF401  what came before the error
     assert seen == [1, 2]
 
 
@@ -128,7 +126,8 @@ async def test_a_stopped_supervisor_says_that_items_are_left(fakes, autojump_clo
                 async for outcome in outcomes:
                     seen.append(outcome.status)
                     sup.cancel()
-    assert seen[0] == "succeeded" and set(seen[1:]) == {"cancelled"}
+    assert seen[0] == "succeeded"
+    assert set(seen[1:]) == {"cancelled"}
 
 
 async def test_equal_ids_among_the_items_are_run_once_and_told_twice(fakes, autojump_clock):
@@ -143,7 +142,8 @@ async def test_equal_ids_among_the_items_are_run_once_and_told_twice(fakes, auto
     specs = [RunSpec(prompt=number, run_id="same") for number in range(3)]
     async with open_supervisor() as sup, sup.map(fakes.Agent(count), specs) as outcomes:
         seen = [outcome.output async for outcome in outcomes]
-    assert runs == 1 and seen == [0, 0, 0]
+    assert runs == 1
+    assert seen == [0, 0, 0]
 
 
 async def test_many_items_in_a_small_window(fakes, autojump_clock):

@@ -5,11 +5,13 @@ from __future__ import annotations
 import pytest
 import trio
 
+from runmgr.agent import Agent
 from runmgr.exceptions import (
     ModelHTTPError,
     RunCancelled,
     RunEnded,
     RunFailed,
+    RunmgrError,
     SupervisorClosed,
     TooManyFailures,
     UserError,
@@ -47,12 +49,18 @@ async def test_a_run_gives_its_outcome_and_its_result(fakes, autojump_clock):
         outcome = await handle.outcome()
         result = await handle.result()
     assert result.output == "HELLO"
-    assert outcome.status == "succeeded" and outcome.output == "HELLO" and outcome.error is None
-    assert outcome.run_id == handle.run_id and outcome.index == 0 and outcome.input == "hello"
-    assert outcome.group == "g" and outcome.metadata == {"a": 1} and outcome.attempts == 1
-    assert (
-        outcome.usage.requests == 1 and outcome.usage.input_tokens == 3 and outcome.usage.output_tokens == 2
-    )
+    assert outcome.status == "succeeded"
+    assert outcome.output == "HELLO"
+    assert outcome.error is None
+    assert outcome.run_id == handle.run_id
+    assert outcome.index == 0
+    assert outcome.input == "hello"
+    assert outcome.group == "g"
+    assert outcome.metadata == {"a": 1}
+    assert outcome.attempts == 1
+    assert outcome.usage.requests == 1
+    assert outcome.usage.input_tokens == 3
+    assert outcome.usage.output_tokens == 2
     assert outcome.usage.tool_calls == 2
     assert outcome.cost is None  # nobody knows what this model costs
     assert outcome.model == "counting"
@@ -141,7 +149,8 @@ async def test_cancelling_a_run_says_why_and_leaves_the_others(fakes, autojump_c
         with pytest.raises(RunCancelled, match="not needed"):
             await queued.result()
         outcome = await running.outcome()
-        assert outcome.status == "cancelled" and outcome.error.message == "changed my mind"
+        assert outcome.status == "cancelled"
+        assert outcome.error.message == "changed my mind"
         assert queued._outcome.started_at is None
         assert not running.cancel("again")
         assert (await other.outcome()).status == "succeeded"
@@ -171,14 +180,12 @@ async def test_cancelling_the_block_cancels_all(fakes, autojump_clock):
 
 async def test_cancellation_comes_out_bare(fakes, autojump_clock):
     with trio.CancelScope() as scope:
-        try:
+        with pytest.raises(trio.Cancelled) as caught:  # not a group
             async with open_supervisor() as sup:
                 await sup.submit(fakes.Agent(sleeper(100)))
                 scope.cancel()
                 await trio.sleep(1)
-        except BaseException as error:
-            assert type(error) is trio.Cancelled
-            raise
+        raise caught.value
     assert scope.cancelled_caught
 
 
@@ -223,7 +230,8 @@ async def test_timeout_counts_from_the_start_and_deadline_from_submission(fakes,
         third = await sup.submit(fakes.Agent(sleeper(2)), deadline=6)
         outcomes = [await handle.outcome() for handle in (first, second, third)]
     assert [outcome.status for outcome in outcomes] == ["failed", "succeeded", "failed"]
-    assert outcomes[0].error.type == "TimeoutError" and "3 s" in outcomes[0].error.message
+    assert outcomes[0].error.type == "TimeoutError"
+    assert "3 s" in outcomes[0].error.message
     assert "submission" in outcomes[2].error.message
 
 
@@ -251,7 +259,8 @@ async def test_a_queued_run_can_be_paused_before_it_begins(fakes, autojump_clock
         last = await sup.submit(fakes.Agent(sleeper(1)))
         held.pause()
         await last.outcome()
-        assert held.state == "paused" and trio.current_time() == 2
+        assert held.state == "paused"
+        assert trio.current_time() == 2
         held.resume()
         assert (await held.outcome()).status == "succeeded"
 
@@ -310,7 +319,8 @@ async def test_equal_run_ids_are_one_run(fakes, autojump_clock):
     async with open_supervisor() as sup:
         first = await sup.submit(fakes.Agent(note), 1, run_id="a")
         again = await sup.submit(fakes.Agent(note), 2, run_id="a")
-        assert again is first and sup.get("a") is first
+        assert again is first
+        assert sup.get("a") is first
         await first.outcome()
         assert await sup.submit(fakes.Agent(note), 3, run_id="a") is first
         assert sup.get("b") is None
@@ -353,8 +363,10 @@ async def test_requests_are_sent_again_and_paid_ones_counted(fakes, autojump_clo
         await trio.sleep(3)
         assert handle.state == "waiting"
         outcome = await handle.outcome()
-    assert model.sent == 3 and trio.current_time() >= 7
-    assert outcome.status == "failed" and outcome.usage.requests == 1
+    assert model.sent == 3
+    assert trio.current_time() >= 7
+    assert outcome.status == "failed"
+    assert outcome.usage.requests == 1
     assert sup.usage().input_tokens == 3
 
 
@@ -366,7 +378,8 @@ async def test_no_more_resends_than_allowed(fakes, autojump_clock):
 
     async with open_supervisor(retries=3) as sup:
         outcome = await (await sup.submit(fakes.Agent(ask))).outcome()
-        assert model.sent == 4 and outcome.error.status_code == 503
+        assert model.sent == 4
+        assert outcome.error.status_code == 503
         client_error = fakes.Model(fail=[ModelHTTPError(400, "counting")])
 
         async def ask_wrongly(run):
@@ -384,6 +397,88 @@ async def test_bad_arguments_are_named(fakes):
     async with open_supervisor() as sup:
         with pytest.raises(UserError, match="by='day'"):
             sup.usage(by="day")
+
+
+async def test_unknown_options_are_refused_at_once(fakes):
+    async with open_supervisor() as sup:
+        with pytest.raises(TypeError, match="unknown options \\['modle'\\]"):
+            await sup.submit(fakes.Agent(echo), "x", modle="m")
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
+async def test_an_interrupt_in_a_run_ends_the_program_bare(fakes, autojump_clock, error):
+    async def interrupt(run):
+        raise error
+
+    with pytest.raises(error):
+        async with open_supervisor() as sup:
+            other = await sup.submit(fakes.Agent(sleeper(100)))
+            await sup.submit(fakes.Agent(sleeper(1), interrupt))
+            await trio.sleep(50)
+    assert trio.current_time() == 1
+    assert (await other.outcome()).status == "cancelled"
+
+
+@pytest.mark.parametrize("where", ["ledger", "state"])
+async def test_a_bug_of_ours_ends_the_program_and_is_no_failed_run(fakes, autojump_clock, monkeypatch, where):
+    model = fakes.Model()
+
+    async def ask(run):
+        await run.ask(model)
+
+    with pytest.raises(RunmgrError, match="internal error in the supervisor.*ZeroDivisionError") as caught:
+        async with open_supervisor() as sup:
+            runtime = sup._runtime
+            if where == "ledger":
+                monkeypatch.setattr(type(runtime.ledger), "group", lambda *_: 1 / 0)
+            else:
+                monkeypatch.setattr(type(runtime), "finish", lambda *_, **__: 1 / 0)
+            await sup.submit(fakes.Agent(ask))
+            await trio.sleep(50)
+    assert isinstance(caught.value.__cause__, BaseExceptionGroup)
+
+
+async def test_a_group_raised_in_the_block_comes_out_as_it_is(fakes, autojump_clock):
+    mine = ExceptionGroup("mine", [ValueError(1), KeyError(2)])
+    with pytest.raises(ExceptionGroup) as caught:
+        async with open_supervisor() as sup:
+            await sup.submit(fakes.Agent(sleeper(100)))
+            raise mine
+    assert caught.value is mine
+
+
+async def test_a_model_named_by_a_string_is_one_object_for_all_runs(autojump_clock):
+    async with open_supervisor() as sup:
+        async with sup.map(Agent(), ["x"] * 20, model="test") as outcomes:
+            async for outcome in outcomes:
+                assert outcome.succeeded
+        assert len(sup._runtime.gates.doors) == 1
+        with pytest.raises(UserError, match="nonsense"):
+            await sup.submit(Agent(), "x", model="nonsense:m")
+
+
+async def test_models_are_closed_with_the_supervisor(fakes, autojump_clock):
+    class Closing(fakes.Model):
+        users = 0
+
+        async def __aenter__(self):
+            self.users += 1
+            return self
+
+        async def __aexit__(self, *exc_info):
+            self.users -= 1
+
+    model = Closing()
+
+    async def ask(run):
+        await run.ask(model)
+
+    async with open_supervisor() as sup:
+        for _ in range(3):
+            await sup.submit(fakes.Agent(ask))
+        await sup.drain()
+        assert model.users == 1
+    assert model.users == 0
 
 
 async def test_two_supervisors_side_by_side_and_nested(fakes, autojump_clock):
