@@ -23,6 +23,7 @@ from runmgr.concurrency import BareNursery
 from runmgr.exceptions import JournalError
 
 from .batch import Batch
+from .disk import Disk, current_disk
 from .files import Lock, connect_writer, explain
 from .schema import SEQUENCE_BITS
 
@@ -41,12 +42,13 @@ class JournalWriter:
 
     __slots__ = (
         "_batch",
+        "_before_commit",
         "_closing",
+        "_disk",
         "_error",
         "_on_error",
         "_pump_task",
         "_room",
-        "_spent",
         "backlogged",
         "commits",
         "connection",
@@ -54,9 +56,10 @@ class JournalWriter:
         "runs",
     )
 
-    def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
+    def __init__(self, path: Path, connection: sqlite3.Connection, disk: Disk) -> None:
         self.path = path
         self.connection = connection
+        self._disk = disk
         self.commits = 0
         """Transactions so far."""
         self.backlogged = False
@@ -66,7 +69,7 @@ class JournalWriter:
         """Runs admitted in this file, ever: the number of the last one."""
         self._error: JournalError | None = None
         self._on_error: Callable[[JournalError], None] | None = None
-        self._spent: Callable[[], bytes] | None = None
+        self._before_commit: Callable[[], bytes] | None = None
         self._pump_task: trio.lowlevel.Task | None = None
         self._room: trio.Event | None = None
         self._closing = False
@@ -132,9 +135,11 @@ class JournalWriter:
         self._batch.meta[key] = msgspec.json.encode(value)
         self._wake()
 
-    def with_each_commit(self, spent: Callable[[], bytes]) -> None:
-        """Have every transaction also keep what ``spent()`` gives under the key ``spent``."""
-        self._spent = spent
+    def with_each_commit(self, before: Callable[[], bytes]) -> None:
+        """Have ``before()`` called as each transaction is about to be made up: it may append to it, and what it gives is kept
+        under the key ``spent``.
+        """
+        self._before_commit = before
 
     def on_error(self, tell: Callable[[JournalError], None]) -> None:
         """Have ``tell`` called, once, when nothing can be written any more."""
@@ -171,6 +176,10 @@ class JournalWriter:
 
     # ---------------------------------------------------------------- the pump
 
+    def wake(self) -> None:
+        """Make up a transaction soon, if there is anything for one."""
+        self._wake()
+
     def _wake(self) -> None:
         if self._pump_task is not None:
             trio.lowlevel.reschedule(self._pump_task)
@@ -180,6 +189,7 @@ class JournalWriter:
         """Commit batch after batch until closed and empty, in the thread or, without one, here."""
         with trio.CancelScope(shield=True):
             while True:
+                spent = None if self._before_commit is None else self._before_commit()
                 if not self._batch:
                     if self._closing:
                         return
@@ -188,14 +198,14 @@ class JournalWriter:
                     continue
                 batch, self._batch = self._batch, Batch()
                 self.backlogged = False
-                if self._spent is not None:
-                    batch.meta["spent"] = self._spent()
+                if spent is not None:
+                    batch.meta["spent"] = spent
                 if self._room is not None:
                     self._room.set()
                     self._room = None
                 if self._error is None:
                     if thread is None:
-                        failure = batch.try_commit(self.connection)
+                        failure = self._disk.commit(batch, self.connection)
                         await trio.lowlevel.cancel_shielded_checkpoint()
                     else:
                         failure = await thread.commit(batch)
@@ -225,10 +235,11 @@ class JournalWriter:
 class _Thread:
     """The thread that commits. A daemon, so that a loop that dies without closing it does not hold the process."""
 
-    __slots__ = ("_connection", "_inbox", "_result", "_task", "_thread", "_token")
+    __slots__ = ("_connection", "_disk", "_inbox", "_result", "_task", "_thread", "_token")
 
-    def __init__(self, connection: sqlite3.Connection, name: str) -> None:
+    def __init__(self, connection: sqlite3.Connection, disk: Disk, name: str) -> None:
         self._connection = connection
+        self._disk = disk
         self._inbox: queue.SimpleQueue[Batch | None] = queue.SimpleQueue()
         self._token = trio.lowlevel.current_trio_token()
         self._task: trio.lowlevel.Task | None = None
@@ -238,7 +249,7 @@ class _Thread:
 
     def _run(self) -> None:
         while (batch := self._inbox.get()) is not None:
-            self._result = batch.try_commit(self._connection)
+            self._result = self._disk.commit(batch, self._connection)
             try:
                 self._token.run_sync_soon(self._done)
             except trio.RunFinishedError:
@@ -287,8 +298,9 @@ async def open_journal_writer(
     try:
         connection = connect_writer(path, durability)
         try:
-            writer = JournalWriter(path, connection)
-            thread = _Thread(connection, f"runmgr journal {path.name}") if threaded else None
+            disk = current_disk.get()
+            writer = JournalWriter(path, connection, disk)
+            thread = _Thread(connection, disk, f"runmgr journal {path.name}") if threaded else None
             try:
                 async with BareNursery(
                     "the journal's writer failed: a bug in runmgr, please report it"

@@ -33,10 +33,13 @@ class ToolThreads:
     Args:
         limiter: its ``total_tokens`` is the number of threads at once; may be changed at any time.
         grace: seconds on trio's clock that a cancelled or timed-out call waits for its thread before leaving it.
+        inline: call sync functions in the event loop instead, one after the other: for simulations, where time is virtual
+            and would jump while a thread works.
     """
 
     limiter: trio.CapacityLimiter
     grace: float = DEFAULT_GRACE
+    inline: bool = False
     _last: Lock | None = attrs.field(default=None, init=False, repr=False)
 
     def line_up(self, call: _Call[Any]) -> None:
@@ -141,6 +144,9 @@ async def run_in_thread(
         grace: seconds; by default ``tool_threads().grace``.
     """
     threads = tool_threads()
+    if threads.inline:
+        await trio.lowlevel.checkpoint()
+        return function()
     call = _Call(function)
     try:
         place = cast("trio.CapacityLimiter", _Place(threads, call))  # trio asks for these two methods only
