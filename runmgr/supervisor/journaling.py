@@ -7,7 +7,7 @@ the outcome. What waits: a response with tool calls is committed before its tool
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from decimal import Decimal
 from os import PathLike
 from pathlib import Path
@@ -21,7 +21,7 @@ from runmgr.journal import JournalReader, JournalWriter, Restored, open_journal,
 from runmgr.journal.codec import encode_any, encode_checkpoint, encode_outcome
 from runmgr.messages import ToolCallPart
 from runmgr.records.outcomes import RunError, RunOutcome, RunState
-from runmgr.records.snapshots import PendingCallTools
+from runmgr.records.snapshots import PendingCallTools, RunSnapshot
 from runmgr.usage import RunUsage
 
 from .budget import Amount
@@ -39,14 +39,16 @@ __all__ = ("RunJournal", "open_run_journal")
 class RunJournal:
     """The journal of one supervisor."""
 
-    __slots__ = ("_reader", "_runtime", "writer")
+    __slots__ = ("_late", "_reader", "_runtime", "writer")
 
     def __init__(self, runtime: Runtime, writer: JournalWriter, reader: JournalReader | None) -> None:
         self.writer = writer
         self._runtime = runtime
         self._reader = reader
+        self._late: dict[Actor, RunSnapshot] = {}
+        """Checkpoints that are put off until the next commit."""
         writer.on_error(runtime.escalate)
-        writer.with_each_commit(self._spent)
+        writer.with_each_commit(self._before_commit)
 
     def _spent(self) -> bytes:
         ledger = self._runtime.ledger
@@ -115,6 +117,22 @@ class RunJournal:
         if actor._steps == 1 and not actor._checkpoints:
             return False  # its prompt has become a request: nothing is paid or done yet
         snapshot = stepper.snapshot()
+        pending = snapshot.pending
+        if type(pending) is PendingCallTools:
+            if not any(type(part) is ToolCallPart for part in pending.response.parts):
+                # Nothing will be done on it but to look at it; mostly the run ends within this very step. It is kept with the
+                # next commit, if the run has not got further by then.
+                self._late[actor] = snapshot
+                self.writer.wake()
+                return False
+            self._keep(actor, snapshot)
+            return True
+        self._keep(actor, snapshot)
+        return False
+
+    def _keep(self, actor: Actor, snapshot: RunSnapshot) -> None:
+        if self._late:
+            self._late.pop(actor, None)  # this one says more
         usage = snapshot.usage
         paid = actor.paid()
         if paid is None:
@@ -144,15 +162,21 @@ class RunJournal:
         actor._checkpoints += 1
         actor._known = len(snapshot.messages)
         actor._epoch = epoch
-        pending = snapshot.pending
-        if type(pending) is not PendingCallTools:
-            return False
-        return any(type(part) is ToolCallPart for part in pending.response.parts)
+
+    def _before_commit(self) -> bytes:
+        """Called as a transaction is about to be made up: add what was put off; gives what was spent."""
+        while self._late:
+            actor, snapshot = self._late.popitem()
+            with suppress(UserError):  # what has no JSON form will be met again when the run goes on or ends
+                self._keep(actor, snapshot)
+        return self._spent()
 
     # ---------------------------------------------------------------- after a run
 
     def ended(self, actor: Actor, outcome: RunOutcome, epoch: int) -> None:
         """The run has ended: tell its outcome once it is committed."""
+        if self._late:
+            self._late.pop(actor, None)
         body = encode_outcome(outcome, actor._known, reset=epoch != actor._epoch)
 
         def told(ok: bool) -> None:

@@ -102,6 +102,25 @@ async def test_a_stopped_run_goes_on_from_its_last_node(path, autojump_clock, st
     assert kept.started_at == outcome.started_at
 
 
+async def test_a_response_that_was_being_validated_is_not_paid_again(path, autojump_clock):
+    world = World()
+
+    @world.agent.output_validator
+    async def ponder(value: str) -> str:
+        await trio.sleep(10)
+        return value
+
+    with trio.move_on_after(8):
+        async with open_supervisor(journal=path) as sup:
+            await sup.submit(world.agent, "q", run_id="a")
+    assert len(world.requests) == 3
+    async with open_supervisor(journal=path, resume=True) as sup:
+        outcome = await (await sup.submit(world.agent, "q", run_id="a")).outcome()
+    assert outcome.status == "succeeded"
+    assert len(world.requests) == 3
+    assert outcome.usage.requests == 3
+
+
 async def test_stopping_and_resuming_many_times(path, autojump_clock):
     world = World()
     prompts = [f"q{number}" for number in range(20)]
