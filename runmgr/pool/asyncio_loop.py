@@ -47,6 +47,8 @@ class Host:
                 self.loop.call_soon_threadsafe(self._drain)
             except RuntimeError:
                 self._lose()
+        elif self.loop.is_closed():  # it was woken, and closed before it looked
+            self._lose()
         return not self.lost
 
     def _drain(self) -> None:
@@ -64,15 +66,14 @@ class Host:
         self._calls.clear()
         if not self.lost:
             self.lost = True
-            jobs = [job for job in self.jobs if not job.ended]
-            if jobs:
+            if self.jobs:
                 _log.warning(
-                    "%s: an asyncio event loop was closed while %d of its runs had not ended; they are cancelled. Leave "
-                    "the pool's 'async with' block, or call its aclose(), before the loop is closed",
+                    "%s: an asyncio event loop was closed while it waited for %d runs; those that have not ended are "
+                    "cancelled. Leave the pool's 'async with' block, or call its aclose(), before the loop is closed",
                     self._engine.name,
-                    len(jobs),
+                    len(self.jobs),
                 )
-            for job in jobs:
+            for job in list(self.jobs):
                 job.stop("its event loop was closed")
 
 
