@@ -23,13 +23,18 @@ if TYPE_CHECKING:
         UserPromptNode,
         capture_run_messages,
     )
+    from runmgr.batch import (
+        BatchConfig,
+        BatchResult,
+        run_batch,
+    )
     from runmgr.builtin_tools import (
         CodeExecutionTool,
         FileSearchTool,
         ImageGenerationTool,
         MCPServerTool,
         MemoryTool,
-        UrlContextTool,
+        UrlContextTool,  # pyright: ignore[reportDeprecated]  (its name is Pydantic AI's too)
         WebFetchTool,
         WebSearchTool,
         WebSearchUserLocation,
@@ -67,6 +72,10 @@ if TYPE_CHECKING:
         Graph,
         GraphRun,
         GraphRunContext,
+    )
+    from runmgr.journal import (
+        JournalReader,
+        open_journal,
     )
     from runmgr.messages import (
         AgentStreamEvent,
@@ -128,6 +137,9 @@ if TYPE_CHECKING:
         TextOutput,
         ToolOutput,
     )
+    from runmgr.pool import (
+        RunPool,
+    )
     from runmgr.profiles import (
         DEFAULT_PROFILE,
         InlineDefsJsonSchemaTransformer,
@@ -140,6 +152,7 @@ if TYPE_CHECKING:
         Price,
         RateLimit,
         RestartPolicy,
+        RunError,
         RunOutcome,
         RunState,
     )
@@ -147,6 +160,7 @@ if TYPE_CHECKING:
         ModelSettings,
     )
     from runmgr.supervisor import (
+        Outcomes,
         RunHandle,
         RunSpec,
         Supervisor,
@@ -165,6 +179,7 @@ if TYPE_CHECKING:
         AbstractToolset,
         ApprovalRequiredToolset,
         CombinedToolset,
+        DynamicToolset,
         ExternalToolset,
         FilteredToolset,
         FunctionToolset,
@@ -187,6 +202,9 @@ _PUBLIC = {
         Agent AgentRun AgentRunResult AgentRunResultEvent CallToolsNode EndStrategy
         InstrumentationSettings ModelRequestNode UserPromptNode capture_run_messages
     """,
+    "runmgr.batch": """
+        BatchConfig BatchResult run_batch
+    """,
     "runmgr.builtin_tools": """
         CodeExecutionTool FileSearchTool ImageGenerationTool MCPServerTool MemoryTool UrlContextTool
         WebFetchTool WebSearchTool WebSearchUserLocation
@@ -204,6 +222,9 @@ _PUBLIC = {
     "runmgr.graph": """
         BaseNode End Graph GraphRun GraphRunContext
     """,
+    "runmgr.journal": """
+        JournalReader open_journal
+    """,
     "runmgr.messages": """
         AgentStreamEvent AudioFormat AudioMediaType AudioUrl BaseToolCallPart BaseToolReturnPart
         BinaryContent BinaryImage BuiltinToolCallPart BuiltinToolReturnPart CachePoint
@@ -218,27 +239,30 @@ _PUBLIC = {
     "runmgr.output": """
         NativeOutput PromptedOutput StructuredDict TextOutput ToolOutput
     """,
+    "runmgr.pool": """
+        RunPool
+    """,
     "runmgr.profiles": """
         DEFAULT_PROFILE InlineDefsJsonSchemaTransformer JsonSchemaTransformer ModelProfile
         ModelProfileSpec
     """,
     "runmgr.records": """
-        Budget Price RateLimit RestartPolicy RunOutcome RunState
+        Budget Price RateLimit RestartPolicy RunError RunOutcome RunState
     """,
     "runmgr.settings": """
         ModelSettings
     """,
     "runmgr.supervisor": """
-        RunHandle RunSpec Supervisor open_supervisor
+        Outcomes RunHandle RunSpec Supervisor open_supervisor
     """,
     "runmgr.tools": """
         DeferredToolRequests DeferredToolResults RunContext Tool ToolApproved ToolDefinition
         ToolDenied
     """,
     "runmgr.toolsets": """
-        AbstractToolset ApprovalRequiredToolset CombinedToolset ExternalToolset FilteredToolset
-        FunctionToolset PrefixedToolset PreparedToolset RenamedToolset ToolsetFunc ToolsetTool
-        WrapperToolset
+        AbstractToolset ApprovalRequiredToolset CombinedToolset DynamicToolset ExternalToolset
+        FilteredToolset FunctionToolset PrefixedToolset PreparedToolset RenamedToolset ToolsetFunc
+        ToolsetTool WrapperToolset
     """,
     "runmgr.usage": """
         RequestUsage RunUsage UsageLimits
@@ -277,6 +301,8 @@ __all__ = [
     "BaseNode",
     "BaseToolCallPart",
     "BaseToolReturnPart",
+    "BatchConfig",
+    "BatchResult",
     "BinaryContent",
     "BinaryImage",
     "Budget",
@@ -294,6 +320,7 @@ __all__ = [
     "DocumentFormat",
     "DocumentMediaType",
     "DocumentUrl",
+    "DynamicToolset",
     "End",
     "EndStrategy",
     "ExternalToolset",
@@ -319,6 +346,7 @@ __all__ = [
     "InlineDefsJsonSchemaTransformer",
     "InstrumentationSettings",
     "JournalError",
+    "JournalReader",
     "JsonSchemaTransformer",
     "MCPServerTool",
     "MalformedResponseError",
@@ -342,6 +370,7 @@ __all__ = [
     "ModelTimeoutError",
     "MultiModalContent",
     "NativeOutput",
+    "Outcomes",
     "PartDeltaEvent",
     "PartEndEvent",
     "PartStartEvent",
@@ -357,9 +386,11 @@ __all__ = [
     "RunCancelled",
     "RunContext",
     "RunEnded",
+    "RunError",
     "RunFailed",
     "RunHandle",
     "RunOutcome",
+    "RunPool",
     "RunSpec",
     "RunState",
     "RunUsage",
@@ -401,5 +432,7 @@ __all__ = [
     "WrapperToolset",
     "capture_run_messages",
     "format_as_xml",
+    "open_journal",
     "open_supervisor",
+    "run_batch",
 ]
