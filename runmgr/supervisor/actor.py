@@ -253,9 +253,10 @@ class Actor(RunHandle):
         sup = self._sup
         journal = sup.journal
         events = sup.events
-        snapshot, self._snapshot = self._snapshot, None
+        snapshot = self._snapshot
         async with self._job.open(self, snapshot) as stepper:
             self._stepper = stepper
+            self._snapshot = None
             if events.listening:
                 self._tell_started(resumed=snapshot is not None)
             if not self._job.is_agent:

@@ -373,7 +373,8 @@ class Runtime:
         *,
         stays_open: bool = False,
     ) -> None:
-        """The run has ended, this once. Its place goes on to others; its outcome is told, or told once committed.
+        """The run has ended, this once. Its outcome is told, with a journal once it is committed; then its place goes on to
+        others: whatever kills the process, no more runs than have a place can have an answer that the journal has not.
 
         Args:
             actor: the run.
@@ -399,6 +400,8 @@ class Runtime:
             if metadata is None:
                 metadata = stepper.metadata
             self.count_tool_calls(actor)
+        elif actor._snapshot is not None:  # it was to go on from there, and never began to
+            messages, new_from = actor._snapshot.messages, actor._snapshot.new_message_index
         tally = actor._tally
         paid = actor.paid()
         outcome = RunOutcome(
@@ -427,10 +430,7 @@ class Runtime:
             self.tell(actor, outcome)
         else:
             self.journal.ended(actor, outcome, epoch)
-        if actor._holds:
-            actor._holds = False
-            self.admission.give_back()
-        elif queued:
+        if queued:
             self.admission.leave(actor)
 
     def count_tool_calls(self, actor: Actor) -> None:
@@ -467,6 +467,9 @@ class Runtime:
         if not self.live and self._idle is not None:
             self._idle.set()
             self._idle = None
+        if actor._holds:
+            actor._holds = False
+            self.admission.give_back()
 
     def _remember_run(self, actor: Actor) -> None:
         remembered = self.remembered
