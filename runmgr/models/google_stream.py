@@ -1,0 +1,147 @@
+"""From the pieces of a streamed answer of Gemini to our parts.
+
+https://ai.google.dev/api/generate-content#method:-models.streamgeneratecontent is the reference.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from runmgr.messages import BuiltinToolCallPart, BuiltinToolReturnPart, ModelResponseStreamEvent
+from runmgr.models.google_response import (
+    FINISH_REASONS,
+    code_parts,
+    embedded_error,
+    feedback_details,
+    fetched_pages,
+    file_part,
+    found_documents,
+    map_call,
+    map_usage,
+    rating,
+    signature_of,
+)
+from runmgr.models.google_wire import ANSWER, Answer, Candidate, Part
+from runmgr.models.remote_stream import EventReader, RemoteStream, decoded
+from runmgr.records.definitions import ModelRequestParameters
+
+__all__ = ("AnswerReader", "GeminiStreamedResponse")
+
+
+class AnswerReader(EventReader[Answer]):
+    """Bytes of a streamed answer in, its pieces out."""
+
+    ends_with = "finishReason"
+
+    def _read(self, event: bytes, data: bytes) -> Answer:
+        del event
+        answer = decoded(ANSWER, data, self._model_name, "response of a model")
+        if answer.error:
+            raise embedded_error(answer, data, self._model_name)
+        feedback = answer.prompt_feedback
+        if (answer.candidates and answer.candidates[0].finish_reason) or (
+            feedback is not None and feedback.block_reason
+        ):
+            self.finished = True
+        return answer
+
+
+# What the model writes to search files, which it does as code.
+_SEARCH = re.compile(r"file_search\.query\(query=([\"'])(.*?)\1\)")
+
+
+class GeminiStreamedResponse(RemoteStream[Answer]):
+    """An answer as it comes.
+
+    Args:
+        model_request_parameters: what was asked for.
+        model_name: the model that was asked.
+        provider_name: goes into the response.
+        provider_url: goes into the response.
+    """
+
+    def __init__(
+        self,
+        model_request_parameters: ModelRequestParameters,
+        *,
+        model_name: str,
+        provider_name: str,
+        provider_url: str,
+    ) -> None:
+        super().__init__(
+            model_request_parameters,
+            AnswerReader(model_name),
+            model_name=model_name,
+            provider_name=provider_name,
+            provider_url=provider_url,
+        )
+        self._code_id = ""
+        self._search_id = ""
+
+    def _apply(self, event: Answer) -> Iterator[ModelResponseStreamEvent]:
+        if event.usage_metadata:
+            # Each count is of all that came so far.
+            self._usage = map_usage(event.usage_metadata)
+        if event.response_id:
+            self.provider_response_id = event.response_id
+        if event.model_version:
+            self._model_name = event.model_version
+        if not event.candidates:
+            feedback = event.prompt_feedback
+            if feedback is not None and feedback.block_reason:
+                self.finish_reason = "content_filter"
+                for name, value in feedback_details(feedback).items():
+                    self._detail(name, value)
+            return
+        candidate = event.candidates[0]
+        if candidate.finish_reason:
+            self.finish_reason = FINISH_REASONS.get(candidate.finish_reason)
+            self._detail("finish_reason", candidate.finish_reason)
+        if candidate.safety_ratings:
+            self._detail("safety_ratings", [rating(each) for each in candidate.safety_ratings])
+        yield from self._parts(candidate)
+
+    def _parts(self, candidate: Candidate) -> Iterator[ModelResponseStreamEvent]:
+        manager = self._parts_manager
+        for part in fetched_pages(candidate, self._provider_name):
+            yield manager.handle_part(vendor_part_id=None, part=part)
+        if candidate.content is not None:
+            for part in candidate.content.parts or ():
+                yield from self._part(part)
+        documents = found_documents(candidate)
+        if documents is not None and self._search_id:
+            returned = BuiltinToolReturnPart(
+                "file_search", documents, self._search_id, provider_name=self._provider_name
+            )
+            yield manager.handle_part(vendor_part_id=None, part=returned)
+            self._search_id = ""
+
+    def _part(self, part: Part) -> Iterator[ModelResponseStreamEvent]:
+        manager = self._parts_manager
+        signature = signature_of(part)
+        if part.function_call is not None:
+            yield manager.handle_part(vendor_part_id=None, part=map_call(part.function_call, signature))
+        elif part.inline_data is not None:
+            yield manager.handle_part(vendor_part_id=None, part=file_part(part, signature))
+        elif part.executable_code is not None and (query := _SEARCH.search(part.executable_code.code or "")):
+            call = BuiltinToolCallPart(
+                "file_search",
+                {"query": query[2]},
+                provider_name=self._provider_name,
+                provider_details=signature,
+            )
+            self._search_id = call.tool_call_id
+            yield manager.handle_part(vendor_part_id=None, part=call)
+        elif part.executable_code is not None or part.code_execution_result is not None:
+            code, self._code_id = code_parts(part, self._code_id, self._provider_name, signature)
+            yield manager.handle_part(vendor_part_id=None, part=code)
+        elif part.text or signature:
+            if part.thought:
+                yield from manager.handle_thinking_delta(
+                    vendor_part_id=None, content=part.text or "", provider_details=signature
+                )
+            else:
+                yield from manager.handle_text_delta(
+                    vendor_part_id=None, content=part.text or "", provider_details=signature
+                )
