@@ -104,7 +104,10 @@ class Subscriptions:
             await self._work.wait()
             self._work = trio.Event()
             while self._gathered:
-                await self._broadcast.publish(self._gathered[0])
+                try:
+                    await self._broadcast.publish(self._gathered[0])
+                except trio.ClosedResourceError:
+                    return  # `close` has given what there was room for
                 self._gathered.popleft()
             if self._caught_up is not None:
                 self._caught_up.set()
