@@ -91,7 +91,7 @@ from runmgr.messages.responses import (
     ThinkingPart,
     ToolCallPart,
 )
-from runmgr.structs import replace
+from runmgr.structs import replace as replace
 
 __all__ = (
     "AgentStreamEvent",
@@ -160,7 +160,6 @@ __all__ = (
     "last_response",
     "merge_consecutive",
     "now_utc",
-    "replace",
     "request_instructions",
     "unanswered_tool_calls",
     "use_clock",

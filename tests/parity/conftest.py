@@ -5,8 +5,8 @@ written for Pydantic AI, and translated as people translate their own programs: 
 """
 
 import asyncio
+import contextlib
 import inspect
-import logging
 import re
 import sys
 import types
@@ -69,6 +69,19 @@ def load(name, *, translate):
     return {key: value for key, value in vars(module).items() if key.startswith("check_")}
 
 
+@contextlib.contextmanager
+def event_loop():
+    """The loop that Pydantic AI's synchronous forms find: closed here, since they would leave theirs to the collector."""
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    try:
+        yield
+    finally:
+        loop.run_until_complete(loop.shutdown_asyncgens())
+        loop.close()
+        asyncio.set_event_loop(None)
+
+
 def run(scenario, *, on_trio):
     """What a scenario shows, and how it ends, as lines."""
     lines = []
@@ -81,7 +94,8 @@ def run(scenario, *, on_trio):
 
     try:
         if not inspect.iscoroutinefunction(scenario):
-            returned = scenario(show)
+            with contextlib.nullcontext() if on_trio else event_loop():
+                returned = scenario(show)
         else:
             returned = trio.run(main) if on_trio else asyncio.run(main())
         if returned is not None:
@@ -100,10 +114,6 @@ def pytest_generate_tests(metafunc):
         ]
         metafunc.parametrize("scenario", found)
 
-
-# Pydantic AI leaves failed tasks behind; asyncio logs them, with tracebacks, whenever they are collected. On CPython 3.11 that
-# breaks an `ast.parse` of pytest's that is under way (python/cpython#106905).
-logging.getLogger("asyncio").disabled = True
 
 _loaded = {}
 
