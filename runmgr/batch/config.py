@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import attrs
 
 from runmgr.exceptions import UserError
+from runmgr.report.reducers import parse_reducer
 
 __all__ = ("BatchConfig", "FailureLimit", "parse_failure_limit")
 
@@ -58,6 +58,14 @@ def parse_failure_limit(text: str | float) -> FailureLimit:
     raise UserError(f"--max-failures {word}: a number of runs (10) or a share of them (5%) is needed")
 
 
+def _alone(value: Any) -> Any:
+    """A list of one as that one; none at all as None."""
+    if isinstance(value, (list, tuple)):
+        several: list[Any] = list(value)  # pyright: ignore[reportUnknownArgumentType]
+        return several[0] if len(several) == 1 else tuple(several) or None
+    return value
+
+
 def _checked_number(option: str, *, least: float, above: bool = False) -> Any:
     def check(_config: Any, _attribute: Any, value: float | None) -> None:
         if value is not None and (value <= least if above else value < least):
@@ -72,14 +80,24 @@ class BatchConfig:
     """A batch. Every field but ``input`` has a default; ``model`` or ``agent`` is needed.
 
     Args:
-        input: a file of cases (its ending names the format), or ``-`` for JSONL on standard input.
-        model: a model string, e.g. ``openai:gpt-4.1``, or a `Model`.
-        agent: ``module:name`` of an agent, or an `Agent`; with ``model`` too, that model replaces the agent's own.
+        input: a file of cases (its ending names the format), several files and patterns, ``-`` for JSONL on standard input; or rows: a list
+            of mappings, a `Dataset`, a Hugging Face dataset.
+        model: a model string, e.g. ``openai:gpt-4.1``, or a `Model`; or several: each case is run with each.
+        agent: ``module:name`` of an agent, or an `Agent`; with ``model`` too, that model replaces the agent's own. Also a function of
+            the prompt (sync or async), or a `Graph` whose first node is made of the prompt.
         base_url: where the model's provider is, instead of its usual address.
         instructions: for the model; with an agent, in addition to its own.
-        settings: model settings as text (what ``--set`` takes) or typed.
+        settings: model settings as text (what ``--set`` takes) or typed; several values (``'0,0.7'``, ``[0, 0.7]``) are a matrix.
         prompt_field: the field of a row that is the prompt; by default ``prompt``, ``input`` or ``question``.
         prompt: a Jinja template of the prompt over a row's fields, instead.
+        chat: a JSON file of messages, or the messages: ``[{"role", "content"}]`` with templates as contents, instead.
+        image_field: the field that names an image, or a list of them, by path or URL; shown after the prompt.
+        few_shot: a file of rows with targets, shown before each case as questions and answers.
+        shots: only the first so many of them.
+        where: a Jinja expression over a row's fields; only rows for which it holds are cases.
+        offset: leaves out the first so many cases.
+        sample: only so many cases, drawn by ``seed``.
+        seed: of the sample.
         target_field: the field that holds the expected answer.
         extract: a pattern that takes the answer out of the output before scoring (last match; its first group if it has any).
         target_extract: the same for the target.
@@ -94,7 +112,8 @@ class BatchConfig:
         timeout: seconds a run.
         retries: resends of one request.
         epochs: how often each case is run.
-        limit: only the first so many cases.
+        reducers: ``mean``, ``mode``, ``max``, ``pass@K``: the epochs of a case as one score, for the summary.
+        limit: only the first so many cases (after ``where`` and ``offset``, before ``sample``).
         max_failures: ``10`` or ``5%``: passing it stops the batch, staying under it is success.
         resume: go on from what the results directory holds; where it holds nothing, start.
         retry_failed: with ``resume``: run failed and cancelled runs again.
@@ -105,14 +124,22 @@ class BatchConfig:
         UserError: a number is out of range.
     """
 
-    input: str | os.PathLike[str]
-    model: Any = None
+    input: Any
+    model: Any = attrs.field(default=None, converter=_alone)  # pyright: ignore[reportUnknownVariableType]
     agent: Any = None
     base_url: str | None = None
     instructions: str | None = None
     settings: Mapping[str, Any] = attrs.field(factory=dict[str, Any])
     prompt_field: str | None = None
     prompt: str | None = None
+    chat: Any = None
+    image_field: str | None = None
+    few_shot: Any = None
+    shots: int | None = attrs.field(default=None, validator=_checked_number("shots", least=1))
+    where: str | None = None
+    offset: int = attrs.field(default=0, validator=_checked_number("offset", least=0))
+    sample: int | None = attrs.field(default=None, validator=_checked_number("sample", least=1))
+    seed: int = 0
     target_field: str | None = None
     extract: str | None = None
     target_extract: str | None = None
@@ -129,6 +156,7 @@ class BatchConfig:
     )
     retries: int = attrs.field(default=8, validator=_checked_number("retries", least=0))
     epochs: int = attrs.field(default=1, validator=_checked_number("epochs", least=1))
+    reducers: Sequence[str] = ()
     limit: int | None = attrs.field(default=None, validator=_checked_number("limit", least=1))
     max_failures: str | int | None = None
     resume: bool = False
@@ -137,8 +165,27 @@ class BatchConfig:
     command: tuple[str, ...] = ()
 
     def __attrs_post_init__(self) -> None:
-        if self.prompt is not None and self.prompt_field is not None:
-            raise UserError("--prompt and --prompt-field are two ways to say the same: give one of them")
+        ways = [
+            option
+            for option, value in (
+                ("--prompt", self.prompt),
+                ("--prompt-field", self.prompt_field),
+                ("--chat", self.chat),
+            )
+            if value is not None
+        ]
+        if len(ways) > 1:
+            raise UserError(
+                f"{' and '.join(ways)} are {len(ways)} ways to say the same: give one of them".replace(
+                    "are 2", "are two"
+                )
+            )
+        if self.few_shot is not None and self.target_field is None:
+            raise UserError("--few-shot needs --target-field: it is the answer that is shown")
+        if self.shots is not None and self.few_shot is None:
+            raise UserError("--shots goes with --few-shot FILE")
+        for reducer in self.reducers:
+            parse_reducer(reducer)
         if self.model is None and self.agent is None:
             raise UserError(
                 "--model is needed (e.g. --model openai:gpt-4.1-mini, --model sim:), or --agent module:name"

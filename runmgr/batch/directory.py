@@ -27,10 +27,14 @@ class Manifest(msgspec.Struct, kw_only=True):
     scoring: dict[str, Any]
     """What decides their scores; another value has them scored again on resume."""
     input: str
-    """The input's absolute path, or ``-``."""
+    """The input's absolute path, several a line each, or ``-``."""
     epochs: int = 1
     command: tuple[str, ...] = ()
     """The command to resume with."""
+    variants: list[dict[str, Any]] = msgspec.field(default_factory=list[dict[str, Any]])
+    """Of a matrix: each combination's own identity."""
+    selection: dict[str, Any] = msgspec.field(default_factory=dict[str, Any])
+    """Which rows of the input are cases, as far as options say."""
     created: str = ""
     """UTC time, for people."""
 

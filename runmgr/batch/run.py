@@ -14,7 +14,7 @@ from runmgr.batch.cases import Case
 from runmgr.batch.config import BatchConfig
 from runmgr.batch.directory import BatchDirectory, Manifest, new_directory
 from runmgr.batch.identity import Identity, fingerprint
-from runmgr.batch.inputs import FileSource, StdinSource
+from runmgr.batch.inputs import StdinSource
 from runmgr.batch.plan import Plan, make_plan
 from runmgr.batch.reading import Reading
 from runmgr.batch.results import ResultsFile, plain
@@ -23,10 +23,12 @@ from runmgr.batch.scan import cases_of_file, cases_of_stdin, scan
 from runmgr.batch.spending import spent
 from runmgr.batch.state import BatchState
 from runmgr.batch.tables import HashTable
-from runmgr.exceptions import InputError, SupervisorClosed
+from runmgr.batch.variants import Variant
+from runmgr.exceptions import BudgetExhausted, InputError, RunCancelled, SupervisorClosed, UserError
 from runmgr.records.budgets import Budget, RateLimit
 from runmgr.records.outcomes import RunOutcome
 from runmgr.report.lines import ResultLine
+from runmgr.report.reducers import reduce_scores
 from runmgr.report.summary import Summary, Tally, write_atomically
 from runmgr.supervisor import RunSpec, open_supervisor
 
@@ -36,6 +38,7 @@ Watch: TypeAlias = Callable[[BatchState], Awaitable[None]]
 """Something that runs beside a batch and sees its state: a progress display, a signal handler. Cancelled at its end."""
 
 _SCORING_TASKS = 16
+_MOST_SCORING = 1000
 _MANY_RUNS = 100_000
 
 
@@ -108,9 +111,9 @@ async def run_batch(
 class _Pending:
     """A run that has been handed to the supervisor and has not ended."""
 
-    index: int
     epoch: int
     case: Case
+    variant: Variant
 
 
 class _Batch:
@@ -119,10 +122,13 @@ class _Batch:
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         self.config = plan.config
-        self.state = BatchState(tally=Tally(epochs=plan.config.epochs), max_running=plan.config.max_running)
+        self.per_case = plan.config.epochs * len(plan.variants)
+        self.state = BatchState(
+            tally=Tally(epochs=plan.config.epochs, variants=len(plan.variants)),
+            max_running=plan.config.max_running,
+        )
         assert plan.config.out is not None
         self.directory = BatchDirectory.at(plan.config.out, plan.config.journal)
-        self.fingerprint = fingerprint(plan.manifest.identity)
         self.input_error: InputError | None = None
         self.admitting = True
         self._shutting_down = False
@@ -161,7 +167,7 @@ class _Batch:
         source = self.plan.source
         if isinstance(source, StdinSource):
             return None
-        identity = None if before is None else Identity(self.fingerprint)
+        identities = [] if before is None else self._identities(1000)
 
         def progress(rows: int) -> None:
             self.state.rows_read = rows
@@ -169,16 +175,19 @@ class _Batch:
         found = await scan(
             source,
             self.plan.reader(),
-            limit=self.config.limit,
+            self.plan.selection,
             epochs=self.config.epochs,
-            identity=identity,
+            identities=identities,
             progress=progress,
         )
-        self.state.total = found.cases * self.config.epochs
+        self.state.total = found.cases * self.per_case
         self._expected = found.cases
-        if identity is not None:
+        for identity in identities:
             identity.close()
         return found.ids
+
+    def _identities(self, expected: int) -> list[Identity]:
+        return [Identity(fingerprint(variant.identity), expected) for variant in self.plan.variants]
 
     async def _keep_finished(self, before: Manifest, ids: HashTable | None) -> None:
         """Takes over the results that are still of this batch."""
@@ -201,7 +210,7 @@ class _Batch:
         state, config, plan = self.state, self.config, self.plan
         state.phase = "running"
         reading = Reading()
-        options: dict[str, Any] = dict(plan.options)
+        options: dict[str, Any] = dict(plan.variants[0].options) if len(plan.variants) == 1 else {}
         if config.timeout is not None:
             options["timeout"] = config.timeout
         async with (
@@ -229,6 +238,7 @@ class _Batch:
                 self._scoring.cancel()  # what was not scored in time is in the journal
 
             state.on_stop = stop
+            plan.scoring.supervisor = sup
             with suppress(
                 SupervisorClosed
             ):  # raised after the last outcome, because there was more to submit
@@ -259,17 +269,30 @@ class _Batch:
                 async for outcome in channel:
                     pending = self._pending.pop(outcome.run_id, None)
                     if pending is not None and self._counts(outcome):
-                        self._write(
-                            outcome, pending, await self.plan.scoring.all(pending.case, outcome), results
-                        )
+                        scores = await self._scores(pending.case, outcome)
+                        if scores is not None:
+                            self._write(outcome, pending, scores, results)
 
         async with trio.open_nursery() as nursery:
             self._scoring = nursery.cancel_scope
             async with send, receive:
-                for _ in range(_SCORING_TASKS):
+                # a judge is asked as many things at once as there are runs
+                most = _MOST_SCORING if self.plan.scoring.asks else _SCORING_TASKS
+                for _ in range(max(_SCORING_TASKS, min(self.config.max_running, most))):
                     nursery.start_soon(score_some, receive.clone())
                 async for outcome in outcomes:
                     await send.send(outcome)
+
+    async def _scores(self, case: Case, outcome: RunOutcome) -> dict[str, float | None] | None:
+        """The scores; None where judges cannot be asked any more: the run is scored when the batch goes on."""
+        try:
+            return await self.plan.scoring.all(case, outcome)
+        except BudgetExhausted:
+            self.admitting = False
+            self.state.stopped = self.state.stopped or "budget_exhausted"
+        except (SupervisorClosed, RunCancelled):
+            self.admitting = False
+        return None
 
     def _counts(self, outcome: RunOutcome) -> bool:
         """Whether it is a result: what a shutdown or a budget stopped goes on later."""
@@ -285,11 +308,11 @@ class _Batch:
         self, outcome: RunOutcome, pending: _Pending, scores: dict[str, float | None], results: ResultsFile
     ) -> None:
         line = ResultLine(
-            index=pending.index,
+            index=pending.case.index,
             epoch=pending.epoch,
             run_id=outcome.run_id,
             status=str(outcome.status),
-            input=pending.case.prompt,
+            input=pending.case.input,
             output=plain(outcome.output),
             error=None
             if outcome.error is None
@@ -302,6 +325,7 @@ class _Batch:
             queued_at=outcome.queued_at,
             started_at=outcome.started_at,
             finished_at=outcome.finished_at,
+            variant=pending.variant.label or msgspec.UNSET,
         )
         results.write(line)
         tally = self.state.tally
@@ -320,27 +344,28 @@ class _Batch:
     @asynccontextmanager
     async def _specs(self, reading: Reading) -> AsyncGenerator[Iterator[RunSpec] | AsyncIterator[RunSpec]]:
         """The runs that have not ended, as their cases are read."""
-        identity = Identity(self.fingerprint, self._expected)
-        source = self.plan.source
+        identities = self._identities(self._expected)
+        source, selection = self.plan.source, self.plan.selection
         reader = self.plan.reader()
         try:
-            if isinstance(source, FileSource):
-                with closing(
-                    self._specs_of_file(cases_of_file(source, reader, self.config.limit), identity)
-                ) as specs:
-                    yield specs
-            else:
+            if isinstance(source, StdinSource):
                 async with aclosing(
-                    self._specs_of_stdin(cases_of_stdin(source, reader, self.config.limit), identity)
+                    self._specs_of_stdin(cases_of_stdin(source, reader, selection), identities)
                 ) as specs:
                     yield reading.until_stopped(specs)
+            else:
+                with closing(
+                    self._specs_of_file(cases_of_file(source, reader, selection), identities)
+                ) as specs:
+                    yield specs
         finally:
-            identity.close()
+            for identity in identities:
+                identity.close()
 
-    def _specs_of_file(self, cases: Iterator[Case], identity: Identity) -> Generator[RunSpec]:
+    def _specs_of_file(self, cases: Iterator[Case], identities: list[Identity]) -> Generator[RunSpec]:
         try:
             for case in cases:
-                for spec in self._runs_of(case, identity):
+                for spec in self._runs_of(case, identities):
                     if not self.admitting:
                         return
                     yield spec
@@ -348,16 +373,16 @@ class _Batch:
             self._stop_admitting(error)
 
     async def _specs_of_stdin(
-        self, cases: AsyncGenerator[Case], identity: Identity
+        self, cases: AsyncGenerator[Case], identities: list[Identity]
     ) -> AsyncGenerator[RunSpec]:
         try:
             async with aclosing(cases):
                 async for case in cases:
-                    for spec in self._runs_of(case, identity):
+                    for spec in self._runs_of(case, identities):
                         if not self.admitting:
                             return
                         yield spec
-            self.state.total = self._cases * self.config.epochs
+            self.state.total = self._cases * self.per_case
         except InputError as error:
             self._stop_admitting(error)
 
@@ -365,17 +390,32 @@ class _Batch:
         self.input_error = error
         self.admitting = False
 
-    def _runs_of(self, case: Case, identity: Identity) -> Iterator[RunSpec]:
-        index = self._cases
+    def _runs_of(self, case: Case, identities: list[Identity]) -> Iterator[RunSpec]:
+        """A case's runs, the combinations of a matrix in turn, so that none is ahead of the others."""
         self._cases += 1
-        digest = identity.next_case(case.prompt, case.target)
+        digests = [identity.next_case(case.content, case.target) for identity in identities]
+        several = len(identities) > 1
         for epoch in range(1, self.config.epochs + 1):
-            run_id = identity.run_id(digest, epoch)
-            self.state.admitted += 1
-            if self._done is not None and run_id in self._done:
-                continue
-            self._pending[run_id] = _Pending(index, epoch, case)
-            yield RunSpec(prompt=case.prompt, run_id=run_id)
+            for identity, digest, variant in zip(identities, digests, self.plan.variants, strict=True):
+                run_id = identity.run_id(digest, epoch)
+                self.state.admitted += 1
+                if self._done is not None and run_id in self._done:
+                    continue
+                try:
+                    prompt, history = case.sent()
+                except (UserError, OSError) as error:
+                    raise InputError(f"case {case.index}: {error}", source=self.plan.source.name) from error
+                self._pending[run_id] = _Pending(epoch, case, variant)
+                if several:
+                    yield RunSpec(
+                        prompt=prompt,
+                        run_id=run_id,
+                        message_history=history,
+                        group=variant.label,
+                        **variant.options,
+                    )
+                else:
+                    yield RunSpec(prompt=prompt, run_id=run_id, message_history=history)
 
     def _budget(self) -> Budget | None:
         config = self.config
@@ -394,13 +434,18 @@ class _Batch:
     def _finish(self) -> BatchResult:
         state, scoring = self.state, self.plan.scoring
         state.phase = "finishing"
-        runs = state.total if state.total is not None else self._cases * self.config.epochs
+        runs = state.total if state.total is not None else self._cases * self.per_case
         if state.total is not None and state.tally.ended >= runs and state.stopped != "failed":
             state.stopped = None  # it came too late to stop anything
         status = state.stopped or ("failed" if self.input_error else "complete")
         usage, cost = spent(self.directory.journal, state.tally)
         summary = state.tally.summary(
-            status=status, runs=runs, wall_seconds=trio.current_time() - state.started, usage=usage, cost=cost
+            status=status,
+            runs=runs,
+            wall_seconds=trio.current_time() - state.started,
+            usage=usage,
+            cost=cost,
+            reduced=reduce_scores(self.directory.results, self.config.reducers),
         )
         write_atomically(self.directory.summary, summary.to_json())
         if self.config.report:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Iterator
-from itertools import islice
+import random
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 
 import attrs
 import trio
 
 from runmgr.batch.cases import Case, CaseReader
 from runmgr.batch.identity import Identity, id_key
-from runmgr.batch.inputs import FileSource, StdinSource
+from runmgr.batch.inputs import FileSource, FilesSource, RowsSource, StdinSource
 from runmgr.batch.tables import HashTable
 from runmgr.exceptions import InputError
 
-__all__ = ("Scan", "cases_of_file", "cases_of_stdin", "scan")
+__all__ = ("Scan", "Selection", "cases_of_file", "cases_of_stdin", "scan")
 
 _ROWS_BETWEEN_CHECKPOINTS = 250
 
@@ -32,64 +32,132 @@ class Scan:
     ids: HashTable | None
 
 
-def cases_of_file(source: FileSource, reader: CaseReader, limit: int | None) -> Iterator[Case]:
-    """Cases in the order of the file; blocks on the disk.
+@attrs.define
+class Selection:
+    """Which of the rows that ``where`` takes are cases.
+
+    Args:
+        offset: leaves out the first so many.
+        limit: then only so many.
+        sample: of these only so many, drawn.
+        seed: of the draw.
+    """
+
+    offset: int = 0
+    limit: int | None = None
+    sample: int | None = None
+    seed: int = 0
+    _chosen: frozenset[int] | None = None
+
+    @property
+    def end(self) -> float:
+        """The first position beyond."""
+        return float("inf") if self.limit is None else self.offset + self.limit
+
+    async def draw(self, source: FileSource | FilesSource | RowsSource, reader: CaseReader) -> None:
+        """Draws the sample: counts the rows, and remembers the drawn positions. Where there are no more than that, all are drawn.
+
+        Raises:
+            InputError: a row is wrong; names the line.
+        """
+        if self.sample is None or self._chosen is not None:
+            return
+        found = 0
+        for row, fields in source.rows():
+            if found >= self.end:
+                break
+            found += reader.wanted(row, fields)
+            if found % _ROWS_BETWEEN_CHECKPOINTS == 0:
+                await trio.lowlevel.checkpoint()
+        positions = range(self.offset, found)
+        if len(positions) > self.sample:
+            self._chosen = frozenset(random.Random(self.seed).sample(positions, self.sample))
+        else:
+            self._chosen = frozenset(positions)
+
+    def takes(self, position: int) -> bool:
+        """Whether the row at this position among those that ``where`` takes is a case."""
+        return position >= self.offset and (self._chosen is None or position in self._chosen)
+
+
+def cases_of_file(
+    source: FileSource | FilesSource | RowsSource, reader: CaseReader, selection: Selection
+) -> Iterator[Case]:
+    """Cases in the order of the input; blocks on the disk.
 
     Raises:
         InputError: a row is wrong; names the line.
     """
-    for row, fields in islice(source.rows(), limit):
-        yield reader.read(row, fields)
+    position = 0
+    for index, (row, fields) in enumerate(source.rows()):
+        if reader.wanted(row, fields):
+            if selection.takes(position):
+                yield reader.read(row, fields, index)
+            position += 1
+            if position >= selection.end:
+                return
 
 
-async def cases_of_stdin(source: StdinSource, reader: CaseReader, limit: int | None) -> AsyncGenerator[Case]:
+async def cases_of_stdin(
+    source: StdinSource, reader: CaseReader, selection: Selection
+) -> AsyncGenerator[Case]:
     """Cases as they arrive.
 
     Raises:
         InputError: a row is wrong; names the line.
     """
-    number = 0
+    position = index = 0
     async for row, fields in source.rows():
-        yield reader.read(row, fields)
-        number += 1
-        if number == limit:
-            return
+        if reader.wanted(row, fields):
+            if selection.takes(position):
+                yield reader.read(row, fields, index)
+            position += 1
+            if position >= selection.end:
+                return
+        index += 1
 
 
 async def scan(
-    source: FileSource,
+    source: FileSource | FilesSource | RowsSource,
     reader: CaseReader,
+    selection: Selection,
     *,
-    limit: int | None,
     epochs: int,
-    identity: Identity | None,
+    identities: Sequence[Identity],
     progress: Callable[[int], None],
 ) -> Scan:
-    """Reads the input whole (within the limit), to find what is wrong with it. Constant memory but for ``identity``'s.
+    """Reads the input whole (within the limit), to find what is wrong with it. Constant memory but for ``identities``'.
 
     Args:
         source: the file.
         reader: makes the cases.
-        limit: only so many.
-        epochs: runs a case.
-        identity: gives the run ids, to be kept; None keeps none.
+        selection: which rows are cases; a sample is drawn now.
+        epochs: runs a case and identity.
+        identities: give the run ids, to be kept, one a combination of the matrix; none keeps none.
         progress: told the count now and then.
 
     Raises:
         InputError: a row is wrong, or there are none.
     """
+    await selection.draw(source, reader)
     cases = 0
-    ids = None if identity is None else HashTable()
-    for case in cases_of_file(source, reader, limit):
+    ids = HashTable() if identities else None
+    for case in cases_of_file(source, reader, selection):
         if cases % _ROWS_BETWEEN_CHECKPOINTS == 0:
             progress(cases)
             await trio.lowlevel.checkpoint()
-        if identity is not None and ids is not None:
-            digest = identity.next_case(case.prompt, case.target)
-            for epoch in range(1, epochs + 1):
-                ids.set(id_key(identity.run_id(digest, epoch)), cases << 1)
+        if ids is not None:
+            for identity in identities:
+                digest = identity.next_case(case.content, case.target)
+                for epoch in range(1, epochs + 1):
+                    ids.set(id_key(identity.run_id(digest, epoch)), case.index << 1)
         cases += 1
     progress(cases)
     if not cases:
-        raise InputError("there are no cases in it: the file is empty", source=source.name)
+        why = (
+            "the file is empty"
+            if next(iter(source.rows()), None) is None
+            else "--where, --offset leave out every row"
+        )
+        raise InputError(f"there are no cases in it: {why}", source=source.name)
     return Scan(cases, ids)

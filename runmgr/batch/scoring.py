@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import trio
@@ -11,7 +12,8 @@ import trio
 from runmgr.batch.cases import Case, target_texts
 from runmgr.batch.extract import extract
 from runmgr.batch.results import plain
-from runmgr.batch.scorers import BuiltInScorer, CustomScorer, Scorer
+from runmgr.batch.scorers import BuiltInScorer, CustomScorer, Judge, PairwiseJudge, Scorer
+from runmgr.exceptions import BudgetExhausted, RunCancelled, SupervisorClosed
 from runmgr.records.outcomes import RunOutcome
 
 __all__ = ("Scoring",)
@@ -21,7 +23,7 @@ class Scoring:
     """Scores outcomes with several scorers.
 
     A run that did not succeed has no scores. Where ``extract`` matches nowhere in an output, built-in scorers give 0 and a user's own gets
-    None as the output.
+    None as the output. Judges are shown the whole output.
 
     Args:
         scorers: what scores.
@@ -40,15 +42,23 @@ class Scoring:
         self._target_extract = target_extract
         self._built_in = [s for s in scorers if isinstance(s, BuiltInScorer)]
         self._custom = [s for s in scorers if isinstance(s, CustomScorer)]
+        self._judges = [s for s in scorers if isinstance(s, (Judge, PairwiseJudge))]
         self._order = [s.name for s in scorers]
+        self.supervisor: Any = None
+        """Where judges run, and what custom scorers may submit to."""
         self.failures = 0
-        """How often a user's scorer raised or returned no number; such a run is not scored by it."""
+        """How often a scorer failed, or a user's returned no number; such a run is not scored by it."""
         self.first_failure: str | None = None
 
     @property
     def waits(self) -> bool:
-        """Whether scoring awaits something: a user's scorer."""
-        return bool(self._custom)
+        """Whether scoring awaits something: a user's scorer, or a judge."""
+        return bool(self._custom or self._judges)
+
+    @property
+    def asks(self) -> bool:
+        """Whether scoring needs a supervisor to run in."""
+        return bool(self._judges) or any(s.wants_supervisor for s in self._custom)
 
     def built_in(self, case: Case, outcome: RunOutcome) -> dict[str, float | None]:
         """Scores of the built-in scorers; never waits."""
@@ -67,35 +77,57 @@ class Scoring:
         }
 
     async def all(self, case: Case, outcome: RunOutcome) -> dict[str, float | None]:
-        """Scores of all scorers; sync ones of the user's run in a worker thread, abandoned if this is cancelled."""
+        """Scores of all scorers; sync ones of the user's run in a worker thread, abandoned if this is cancelled.
+
+        Raises:
+            BudgetExhausted: the batch's budget has no room for a judge; the run is to be scored again on resume.
+            SupervisorClosed: a judge cannot be asked any more; likewise.
+            RunCancelled: a judge's run was cancelled; likewise.
+        """
         scores = self.built_in(case, outcome)
         if outcome.status != "succeeded":
             return scores
-        offered = {
+        offered: dict[str, Any] = {
             "output": outcome.output if self._extract is None else self._answer(outcome),
             "target": case.target,
             "input": case.prompt,
             "outcome": outcome,
+            "supervisor": self.supervisor,
         }
         for scorer in self._custom:
             scores[scorer.name] = await self._call(scorer, offered)
+        whole = {**offered, "output": plain(outcome.output)}
+        for judge in self._judges:
+            scores[judge.name] = await self._ask(judge, whole)
         return {name: scores[name] for name in self._order}
 
-    async def _call(self, scorer: CustomScorer, offered: dict[str, Any]) -> float | None:
+    async def _call(self, scorer: CustomScorer, offered: Mapping[str, Any]) -> float | None:
         try:
             if scorer.is_async:
                 value = await scorer.call(offered)
             else:
                 value = await trio.to_thread.run_sync(scorer.call, offered, abandon_on_cancel=True)
             return scorer.checked(value)
+        except (BudgetExhausted, SupervisorClosed):
+            raise
         except Exception as error:  # noqa: BLE001  a user's scorer: its failure is said and counted, and stops nothing
-            self.failures += 1
-            if self.first_failure is None:
-                run_id = offered["outcome"].run_id
-                self.first_failure = (
-                    f"scorer {scorer.name!r} on run {run_id}: {type(error).__name__}: {error}"
-                )
+            self._failed(scorer.name, offered, error)
             return None
+
+    async def _ask(self, judge: Judge | PairwiseJudge, offered: Mapping[str, Any]) -> float | None:
+        try:
+            return await judge.score(offered)
+        except (BudgetExhausted, SupervisorClosed, RunCancelled):
+            raise
+        except Exception as error:  # noqa: BLE001  a judge's failure is said and counted, and stops nothing
+            self._failed(judge.name, offered, error)
+            return None
+
+    def _failed(self, name: str, offered: Mapping[str, Any], error: Exception) -> None:
+        self.failures += 1
+        if self.first_failure is None:
+            run_id = offered["outcome"].run_id
+            self.first_failure = f"scorer {name!r} on run {run_id}: {type(error).__name__}: {error}"
 
     def _answer(self, outcome: RunOutcome) -> str | None:
         output = outcome.output

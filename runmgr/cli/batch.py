@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from runmgr.cli.config_file import read_config
 from runmgr.cli.invocation import Invocation
 from runmgr.exceptions import UserError
 from runmgr.report import text
@@ -21,15 +22,26 @@ __all__ = ("command",)
 
 
 @click.command("batch")
-@click.argument("input", metavar="INPUT")
+@click.argument("input", metavar="INPUT...", nargs=-1)
+@click.option(
+    "--config",
+    metavar="FILE",
+    is_eager=True,
+    expose_value=False,
+    callback=read_config,
+    help="A TOML file of these options; what the command line says goes before.",
+)
 @click.option(
     "--model",
     "-m",
     metavar="M",
-    help="Model string: openai:NAME, anthropic:NAME, google:NAME, sim:, test, ...",
+    multiple=True,
+    help="Model string: openai:NAME, anthropic:NAME, google:NAME, sim:, test, ... Repeatable: a matrix.",
 )
 @click.option(
-    "--agent", metavar="MODULE:NAME", help="An agent of yours; with --model too, that model replaces its own."
+    "--agent",
+    metavar="MODULE:NAME",
+    help="An agent of yours (with --model too, that model replaces its own), a function of the prompt, or a graph.",
 )
 @click.option(
     "--base-url", metavar="URL", help="Where the model's provider is, instead of its usual address."
@@ -38,6 +50,20 @@ __all__ = ("command",)
 @click.option(
     "--prompt", metavar="TEMPLATE", help="A Jinja template of the prompt over a row's fields, instead."
 )
+@click.option("--chat", metavar="FILE", help="A JSON file of messages with templates as contents, instead.")
+@click.option(
+    "--image-field", metavar="F", help="The field that names an image (or several), by path or URL."
+)
+@click.option("--few-shot", metavar="FILE", help="Rows with targets, shown before each case as examples.")
+@click.option("--shots", metavar="N", type=int, help="Only the first N of them.")
+@click.option(
+    "--where",
+    metavar="EXPR",
+    help="Only rows for which this holds, e.g. 'topic == \"history\" and level > 2'.",
+)
+@click.option("--offset", metavar="N", type=int, default=0, help="Leave out the first N cases.")
+@click.option("--sample", metavar="N", type=int, help="Only N cases, drawn at random by --seed.")
+@click.option("--seed", metavar="N", type=int, default=0, show_default=True, help="Seed of the sample.")
 @click.option(
     "--instructions", metavar="TEXT", help="Instructions for the model (with --agent: besides its own)."
 )
@@ -51,7 +77,8 @@ __all__ = ("command",)
     "scorers",
     metavar="NAME",
     multiple=True,
-    help="exact, includes, numeric, regex, or module:name. Repeatable.",
+    help="exact, includes, numeric, regex, json, f1, edit, bleu, chrf, rouge, judge, pairwise, or module:name; with options "
+    "after commas: numeric,rel=1%. Repeatable.",
 )
 @click.option("--out", metavar="DIR", type=click.Path(), help="The results directory. [runs/<time>]")
 @click.option("--journal", metavar="FILE", type=click.Path(), help="The journal's file. [DIR/journal.sqlite]")
@@ -69,6 +96,13 @@ __all__ = ("command",)
 @click.option(
     "--epochs", metavar="N", type=int, default=1, show_default=True, help="How often each case is run."
 )
+@click.option(
+    "--reducer",
+    "reducers",
+    metavar="NAME",
+    multiple=True,
+    help="Epochs of a case as one score: mean, mode, max, pass@K. Repeatable.",
+)
 @click.option("--limit", metavar="N", type=int, help="Only the first N cases.")
 @click.option(
     "--max-failures", metavar="N|F%", help="Passing this stops the batch; staying under it is success."
@@ -80,17 +114,29 @@ __all__ = ("command",)
     "assignments",
     metavar="KEY=VALUE",
     multiple=True,
-    help="A model setting (max_tokens=400). Repeatable.",
+    help="A model setting (max_tokens=400); temperature=0,0.7 is a matrix. Repeatable.",
+)
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Check everything, show the first prompts and the count, and send nothing.",
 )
 @click.option("--quiet", "-q", is_flag=True, help="No progress and no table; errors only.")
 @click.option("--json", "as_json", is_flag=True, help="Print summary.json to stdout.")
 @click.pass_obj
 def command(
-    invocation: Invocation, *, quiet: bool, as_json: bool, assignments: tuple[str, ...], **options: Any
+    invocation: Invocation,
+    *,
+    input: tuple[str, ...],
+    quiet: bool,
+    as_json: bool,
+    dry_run: bool,
+    assignments: tuple[str, ...],
+    **options: Any,
 ) -> int:
     """Run a model or an agent over a file of cases, and score the answers.
 
-    INPUT is JSONL, CSV, TSV, JSON, Parquet or text by its ending (also gzipped), - for JSONL on standard input.
+    INPUT is JSONL, CSV, TSV, JSON, Parquet or text by its ending (also gzipped), several files or patterns, - for JSONL on standard input.
 
     \b
     runmgr batch questions.jsonl --model openai:gpt-4.1-mini --prompt-field question \\
@@ -103,7 +149,14 @@ def command(
 
     if options["budget_usd"] is not None:
         options["budget_usd"] = _amount(options["budget_usd"])
-    config = BatchConfig(settings=parse_assignments(assignments), **options)
+    if not input:
+        raise click.UsageError("Missing argument 'INPUT'", click.get_current_context())
+    given = input[0] if len(input) == 1 else input
+    config = BatchConfig(input=given, settings=parse_assignments(assignments), **options)
+    if dry_run:
+        from runmgr.cli.dry_run import show
+
+        return trio.run(show, config)
     if config.out is None:
         config = _with(config, out=new_directory())
     config = _with(config, command=_resume_command(invocation.words, config))

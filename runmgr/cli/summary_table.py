@@ -48,6 +48,12 @@ def print_summary(result: BatchResult) -> None:
             text.score(score.mean, score.stderr)
             + (right if abs(whole - round(whole)) < 1e-6 else f"  (n = {text.count(score.n)})"),
         )
+    for name, several in summary.reduced.items():
+        for reducer, score in several.items():
+            row(
+                f"{name} {reducer}",
+                f"{text.score(score.mean, score.stderr)}  (n = {text.plural(score.n, 'case')})",
+            )
     row("tokens", text.tokens(summary.usage))
     row("requests", text.count(summary.usage.get("requests", 0)))
     row("cost", text.dollars(summary.cost) + (" (a price is not known)" if summary.cost is None else ""))
@@ -56,12 +62,12 @@ def print_summary(result: BatchResult) -> None:
     row("time", text.duration(summary.wall_seconds) + rate)
     if result.resumed:
         row("resumed", f"{text.plural(result.resumed, 'run')} had ended before")
-    if len(summary.by_model) > 1:
-        for name, model in summary.by_model.items():
-            row(
-                name,
-                f"{text.plural(model.runs, 'run')}, {text.tokens(model.usage)}, {text.dollars(model.cost)}",
-            )
+    parts = summary.by_variant or summary.by_model
+    if len(parts) > 1:
+        for name, model in parts.items():
+            words = [text.plural(model.runs, "run"), text.tokens(model.usage), text.dollars(model.cost)]
+            words += [f"{scorer} {text.score(s.mean, s.stderr)}" for scorer, s in model.scores.items()]
+            row(name, ", ".join(words))
     if summary.failed and result.first_failure:
         row("first failure", result.first_failure)
     row("results", str(result.directory.results))

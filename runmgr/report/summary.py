@@ -49,7 +49,7 @@ class ModelSummary(msgspec.Struct, frozen=True):
     scores: dict[str, ScoreSummary]
 
 
-class Summary(msgspec.Struct, frozen=True, kw_only=True):
+class Summary(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """``summary.json``."""
 
     status: BatchStatus
@@ -67,6 +67,10 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     """Of this invocation."""
     scores: dict[str, ScoreSummary]
     by_model: dict[str, ModelSummary]
+    by_variant: dict[str, ModelSummary] = {}
+    """Of a matrix: each combination of models and settings; empty otherwise."""
+    reduced: dict[str, dict[str, ScoreSummary]] = {}
+    """Scorer, then reducer: the epochs of each case as one score; see `runmgr.report.reducers`."""
 
     def to_json(self) -> bytes:
         """Indented JSON with a line end."""
@@ -130,17 +134,31 @@ class _Part:
     def score_summaries(self) -> dict[str, ScoreSummary]:
         return {name: ScoreSummary(s.mean, s.stderr, s.n) for name, s in self.scores.items()}
 
+    def summary(self) -> ModelSummary:
+        return ModelSummary(
+            self.statuses.total(),
+            self.statuses["succeeded"],
+            self.statuses["failed"],
+            self.statuses["cancelled"],
+            self.usage,
+            self.total_cost(),
+            self.score_summaries(),
+        )
+
 
 class Tally:
     """Counts results one by one; constant memory, but for 12 bytes a case and scorer where there are several epochs.
 
     Args:
-        epochs: runs a case; more than one makes standard errors clustered by case.
+        epochs: runs a case and combination; more than one makes standard errors clustered by case.
+        variants: combinations of a matrix; more than one has the same effect on what is over all of them.
     """
 
-    def __init__(self, *, epochs: int = 1) -> None:
-        self._clustered = epochs > 1
+    def __init__(self, *, epochs: int = 1, variants: int = 1) -> None:
+        self._epochs = epochs
+        self._clustered = epochs * variants > 1
         self._all = _Part(clustered=self._clustered)
+        self._variants: dict[str, _Part] = {}
         self._models: dict[str, _Part] = {}
         self.seconds = Histogram()
         """Seconds from start to end of each run that started."""
@@ -161,6 +179,11 @@ class Tally:
         if model is None:
             model = self._models[name] = _Part(clustered=self._clustered)
         model.add(line)
+        if line.variant:
+            variant = self._variants.get(line.variant)
+            if variant is None:
+                variant = self._variants[line.variant] = _Part(clustered=self._epochs > 1)
+            variant.add(line)
         if line.cost is not None:
             self.costs.add(float(line.cost))
         if line.started_at is not None and line.finished_at is not None:
@@ -225,6 +248,7 @@ class Tally:
         wall_seconds: float,
         usage: dict[str, Any] | None = None,
         cost: Decimal | Literal["results"] | None = "results",
+        reduced: dict[str, dict[str, ScoreSummary]] | None = None,
     ) -> Summary:
         """The whole.
 
@@ -234,6 +258,7 @@ class Tally:
             wall_seconds: how long this invocation took.
             usage: what was spent with the runs that have not ended; None is the results' sum.
             cost: the same in dollars, None being unknown.
+            reduced: what reducers made of the epochs.
         """
         return Summary(
             status=status,
@@ -246,18 +271,9 @@ class Tally:
             cost=self.cost if cost == "results" else cost,
             wall_seconds=round(wall_seconds, 3),
             scores=self.scores(),
-            by_model={
-                name: ModelSummary(
-                    part.statuses.total(),
-                    part.statuses["succeeded"],
-                    part.statuses["failed"],
-                    part.statuses["cancelled"],
-                    part.usage,
-                    part.total_cost(),
-                    part.score_summaries(),
-                )
-                for name, part in self._models.items()
-            },
+            by_model={name: part.summary() for name, part in self._models.items()},
+            by_variant={name: part.summary() for name, part in self._variants.items()},
+            reduced=reduced or {},
         )
 
 

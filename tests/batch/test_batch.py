@@ -291,7 +291,7 @@ async def test_a_spent_budget_stops_the_batch_and_a_larger_one_goes_on(batch, pa
         (["a"], {"scorers": ["exact"]}, "--scorer exact needs --target-field"),
         (["a"], {"scorers": ["nope"]}, "unknown scorer"),
         (["a"], {"agent": "no_such_module_q:agent", "model": None}, "no module named"),
-        (["a"], {"agent": "json:dumps", "model": None}, "an Agent is needed"),
+        (["a"], {"agent": "string:digits", "model": None}, "an Agent is needed"),
         (["a"], {"settings": {"temprature": 0}}, "did you mean 'temperature'"),
         (["a"], {"model": "test", "base_url": "http://x"}, "--base-url has no use"),
         (["a"], {"model": "openai:x", "base_url": "localhost"}, "a URL is needed"),

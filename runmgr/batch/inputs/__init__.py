@@ -1,5 +1,25 @@
-"""Reading cases from files, a row at a time in constant memory: JSONL, CSV, TSV, JSON, Parquet, text, each also gzipped."""
+"""Reading cases from files, a row at a time in constant memory: JSONL, CSV, TSV, JSON, Parquet, text, each also gzipped; or from memory."""
 
-from runmgr.batch.inputs.source import FORMATS, FileSource, Row, Source, StdinSource, open_source
+from runmgr.batch.inputs.source import (
+    FORMATS,
+    FileSource,
+    FilesSource,
+    Row,
+    RowsSource,
+    Source,
+    StdinSource,
+    open_source,
+    open_sources,
+)
 
-__all__ = ("FORMATS", "FileSource", "Row", "Source", "StdinSource", "open_source")
+__all__ = (
+    "FORMATS",
+    "FileSource",
+    "FilesSource",
+    "Row",
+    "RowsSource",
+    "Source",
+    "StdinSource",
+    "open_source",
+    "open_sources",
+)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import gzip
 import os
 import zlib
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from glob import glob
 from pathlib import Path
 from typing import IO, Any, TypeAlias, cast
 
@@ -15,7 +16,17 @@ from runmgr.batch.inputs import lines, table
 from runmgr.batch.inputs.array import array_rows
 from runmgr.exceptions import InputError
 
-__all__ = ("FORMATS", "FileSource", "Row", "Source", "StdinSource", "open_source")
+__all__ = (
+    "FORMATS",
+    "FileSource",
+    "FilesSource",
+    "Row",
+    "RowsSource",
+    "Source",
+    "StdinSource",
+    "open_source",
+    "open_sources",
+)
 
 Row: TypeAlias = tuple[int, dict[str, Any]]
 """Where it stands (1-based line; for Parquet the row's number) and its fields."""
@@ -107,7 +118,90 @@ class StdinSource:
         return InputError(message, source=self.name, line=row)
 
 
-Source: TypeAlias = FileSource | StdinSource
+@attrs.define(eq=False)
+class FilesSource:
+    """Several files, one after the other.
+
+    Args:
+        name: all of them, for messages.
+        files: in the order in which they are read.
+    """
+
+    name: str
+    files: tuple[FileSource, ...]
+    _current: FileSource | None = None
+
+    def rows(self) -> Iterator[Row]:
+        """As `FileSource.rows`, of each file."""
+        for file in self.files:
+            self._current = file
+            yield from file.rows()
+
+    def error(self, message: str, row: int | None = None) -> InputError:
+        """An error that names the file that is being read."""
+        if row is None or self._current is None:
+            return InputError(message, source=self.name)
+        return self._current.error(message, row)
+
+
+@attrs.frozen(eq=False)
+class RowsSource:
+    """Rows that a program has: a list of dicts, a Hugging Face dataset, anything that can be iterated more than once.
+
+    Args:
+        items: mappings.
+        name: for messages.
+    """
+
+    items: Iterable[Any]
+    name: str = "<rows>"
+
+    def rows(self) -> Iterator[Row]:
+        """Rows with their 1-based numbers.
+
+        Raises:
+            InputError: an item is no mapping.
+        """
+        for number, item in enumerate(self.items, 1):
+            if not isinstance(item, Mapping):
+                raise self.error(f"is {type(item).__name__}, a mapping of fields is needed", number)
+            yield number, dict(item)  # pyright: ignore[reportUnknownArgumentType]
+
+    def error(self, message: str, row: int | None = None) -> InputError:
+        """An error that says which row."""
+        return InputError(message if row is None else f"row {row}: {message}", source=self.name)
+
+
+Source: TypeAlias = FileSource | FilesSource | RowsSource | StdinSource
+
+
+def open_sources(names: Any) -> Source:
+    """The source of a name, of several names and patterns, or of rows in memory. Does not read it yet.
+
+    Args:
+        names: a file's name, a pattern (``data/*.jsonl``), several of these, ``-``, or rows: a list of mappings, a Hugging Face dataset.
+
+    Raises:
+        InputError: as `open_source`; nothing matches a pattern; standard input among files; rows that can be iterated only once.
+    """
+    found: list[str] = []
+    for name in _names(names):
+        if any(c in name for c in "*?[") and not Path(name).exists():
+            matching = sorted(each for each in glob(name, recursive=True) if Path(each).is_file())  # noqa: PTH207  may be absolute
+            if not matching:
+                raise InputError("no file matches this pattern", source=name)
+            found += matching
+        else:
+            found.append(name)
+    if not found:
+        return RowsSource(names)
+    sources = [open_source(name) for name in found]
+    if len(sources) == 1:
+        return sources[0]
+    files = tuple(source for source in sources if isinstance(source, FileSource))
+    if len(files) < len(sources):
+        raise InputError("- (standard input) goes alone, not among files", source="-")
+    return FilesSource(", ".join(found[:3]) + (", ..." if len(found) > 3 else ""), files)
 
 
 def open_source(name: str | os.PathLike[str]) -> Source:
@@ -136,6 +230,21 @@ def open_source(name: str | os.PathLike[str]) -> Source:
             source=text,
         )
     return FileSource(name=text, path=path, ending=ending, gzipped=gzipped)
+
+
+def _names(names: Any) -> list[str]:
+    """The files' names; none of rows."""
+    if isinstance(names, (str, os.PathLike)):
+        return [os.fspath(cast("str | os.PathLike[str]", names))]
+    if isinstance(names, (list, tuple)):
+        several = cast("list[Any]", names)
+        if several and all(isinstance(each, (str, os.PathLike)) for each in several):
+            return [os.fspath(each) for each in several]
+    elif isinstance(names, Iterator) or not isinstance(names, Iterable):
+        raise InputError(
+            f"{type(cast('object', names)).__name__}: files, or rows that can be iterated more than once (e.g. list(...)) are needed"
+        )
+    return []
 
 
 def _missing(path: Path) -> str:

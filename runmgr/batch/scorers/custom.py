@@ -11,14 +11,15 @@ from runmgr.exceptions import UserError
 
 __all__ = ("CustomScorer",)
 
-_OFFERED = ("output", "target", "input", "outcome")
+_OFFERED = ("output", "target", "input", "outcome", "supervisor")
 
 
 class CustomScorer:
     """A user's callable with its arguments worked out once.
 
     The callable is given those of ``output`` (after ``--extract``, if that is used), ``target`` (None where the batch has
-    none), ``input`` (the prompt) and ``outcome`` (the whole ``RunOutcome``) that its parameters name; one that names
+    none), ``input`` (the prompt), ``outcome`` (the whole ``RunOutcome``) and ``supervisor`` (the batch's own: what an async scorer submits to it is
+    limited, retried and accounted like any run) that its parameters name; one that names
     none of them gets ``(output, target)`` by position. It returns a number or a boolean, or None for "not scored".
 
     Args:
@@ -37,15 +38,20 @@ class CustomScorer:
         self._names = _wanted(name, function)
         self.needs_target = False
 
+    @property
+    def wants_supervisor(self) -> bool:
+        """Whether it submits runs of its own."""
+        return self._names is not None and "supervisor" in self._names
+
     def call(self, offered: Mapping[str, Any]) -> Any:
         """The callable's result, or its coroutine.
 
         Args:
-            offered: the values of all four names.
+            offered: the values of all five names.
         """
         if self._names is None:
             return self._function(offered["output"], offered["target"])
-        return self._function(**{name: offered[name] for name in self._names})
+        return self._function(**{name: offered.get(name) for name in self._names})
 
     def checked(self, value: Any) -> float | None:
         """The result as a number.
@@ -75,7 +81,7 @@ def _wanted(name: str, function: Callable[..., Any]) -> tuple[str, ...] | None:
     parameters = signature.parameters.values()
     named = [p.name for p in parameters if p.kind in {p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY}]
     takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters)
-    wanted = tuple(n for n in _OFFERED if takes_any or n in named)
+    wanted = tuple(n for n in _OFFERED if n in named or (takes_any and n != "supervisor"))
     try:
         if wanted:
             signature.bind(**dict.fromkeys(wanted))

@@ -40,13 +40,20 @@ def parse_number(text: str) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def numeric(output: str, target: str) -> float:
-    """1 if both are numbers and the same within a relative 1e-6 (near zero: an absolute 1e-9)."""
+def numeric(output: str, target: str, rel: float = REL_TOLERANCE, absolute: float = ABS_TOLERANCE) -> float:
+    """1 if both are numbers and the same within a relative 1e-6 (near zero: an absolute 1e-9).
+
+    Args:
+        output: what came.
+        target: what is right.
+        rel: the relative tolerance, of the larger of both.
+        absolute: the absolute tolerance.
+    """
     ours = parse_number(output)
     theirs = parse_number(target)
     if ours is None or theirs is None:
         return 0.0
-    return float(math.isclose(ours, theirs, rel_tol=REL_TOLERANCE, abs_tol=ABS_TOLERANCE))
+    return float(math.isclose(ours, theirs, rel_tol=rel, abs_tol=absolute))
 
 
 def check_numeric_target(target: str) -> str | None:
