@@ -48,6 +48,16 @@ layers: $(STAMP) ## import contracts
 pytest: $(STAMP) ## the tests
 	$(BIN)/python -m pytest
 
+.venv-examples/.stamp: requirements/examples.txt
+	@test -x .venv-examples/bin/python || $(PYTHON) -m venv .venv-examples
+	@echo "setting up .venv-examples ..."
+	@.venv-examples/bin/python -m pip install --quiet --require-hashes -r $<
+	@touch $@
+
+.PHONY: test-examples
+test-examples: .venv-examples/.stamp ## the services of docs/examples/pool_*: FastAPI, Flask, trio, Jupyter, Redis
+	PYTHONPATH=. .venv-examples/bin/python -m pytest tests/examples -rs
+
 .PHONY: format
 format: $(STAMP) ## ruff: mend what it can
 	$(BIN)/ruff check --fix .
@@ -55,7 +65,7 @@ format: $(STAMP) ## ruff: mend what it can
 
 .PHONY: requirements
 requirements: $(STAMP) ## pin again: requirements/*.txt and bench/peers/*.txt from their .in
-	cd requirements && for name in runtime dev; do ../$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes \
+	cd requirements && for name in runtime dev examples; do ../$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes \
 	  --no-emit-index-url --no-header --no-emit-package runmgr --quiet --upgrade $$name.in -o $$name.txt; done
 	cd $(PEERS) && for name in *.in; do ../../$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes \
 	  --no-emit-index-url --no-header --quiet --upgrade $$name -o $${name%.in}.txt; done
@@ -75,4 +85,4 @@ bench: bench-overhead ## every measurement
 
 .PHONY: clean
 clean: ## remove environments and what tests and benches leave
-	rm -rf $(VENV) $(PEERS)/.venv-* .pytest_cache .ruff_cache .hypothesis .import_linter_cache build dist
+	rm -rf $(VENV) .venv-examples $(PEERS)/.venv-* .pytest_cache .ruff_cache .hypothesis .import_linter_cache build dist

@@ -247,6 +247,10 @@ class AsyncioRunStream:
             self._host.jobs.discard(job)
         return event
 
+    def cancel(self, reason: str = "its stream was cancelled") -> None:
+        """Cancel the run, from any task or thread: the reader gets `RunCancelled`. Returns at once; no effect after the end."""
+        self._job.stop(reason)
+
     async def aclose(self) -> None:
         """Cancel the run, if it has not ended, and wait for its end. Idempotent."""
         job = self._job

@@ -176,6 +176,10 @@ class RunStream:
         self._bell.wait_until(lambda: waiting or job.ended)
         return next_event(self)
 
+    def cancel(self, reason: str = "its stream was cancelled") -> None:
+        """Cancel the run, from any thread: the reader gets `RunCancelled`. Returns at once; no effect after the end."""
+        self._job.stop(reason)
+
     def close(self) -> None:
         """Cancel the run, if it has not ended, and wait for its end. Idempotent."""
         job = self._job

@@ -42,7 +42,8 @@ def test_ten_thousand_runs_from_a_thousand_tasks_lose_nothing(echo):
 
         async def worker():
             for number in work:
-                results.append((number, (await pool.run(str(number))).output))
+                result = await pool.run(str(number))
+                results.append((number, result.output))
 
         async with RunPool(echo, max_queued=300).as_asyncio() as pool:
             async with asyncio.TaskGroup() as group:
@@ -280,6 +281,21 @@ def test_leaving_a_stream_cancels_the_model_request_at_once(talker):
     async def _read(pool):
         async for _ in pool.stream("x"):
             pass
+
+    asyncio.run(main())
+
+
+def test_cancelling_a_stream_from_elsewhere(talker):
+    talker.pieces, talker.pause = 10_000, 0.001
+
+    async def main():
+        async with RunPool(talker.agent).as_asyncio() as pool, pool.stream("x") as stream:
+            await anext(stream)
+            asyncio.get_running_loop().call_later(0.02, stream.cancel, "the client is gone")
+            with pytest.raises(RunCancelled, match="the client is gone"):
+                async for _ in stream:
+                    pass
+            assert talker.cancelled.is_set()
 
     asyncio.run(main())
 

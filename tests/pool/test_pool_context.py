@@ -110,7 +110,8 @@ def test_a_job_that_stands_in_line_can_be_cancelled(gated):
         engine = pool._engine
         pool.ask(lambda supervisor: [supervisor.submit_nowait(gated.agent, "foreign") for _ in range(2)])
         futures = [pool.submit(str(number)) for number in range(2)]
-        pool.snapshot(), pool.snapshot()
+        while engine._line_job is None:
+            pool.snapshot()
         assert engine._line_job is futures[0]._job
         assert list(engine.line) == [futures[1]._job]
         assert futures[1].cancel()

@@ -10,6 +10,7 @@ import sys
 import textwrap
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -17,6 +18,7 @@ from runmgr.journal import open_journal
 from runmgr.pool import RunPool
 
 SECONDS = 20
+FILES = Path("/proc/self/fd")
 PREAMBLE = """
 import asyncio, os, signal, sys, threading, time
 import trio
@@ -24,10 +26,13 @@ from runmgr import Agent, ModelResponse, TextPart
 from runmgr.models.function import FunctionModel
 from runmgr.pool import RunPool
 
+begun = threading.Event()
+
 async def answer(messages, info):
     prompt = messages[-1].parts[-1].content
     if prompt == "slow":
         print("begun", flush=True)
+        begun.set()
         await trio.sleep(60)
     return ModelResponse(parts=[TextPart(prompt)])
 
@@ -48,6 +53,11 @@ def program(body, *args, **options):
 def ended(process, within=SECONDS):
     out, err = process.communicate(timeout=within)
     return process.returncode, out, err
+
+
+def is_open(path):
+    with open_journal(path) as journal:
+        return journal.counts()["open"] == 1
 
 
 def assert_open(path, run_id):
@@ -74,11 +84,11 @@ def test_a_hundred_opens_and_closes_leave_nothing(echo, talker):
         assert asyncio.run(from_asyncio()) == 1
 
     once()
-    threads, files = threading.active_count(), len(os.listdir("/proc/self/fd"))
+    threads, files = threading.active_count(), len(list(FILES.iterdir()))
     for _ in range(100):
         once()
     assert threading.active_count() == threads
-    assert len(os.listdir("/proc/self/fd")) == files
+    assert len(list(FILES.iterdir())) == files
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
@@ -89,7 +99,7 @@ def test_a_forked_child_is_told_and_can_have_a_pool_of_its_own():
         warnings.simplefilter("ignore", DeprecationWarning)  # 3.12+: fork with threads
         pool = RunPool(agent)
         future = pool.submit("slow")
-        time.sleep(0.3)
+        begun.wait(20)
         if os.fork() == 0:
             for call in (lambda: pool.submit("x"), future.result, pool.snapshot):
                 try:
@@ -115,7 +125,7 @@ def test_exec_replaces_the_process():
         program("""
         pool = RunPool(agent)
         pool.submit("slow")
-        time.sleep(0.3)
+        begun.wait(20)
         os.execv(sys.executable, [sys.executable, "-c", "import os; print(len(os.listdir('/proc/self/fd')))"])
         """)
     )
@@ -126,8 +136,8 @@ def test_exec_replaces_the_process():
 ENDS = {
     "a pool left open": ("future = RunPool(agent, journal=sys.argv[1], name='left').submit('slow', run_id='a'); wait()", 0),
     "sys.exit in the block": ("with RunPool(agent, journal=sys.argv[1]) as p: p.submit('slow', run_id='a'); wait(); sys.exit(3)", 3),
-    "sys.exit in a loop": ("async def main():\n  async with RunPool(agent, journal=sys.argv[1]).as_asyncio() as p:\n    t = asyncio.create_task(p.run('slow', run_id='a'))\n    await asyncio.sleep(0.3)\n    sys.exit(3)\nasyncio.run(main())", 3),
-    "an exception in a loop": ("async def main():\n  p = RunPool(agent, journal=sys.argv[1]).as_asyncio()\n  t = asyncio.create_task(p.run('slow', run_id='a'))\n  await asyncio.sleep(0.3)\n  1 / 0\nasyncio.run(main())", 1),
+    "sys.exit in a loop": ("async def main():\n  async with RunPool(agent, journal=sys.argv[1]).as_asyncio() as p:\n    t = asyncio.create_task(p.run('slow', run_id='a'))\n    await asyncio.to_thread(wait)\n    sys.exit(3)\nasyncio.run(main())", 3),
+    "an exception in a loop": ("async def main():\n  p = RunPool(agent, journal=sys.argv[1]).as_asyncio()\n  t = asyncio.create_task(p.run('slow', run_id='a'))\n  await asyncio.to_thread(wait)\n  1 / 0\nasyncio.run(main())", 1),
 }  # fmt: skip
 
 
@@ -136,7 +146,7 @@ def test_the_journal_is_whole_when_the_host_ends(how, tmp_path):
     body, code = ENDS[how]
     path = tmp_path / "runs.sqlite"
     began = time.monotonic()
-    returned, out, err = ended(program("def wait(): time.sleep(0.3)\n" + body, path))
+    returned, out, err = ended(program("def wait(): begun.wait(20)\n" + body, path))
     assert returned == code, err
     assert "begun" in out
     assert time.monotonic() - began < 10
@@ -162,6 +172,8 @@ def test_signals(number, tmp_path):
         path,
     )
     assert process.stdout.readline() == "begun\n"
+    while number == signal.SIGKILL and not is_open(path):  # its admission is being committed
+        time.sleep(0.01)
     began = time.monotonic()
     process.send_signal(number)
     code, _, err = ended(process)

@@ -1,0 +1,61 @@
+"""A Flask service on threads: each request's thread waits for its own run. (In Django, views do the same.)
+
+    flask --app app run
+
+Under a server that forks (gunicorn, uWSGI), the pool must be made after the fork: that is why it is made on first use.
+The model is `openai:gpt-4o-mini`, or what the variable MODEL says.
+"""
+
+import functools
+import os
+from collections.abc import Iterator
+from typing import Any
+
+from flask import Flask, Response, request
+
+from runmgr import Agent, RunFailed
+from runmgr.messages import PartDeltaEvent, PartStartEvent, TextPart, TextPartDelta
+from runmgr.pool import PoolFull, RunPool
+
+agent = Agent(os.environ.get("MODEL", "openai:gpt-4o-mini"), instructions="Answer briefly.")
+app = Flask(__name__)
+
+
+@functools.cache
+def pool() -> RunPool[str]:
+    """This process's pool. What runs when the process ends is cancelled."""
+    return RunPool(agent, max_running=16, max_queued=100)
+
+
+@app.get("/ask")
+def ask() -> tuple[dict[str, Any], int]:
+    try:
+        future = pool().submit_nowait(request.args["question"], timeout=60)
+    except PoolFull:
+        return {"error": "try again later"}, 503
+    try:
+        result = future.result()
+    except RunFailed as error:
+        return {"error": str(error)}, 502
+    return {"answer": result.output, "tokens": result.usage().total_tokens}, 200
+
+
+@app.get("/stream")
+def stream() -> Response:
+    question = request.args["question"]
+
+    def pieces() -> Iterator[str]:
+        with pool().stream(question, timeout=60) as events:  # a client that goes away closes this generator
+            for event in events:
+                if isinstance(event, PartStartEvent) and isinstance(event.part, TextPart):
+                    yield event.part.content
+                elif isinstance(event, PartDeltaEvent) and isinstance(event.delta, TextPartDelta):
+                    yield event.delta.content_delta
+
+    return Response(pieces(), mimetype="text/plain")
+
+
+@app.get("/health")
+def health() -> dict[str, Any]:
+    snapshot = pool().snapshot()
+    return {"states": snapshot.states, "queued": snapshot.queued}
