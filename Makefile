@@ -80,8 +80,12 @@ $(PEERS)/.venv-%/.stamp: $(PEERS)/%.txt
 bench-overhead: $(STAMP) $(PEERS)/.venv-pydantic-ai/.stamp ## cost of a run beside Pydantic AI and bare trio
 	$(BIN)/python bench/overhead.py
 
+.PHONY: bench-pool
+bench-pool: $(STAMP) ## cost of a pool's submission and result beside trio.from_thread
+	$(BIN)/python bench/pool.py
+
 .PHONY: bench
-bench: bench-overhead ## every measurement
+bench: bench-overhead bench-pool ## every measurement
 
 .PHONY: clean
 clean: ## remove environments and what tests and benches leave
