@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from typing_extensions import deprecated
 
@@ -13,6 +13,12 @@ from runmgr.messages import ModelMessage, ModelResponse
 from runmgr.models.http import HttpClient, Reply, Timeouts
 from runmgr.models.openai_request import map_messages, map_parameters, map_settings
 from runmgr.models.openai_response import map_completion
+from runmgr.models.openai_responses import OpenAIResponsesModel
+from runmgr.models.openai_settings import (
+    OpenAIChatModelSettings,
+    OpenAIModelSettings,
+    OpenAIResponsesModelSettings,
+)
 from runmgr.models.openai_stream import OpenAIStreamedResponse
 from runmgr.models.remote import Call, RemoteModel, encode, with_extras
 from runmgr.models.retry import RetryPolicy
@@ -30,43 +36,12 @@ __all__ = (
     "OpenAIModel",
     "OpenAIModelName",
     "OpenAIModelSettings",
+    "OpenAIResponsesModel",
+    "OpenAIResponsesModelSettings",
 )
 
 OpenAIModelName: TypeAlias = str
 """A model's name as OpenAI, or whoever is compatible, knows it."""
-
-
-class OpenAIChatModelSettings(ModelSettings, total=False):
-    """Settings of chat completions beyond those that every model knows."""
-
-    openai_reasoning_effort: str
-    """How much a reasoning model thinks before it answers: ``none``, ``minimal``, ``low``, ``medium``, ``high``, ``xhigh``,
-    as the model has them."""
-
-    openai_logprobs: bool
-    """Log probabilities of the answer's tokens, in ``provider_details['logprobs']``."""
-
-    openai_top_logprobs: int
-    """How many of the likeliest tokens at each place to tell."""
-
-    openai_user: str
-    """The end user, for OpenAI's abuse detection."""
-
-    openai_service_tier: Literal["auto", "default", "flex", "priority"]
-    """How fast, and at what price, the request is served."""
-
-    openai_prediction: dict[str, Any]
-    """What the answer will mostly be: ``{"type": "content", "content": ...}``."""
-
-    openai_prompt_cache_key: str
-    """Requests with the same key are cached together."""
-
-    openai_prompt_cache_retention: Literal["in-memory", "24h"]
-    """How long the prompt is cached."""
-
-
-class OpenAIModelSettings(OpenAIChatModelSettings, total=False):
-    """Old name of ``OpenAIChatModelSettings``."""
 
 
 _PATH = "/chat/completions"
