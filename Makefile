@@ -84,8 +84,12 @@ bench-overhead: $(STAMP) $(PEERS)/.venv-pydantic-ai/.stamp ## cost of a run besi
 bench-pool: $(STAMP) ## cost of a pool's submission and result beside trio.from_thread
 	$(BIN)/python bench/pool.py
 
+.PHONY: bench-batch
+bench-batch: $(STAMP) $(PEERS)/.venv-inspect/.stamp ## a whole batch with two scorers beside Inspect AI
+	$(BIN)/python bench/batch.py
+
 .PHONY: bench
-bench: bench-overhead bench-pool ## every measurement
+bench: bench-batch bench-overhead bench-pool ## every measurement
 
 .PHONY: clean
 clean: ## remove environments and what tests and benches leave

@@ -9,6 +9,7 @@ import attrs
 
 from runmgr.batch.cases import Case
 from runmgr.batch.config import BatchConfig
+from runmgr.batch.dataset import with_dataset
 from runmgr.batch.inputs import StdinSource
 from runmgr.batch.plan import make_plan
 from runmgr.batch.scan import cases_of_file, scan
@@ -61,7 +62,7 @@ async def preview(config: BatchConfig, *, most: int = 3) -> Preview:
         UserError: an argument, a model or a pattern is wrong.
         InputError: the input is wrong; names file and line.
     """
-    plan = make_plan(config)
+    plan = make_plan(with_dataset(config))
     labels = [variant.label for variant in plan.variants]
     if isinstance(plan.source, StdinSource):
         return Preview([], None, None, labels)

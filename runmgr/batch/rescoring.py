@@ -44,6 +44,7 @@ async def rescore(
     journal: Path | None = None,
     max_running: int = 100,
     budget_tokens: int | None = None,
+    cases: Any = None,
 ) -> BatchResult:
     """Scores a batch's results again; writes results, summary and report anew. Holds the targets and the new scores in memory.
 
@@ -60,6 +61,7 @@ async def rescore(
         journal: the journal's file.
         max_running: judges at once.
         budget_tokens: tokens that batch and judges together may use.
+        cases: the input, where it was rows in memory: the same `Dataset` or list.
 
     Raises:
         UserError: no batch there, a scorer is wrong, or the input is gone or another.
@@ -85,7 +87,7 @@ async def rescore(
     scoring, found = make_scoring(
         names, patterns["extract"], patterns["target_extract"], has_targets=field is not None
     )
-    targets = _targets(manifest, field, {line.run_id for line in read_lines(directory.results)})
+    targets = _targets(manifest, field, {line.run_id for line in read_lines(directory.results)}, cases)
     scores = await _score_all(
         directory, scoring, targets, max_running=max_running, budget_tokens=budget_tokens
     )
@@ -132,7 +134,7 @@ def _finish(
     )
 
 
-def _targets(manifest: Manifest, field: str | None, wanted: set[str]) -> dict[str, Any]:
+def _targets(manifest: Manifest, field: str | None, wanted: set[str], cases: Any) -> dict[str, Any]:
     """Each run's target, from the input; run ids are worked out as they were when the batch ran.
 
     Raises:
@@ -140,11 +142,10 @@ def _targets(manifest: Manifest, field: str | None, wanted: set[str]) -> dict[st
     """
     if field is None:
         return {}
-    if manifest.input in {"-", "<rows>"}:
-        raise UserError(
-            f"the batch's input was {'standard input' if manifest.input == '-' else 'rows in memory'}: there are no targets to score against any more"
-        )
-    source = open_sources(manifest.input.split("\n"))
+    if cases is None and (manifest.input == "-" or manifest.input.startswith("<")):
+        what = "standard input" if manifest.input == "-" else "rows in memory"
+        raise UserError(f"the batch's input was {what}: there are no targets to score against any more")
+    source = open_sources(manifest.input.split("\n") if cases is None else cases)
     assert not isinstance(source, StdinSource)
     identity = manifest.identity
     template: Any = None

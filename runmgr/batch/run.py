@@ -12,11 +12,13 @@ import trio
 
 from runmgr.batch.cases import Case
 from runmgr.batch.config import BatchConfig
+from runmgr.batch.dataset import with_dataset
 from runmgr.batch.directory import BatchDirectory, Manifest, new_directory
 from runmgr.batch.identity import Identity, fingerprint
 from runmgr.batch.inputs import StdinSource
 from runmgr.batch.plan import Plan, make_plan
 from runmgr.batch.reading import Reading
+from runmgr.batch.reports import BatchReport
 from runmgr.batch.results import ResultsFile, plain
 from runmgr.batch.resume import Finished, take_over
 from runmgr.batch.scan import cases_of_file, cases_of_stdin, scan
@@ -64,6 +66,11 @@ class BatchResult:
     first_failure: str | None = None
     input_error: InputError | None = None
 
+    @property
+    def report(self) -> BatchReport:
+        """The results, to be looked into."""
+        return BatchReport(self.directory.path)
+
 
 async def run_batch(
     config: BatchConfig | None = None, *, watch: Sequence[Watch] = (), **options: Any
@@ -87,6 +94,7 @@ async def run_batch(
         config = BatchConfig(**options)
     elif options:
         config = attrs.evolve(config, **options)
+    config = with_dataset(config)
     if config.out is None:
         config = attrs.evolve(config, out=new_directory())
     batch = _Batch(make_plan(config))

@@ -194,7 +194,8 @@ def open_sources(names: Any) -> Source:
         else:
             found.append(name)
     if not found:
-        return RowsSource(names)
+        name = getattr(names, "name", None)
+        return RowsSource(names, f"<{name}>" if isinstance(name, str) else "<rows>")
     sources = [open_source(name) for name in found]
     if len(sources) == 1:
         return sources[0]
