@@ -138,7 +138,11 @@ if TYPE_CHECKING:
         ToolOutput,
     )
     from runmgr.pool import (
+        AsyncioRunPool,
+        PoolFull,
+        RunFuture,
         RunPool,
+        as_worker,
     )
     from runmgr.profiles import (
         DEFAULT_PROFILE,
@@ -240,7 +244,7 @@ _PUBLIC = {
         NativeOutput PromptedOutput StructuredDict TextOutput ToolOutput
     """,
     "runmgr.pool": """
-        RunPool
+        AsyncioRunPool PoolFull RunFuture RunPool as_worker
     """,
     "runmgr.profiles": """
         DEFAULT_PROFILE InlineDefsJsonSchemaTransformer JsonSchemaTransformer ModelProfile
@@ -295,6 +299,7 @@ __all__ = [
     "AgentStreamEvent",
     "ApprovalRequired",
     "ApprovalRequiredToolset",
+    "AsyncioRunPool",
     "AudioFormat",
     "AudioMediaType",
     "AudioUrl",
@@ -374,6 +379,7 @@ __all__ = [
     "PartDeltaEvent",
     "PartEndEvent",
     "PartStartEvent",
+    "PoolFull",
     "PrefixedToolset",
     "PreparedToolset",
     "Price",
@@ -388,6 +394,7 @@ __all__ = [
     "RunEnded",
     "RunError",
     "RunFailed",
+    "RunFuture",
     "RunHandle",
     "RunOutcome",
     "RunPool",
@@ -430,6 +437,7 @@ __all__ = [
     "WebSearchTool",
     "WebSearchUserLocation",
     "WrapperToolset",
+    "as_worker",
     "capture_run_messages",
     "format_as_xml",
     "open_journal",
