@@ -21,6 +21,7 @@ _COMMANDS = {
     "batch": "Run a model or an agent over a file of cases, and score the answers.",
     "compare": "Compare batches on the same cases, with intervals and tests; for CI.",
     "completion": "Print the shell code that completes commands and options.",
+    "load": "Measure a model server, or whole agents, under load.",
     "report": "Write a batch's report.html again from its results.",
     "score": "Score a finished batch again, without running it again.",
     "show": "Show one run's transcript.",

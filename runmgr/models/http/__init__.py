@@ -13,6 +13,7 @@ from runmgr.models.http.errors import (
 )
 from runmgr.models.http.exchange import PoolStream
 from runmgr.models.http.reply import MAX_BODY, HttpClient, Reply, ReplyStream, read_all
+from runmgr.models.http.timed import Sink
 from runmgr.models.http.timeouts import Timeouts, timeouts_of
 
 __all__ = (
@@ -27,6 +28,7 @@ __all__ = (
     "PoolStream",
     "Reply",
     "ReplyStream",
+    "Sink",
     "Timeouts",
     "default_limit",
     "http_client_for",

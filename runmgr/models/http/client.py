@@ -14,6 +14,7 @@ from runmgr.models.http.local import PoolKey, existing_pool, pool_of_run
 from runmgr.models.http.origin import parse_url
 from runmgr.models.http.pool import IDLE_EXPIRY, Pool
 from runmgr.models.http.reply import Reply
+from runmgr.models.http.timed import Sink, timed_exchange
 from runmgr.models.http.timeouts import Timeouts
 
 __all__ = ("PoolClient", "default_limit")
@@ -114,6 +115,16 @@ class PoolClient(BaseClient):
             self._shown + path,
             self._request(path, body, headers),
             timeouts or self.timeouts,
+        )
+
+    async def timed(self, path: str, body: bytes, sink: Sink, timeouts: Timeouts | None = None) -> int:
+        """POST and hand the answer's bytes to ``sink`` as they arrive; gives the status. For who measures: see ``timed_exchange``."""
+        return await timed_exchange(
+            pool_of_run(self._key),
+            self._shown + path,
+            self._request(path, body, None),
+            timeouts or self.timeouts,
+            sink,
         )
 
     def _request(self, path: str, body: bytes, headers: Mapping[str, str] | None) -> bytes:

@@ -1,0 +1,182 @@
+"""What a load is: checked before anything is sent."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from runmgr.exceptions import UserError
+from runmgr.load.arrivals import Arrival, Rates, check_shape
+from runmgr.load.measures import DEFS, Defs
+from runmgr.load.slo import Objective
+from runmgr.models.sim_config import Distribution
+
+__all__ = ("DEFAULT_SECONDS", "LoadConfig")
+
+DEFAULT_SECONDS = 30.0
+"""How long a load without ``duration`` and ``requests`` sends."""
+
+
+@attrs.frozen(kw_only=True)
+class LoadConfig:
+    """A load.
+
+    Args:
+        base_url: the server, with its ``/v1``.
+        model: ``openai:NAME``; with an agent, any model string, which replaces its own.
+        rates: requests a second (open loop).
+        concurrency: requests in flight (closed loop).
+        trace: a file of recorded arrivals.
+        arrival: how arrivals are spread.
+        burstiness: of gamma arrivals.
+        time_scale: multiplies a trace's times.
+        length_scale: multiplies a trace's lengths.
+        duration: seconds of sending, the warm-up among them.
+        requests: how many requests.
+        prompts: a file of prompts.
+        input_tokens: length of synthetic prompts.
+        output_tokens: limit on answers.
+        prefix_tokens: tokens that all synthetic prompts begin with.
+        agent: ``module:name``: whole runs instead of requests.
+        warmup: seconds whose requests are counted in no figure.
+        objectives: service levels.
+        defs: whose definitions.
+        out: the results directory.
+        seed: of arrivals, prompts and lengths.
+        timeout: seconds that one request may take.
+        fields: more fields of the request's body.
+        processes: how many processes send.
+        calibrate: whether the client is measured first.
+        record_chunks: whether ``requests.jsonl`` says when each piece arrived.
+        max_failures: share or number of failed requests from which the exit code is 1.
+
+    Raises:
+        UserError: two things that exclude each other, or a value that cannot be.
+    """
+
+    base_url: str | None = None
+    model: str | None = None
+    rates: Rates | None = None
+    concurrency: int | None = None
+    trace: Path | None = None
+    arrival: Arrival = "constant"
+    burstiness: float = 1.0
+    time_scale: float = 1.0
+    length_scale: float = 1.0
+    duration: float | None = None
+    requests: int | None = None
+    prompts: Path | None = None
+    input_tokens: Distribution | None = None
+    output_tokens: Distribution | None = None
+    prefix_tokens: int = 0
+    agent: str | None = None
+    warmup: float = 0.0
+    objectives: tuple[Objective, ...] = ()
+    defs: Defs = "runmgr"
+    out: Path | None = None
+    seed: int = 0
+    timeout: float = 600.0
+    fields: dict[str, Any] = attrs.field(factory=dict[str, Any])
+    processes: int = 1
+    calibrate: bool = False
+    record_chunks: bool = False
+    max_failures: str | None = None
+
+    def __attrs_post_init__(self) -> None:
+        self._check_shape()
+        self._check_work()
+        for name, value, least in (
+            ("--concurrency", self.concurrency, 1),
+            ("--requests", self.requests, 1),
+            ("--processes", self.processes, 1),
+            ("--prefix-tokens", self.prefix_tokens, 0),
+        ):
+            if value is not None and value < least:
+                raise UserError(f"{name} {value}: at least {least} is needed")
+        for name, value in (
+            ("--duration", self.duration),
+            ("--timeout", self.timeout),
+            ("--time-scale", self.time_scale),
+            ("--length-scale", self.length_scale),
+        ):
+            if value is not None and not 0 < value < math.inf:
+                raise UserError(f"{name} {value:g}: a number above zero is needed")
+        if not 0 <= self.warmup < math.inf:
+            raise UserError(f"--warmup {self.warmup:g}: seconds from 0 up are needed")
+        seconds = self.sending_seconds
+        if seconds is not None and self.warmup >= seconds:
+            raise UserError(
+                f"--warmup {self.warmup:g} leaves nothing of the {seconds:g} s of sending, of which it is a part; "
+                "make the load longer"
+            )
+        if self.defs not in DEFS:
+            raise UserError(f"--defs {self.defs}: one of {', '.join(DEFS)} is needed")
+
+    def _check_shape(self) -> None:
+        shapes = [
+            name
+            for name, value in (
+                ("--rate", self.rates),
+                ("--concurrency", self.concurrency),
+                ("--trace", self.trace),
+            )
+            if value is not None
+        ]
+        if len(shapes) != 1:
+            said = " and ".join(shapes) if shapes else "none"
+            raise UserError(
+                f"one of --rate, --concurrency and --trace is needed to say how to send, not {said}"
+            )
+        check_shape(self.arrival, self.burstiness)
+        if self.rates is not None and not self.rates.constant and self.duration is None:
+            raise UserError(
+                f"--rate {self.rates}: a rate that changes needs --duration, over which it is spread"
+            )
+
+    def _check_work(self) -> None:
+        if self.prompts is not None and self.input_tokens is not None:
+            raise UserError("--prompts and --input-tokens exclude each other: the prompts have their lengths")
+        if self.trace is not None and (self.input_tokens is not None or self.output_tokens is not None):
+            raise UserError(
+                "--trace has its own lengths: leave out --input-tokens and --output-tokens, or scale with --length-scale"
+            )
+        if self.agent is not None:
+            if self.prompts is None:
+                raise UserError("--agent needs --prompts FILE: what to run it on")
+            if self.trace is not None or self.processes > 1:
+                raise UserError("--agent runs with --rate or --concurrency, in one process")
+            return
+        if self.base_url is None:
+            raise UserError("--base-url is needed: the server to send to, e.g. http://127.0.0.1:8000/v1")
+        if self.model is None:
+            raise UserError("--model is needed: openai:NAME, with the name the server knows")
+        provider, _, name = self.model.partition(":")
+        if provider not in {"openai", "openai-chat"} or not name:
+            raise UserError(
+                f"--model {self.model}: requests are chat completions of an OpenAI-compatible server, named openai:NAME; "
+                "other models are loaded by runs of an --agent"
+            )
+
+    @property
+    def model_name(self) -> str:
+        """The model's name for the provider."""
+        return (self.model or "").partition(":")[2]
+
+    @property
+    def sending_seconds(self) -> float | None:
+        """How long it will send, where that is known before."""
+        if self.duration is not None:
+            return self.duration
+        if self.requests is None and self.trace is None:
+            return DEFAULT_SECONDS
+        if (
+            self.requests is not None
+            and self.rates is not None
+            and self.rates.constant
+            and self.arrival == "constant"
+        ):
+            return self.requests / self.rates.values[0]
+        return None

@@ -1,0 +1,285 @@
+"""From requests to figures. Each request is folded in when it ends and forgotten; what is kept can be added up over processes.
+
+Definitions (``--defs``), for a request that was due at ``d``, sent at ``s``, whose pieces of content arrived at ``c1 .. ck``, that ended at
+``e`` and had ``n`` output tokens:
+
+=========  =======================  ==============================  ====================  ==================
+defs       ttft                     itl                             tpot                  e2e
+=========  =======================  ==============================  ====================  ==================
+runmgr     c1 - d                   every gap c(i+1) - c(i)         (ck - c1) / (n - 1)   e - d
+vllm       c1' - s                  every gap c'(i+1) - c'(i)       (ck' - c1') / (n - 1) ck' - s
+guidellm   c1 - s                   (ck - c1) / (n - 1), n - 1 x    (ck - s) / n          e - s
+aiperf     c1 - s                   (e' - c1) / (n - 1), once       as itl                e' - s
+=========  =======================  ==============================  ====================  ==================
+
+``c'``: every event with a choice, also one without content (a role alone, the finish reason). ``e'``: the last event with a choice.
+Sources: vLLM ``benchmarks/lib/endpoint_request_func.py`` and ``serve.py``; GuideLLM ``schemas/request_stats.py``; AIPerf's metrics
+reference. Without ``--defs`` the figures from the send stand beside them as ``ttft_from_send`` and ``e2e_from_send``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from runmgr.load.histogram import Histogram
+from runmgr.load.record import Record
+from runmgr.load.slo import Objective
+
+__all__ = ("DEFS", "Defs", "Measures", "Moment")
+
+Defs = Literal["runmgr", "vllm", "guidellm", "aiperf"]
+DEFS: tuple[Defs, ...] = ("runmgr", "vllm", "guidellm", "aiperf")
+NAMES = (
+    "ttft",
+    "itl",
+    "tpot",
+    "e2e",
+    "ttft_from_send",
+    "e2e_from_send",
+    "first_tool",
+    "lag",
+    "model",
+    "tool",
+    "overhead",
+)
+_MOST_MOMENTS = 600
+
+
+class Moment:
+    """What happened in one slice of time, by when requests were due (latencies) or ended (counts)."""
+
+    __slots__ = ("e2e", "failed", "scheduled", "succeeded", "tokens", "ttft")
+
+    def __init__(self) -> None:
+        self.scheduled = 0
+        self.succeeded = 0
+        self.failed = 0
+        self.tokens = 0
+        self.ttft = Histogram()
+        self.e2e = Histogram()
+
+    def merge(self, other: Moment) -> None:
+        """Add another's."""
+        self.scheduled += other.scheduled
+        self.succeeded += other.succeeded
+        self.failed += other.failed
+        self.tokens += other.tokens
+        self.ttft.merge(other.ttft)
+        self.e2e.merge(other.e2e)
+
+
+class Measures:
+    """Everything measured, in bounded memory.
+
+    Args:
+        warmup: requests due before this many seconds are counted in no figure.
+        objectives: service levels, for goodput.
+        defs: whose definitions.
+    """
+
+    def __init__(
+        self, *, warmup: float = 0.0, objectives: Sequence[Objective] = (), defs: Defs = "runmgr"
+    ) -> None:
+        self.warmup = warmup
+        self.defs: Defs = defs
+        self._limits = {one.measure: one.limit for one in objectives}
+        self.times: dict[str, Histogram] = {name: Histogram() for name in NAMES}
+        self.errors: Counter[str] = Counter()
+        self.examples: dict[str, str] = {}
+        self.counted: Counter[str] = Counter()
+        self.totals: Counter[str] = Counter()
+        self.first_at = math.inf
+        self.last_at = 0.0
+        self.slice_seconds = 1.0
+        self.moments: dict[int, Moment] = {}
+
+    # -------------------------------------------------------------- folding in
+
+    def add(self, record: Record) -> bool:
+        """Count a request that ended; gives whether it was good: succeeded within every service level."""
+        ended = record.finished or record.scheduled
+        self.last_at = max(self.last_at, ended)
+        totals = self.totals
+        totals["ended"] += 1
+        totals[record.status] += 1
+        if record.sent is not None:
+            self.first_at = min(self.first_at, record.sent)
+        good = record.status == "succeeded" and self._good(record)
+        self._moment(record.scheduled).scheduled += 1
+        if record.status == "failed" and record.error is not None:
+            kind, message = record.error
+            self.errors[kind] += 1
+            if len(self.examples) < 50:
+                self.examples.setdefault(kind, message)
+            self._moment(ended).failed += 1
+        if record.status == "succeeded":
+            moment = self._moment(ended)
+            moment.succeeded += 1
+            moment.tokens += record.output_tokens
+        if record.status == "cancelled" or record.scheduled < self.warmup:
+            return good
+        self._count(record, good=good)
+        return good
+
+    def _count(self, record: Record, *, good: bool) -> None:
+        times, totals = self.times, self.totals
+        totals["counted"] += 1
+        totals["good"] += good
+        if record.sent is not None:
+            times["lag"].add(record.sent - record.scheduled)
+        if record.status == "failed":
+            totals["counted_failed"] += 1
+            for name in ("ttft", "itl", "tpot", "e2e"):
+                times[name].add_never()
+            return
+        totals["input_tokens"] += record.input_tokens
+        totals["output_tokens"] += record.output_tokens
+        totals["chunks"] += len(record.moments)
+        totals["retries"] += record.retries
+        if record.cached_tokens is not None:
+            totals["cached_tokens"] += record.cached_tokens
+            totals["cached_of"] += record.input_tokens
+        self.counted[record.counted] += 1
+        ttft, itl, tpot, e2e = self._times(record)
+        moment = self._moment(record.scheduled)
+        if ttft is not None:
+            times["ttft"].add(ttft)
+            moment.ttft.add(ttft)
+        if self.defs in {"runmgr", "vllm"}:
+            times["itl"].add_gaps(record.moments)
+        elif itl is not None:
+            times["itl"].add(itl, record.output_tokens - 1 if self.defs == "guidellm" else 1)
+        if tpot is not None:
+            times["tpot"].add(tpot)
+        times["e2e"].add(e2e)
+        moment.e2e.add(e2e)
+        sent, finished = record.sent, record.finished
+        if sent is not None and finished is not None:
+            if record.moments:
+                times["ttft_from_send"].add(record.moments[0] - sent)
+            times["e2e_from_send"].add(finished - sent)
+        if record.tool_at is not None:
+            times["first_tool"].add(record.tool_at - record.scheduled)
+        run = record.run
+        if run is not None:
+            totals["turns"] += run["turns"]
+            totals["tool_calls"] += run["tool_calls"]
+            for name in ("model", "tool", "overhead"):
+                times[name].add(run[f"{name}_seconds"])
+
+    def _times(self, record: Record) -> tuple[float | None, float | None, float | None, float]:
+        """ttft, itl of the whole request, tpot, e2e by the definitions chosen."""
+        defs, moments, n = self.defs, record.moments, record.output_tokens
+        finished = record.finished or record.scheduled
+        base = record.scheduled if defs == "runmgr" or record.sent is None else record.sent
+        if not moments:
+            return None, None, None, finished - base
+        first, last = moments[0], moments[-1]
+        whole = last - first
+        match defs:
+            case "guidellm":
+                itl = whole / (n - 1) if n > 1 else None
+                return first - base, itl, (last - base) / n if n else None, finished - base
+            case "aiperf":
+                end = record.last_event if record.last_event is not None else last
+                itl = (end - first) / (n - 1) if n > 1 else None
+                return first - base, itl, itl, end - base
+            case _:
+                tpot = whole / (n - 1) if n > 1 else None
+                itl = whole / (len(moments) - 1) if len(moments) > 1 else None
+                return first - base, itl, tpot, (last if defs == "vllm" else finished) - base
+
+    def _good(self, record: Record) -> bool:
+        """Whether every limit on a time is kept; of the gaps the request's mean counts, as AIPerf and vLLM (tpot) count."""
+        limits = self._limits
+        if not limits:
+            return True
+        ttft, itl, tpot, e2e = self._times(record)
+        for name, value in (("ttft", ttft), ("itl", itl), ("tpot", tpot), ("e2e", e2e)):
+            if value is not None and value > limits.get(name, math.inf):
+                return False
+        return True
+
+    def _moment(self, at: float) -> Moment:
+        number = int(max(at, 0.0) / self.slice_seconds)
+        found = self.moments.get(number)
+        if found is None:
+            while number >= _MOST_MOMENTS:
+                self._coarser()
+                number = int(max(at, 0.0) / self.slice_seconds)
+            found = self.moments.setdefault(number, Moment())
+        return found
+
+    def _coarser(self) -> None:
+        """Slices twice as long, so that there are never more than so many."""
+        self.slice_seconds *= 2
+        halved: dict[int, Moment] = {}
+        for number, moment in self.moments.items():
+            into = halved.get(number // 2)
+            if into is None:
+                halved[number // 2] = moment
+            else:
+                into.merge(moment)
+        self.moments = halved
+
+    # -------------------------------------------------------------- adding up
+
+    def merge(self, other: Measures) -> None:
+        """Add what another process measured. Exact, but for slices of time of which the coarser counts."""
+        for name, histogram in other.times.items():
+            self.times[name].merge(histogram)
+        self.errors += other.errors
+        self.examples = other.examples | self.examples
+        self.counted += other.counted
+        self.totals += other.totals
+        self.first_at = min(self.first_at, other.first_at)
+        self.last_at = max(self.last_at, other.last_at)
+        while self.slice_seconds < other.slice_seconds:
+            self._coarser()
+        while other.slice_seconds < self.slice_seconds:
+            other._coarser()
+        for number, moment in other.moments.items():
+            self.moments.setdefault(number, Moment()).merge(moment)
+
+    def state(self) -> dict[str, Any]:
+        """All of it as JSON values."""
+        return {
+            "times": {name: one.state() for name, one in self.times.items()},
+            "errors": dict(self.errors),
+            "examples": self.examples,
+            "counted": dict(self.counted),
+            "totals": dict(self.totals),
+            "first_at": None if self.first_at == math.inf else self.first_at,
+            "last_at": self.last_at,
+            "slice_seconds": self.slice_seconds,
+            "moments": [
+                [n, m.scheduled, m.succeeded, m.failed, m.tokens, m.ttft.state(), m.e2e.state()]
+                for n, m in self.moments.items()
+            ],
+        }
+
+    @classmethod
+    def of_state(cls, state: dict[str, Any]) -> Measures:
+        """From ``state``'s values: to be merged."""
+        one = cls()
+        one.times = {name: Histogram.of_state(value) for name, value in state["times"].items()}
+        one.errors = Counter(state["errors"])
+        one.examples = state["examples"]
+        one.counted = Counter(state["counted"])
+        one.totals = Counter(state["totals"])
+        one.first_at = math.inf if state["first_at"] is None else state["first_at"]
+        one.last_at = state["last_at"]
+        one.slice_seconds = state["slice_seconds"]
+        for number, scheduled, succeeded, failed, tokens, ttft, e2e in state["moments"]:
+            moment = one.moments[number] = Moment()
+            moment.scheduled, moment.succeeded, moment.failed, moment.tokens = (
+                scheduled,
+                succeeded,
+                failed,
+                tokens,
+            )
+            moment.ttft, moment.e2e = Histogram.of_state(ttft), Histogram.of_state(e2e)
+        return one

@@ -1,0 +1,279 @@
+"""A load from its configuration to its results."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import attrs
+import trio
+
+from runmgr.load.arrivals import arrivals
+from runmgr.load.config import DEFAULT_SECONDS, LoadConfig
+from runmgr.load.drive import Target, drive_closed, drive_open
+from runmgr.load.histogram import Histogram
+from runmgr.load.measures import Measures
+from runmgr.load.prompts import FilePrompts, Prompts, SyntheticPrompts, TracePrompts, read_prompts
+from runmgr.load.record import Record
+from runmgr.load.state import LoadState
+from runmgr.load.summary import Part, summarize
+from runmgr.load.trace import TraceRow, read_trace
+from runmgr.load.watch import watch_loop
+from runmgr.load.write import RequestsFile, make_directory, write_summary
+from runmgr.models.sim_config import Distribution
+
+__all__ = ("LoadResult", "Watch", "measure", "run_load")
+
+Watch = Callable[[LoadState], Awaitable[None]]
+"""Runs beside a load until it is cancelled: a display, a signal handler."""
+
+DEFAULT_INPUT = 64
+_DRAIN_LIMIT = 1 << 20
+
+
+@attrs.frozen
+class LoadResult:
+    """What came of a load.
+
+    Args:
+        summary: as in ``summary.json``.
+        out: where the files are.
+        exit_code: as a command ends with it: 0; 1: a service level missed, or too many requests failed; 130: interrupted.
+    """
+
+    summary: dict[str, Any]
+    out: Path | None
+    exit_code: int
+
+
+@attrs.frozen
+class Plan:
+    """What is sent when.
+
+    Args:
+        target: where to.
+        schedule: index and moment of each request (open loop), or None.
+        indices: of the requests (closed loop), or None.
+        total: how many there will be, where known.
+        until: when sending is over, where known, in seconds since the start.
+    """
+
+    target: Target
+    schedule: Iterator[tuple[int, float]] | None
+    indices: Iterator[int] | None
+    total: int | None
+    until: float | None
+
+
+async def run_load(config: LoadConfig, *, watch: Sequence[Watch] = ()) -> LoadResult:
+    """Run a load and write its results.
+
+    Args:
+        config: what to do.
+        watch: what runs beside it.
+
+    Cancelling drops what is in flight; what ended is in ``requests.jsonl`` then, and there is no summary. ``LoadState.stop`` ends it early
+    with everything written.
+
+    Raises:
+        UserError: a file or an argument is wrong; nothing was sent.
+    """
+    plan = make_plan(config)
+    if config.out is not None:
+        make_directory(config.out)
+    if config.out is None:
+        part, stopped = await measure(config, plan, lambda _: None, watch=watch)
+    else:
+        with RequestsFile(config.out / "requests.jsonl", chunks=config.record_chunks) as lines:
+            part, stopped = await measure(config, plan, lines.add, watch=watch)
+    return finish(config, [part], stopped)
+
+
+def finish(
+    config: LoadConfig, parts: Sequence[Part], stopped: str | None, calibration: dict[str, Any] | None = None
+) -> LoadResult:
+    """Summary, files and exit code. Blocks on the disk."""
+    summary = summarize(
+        config, parts, status="interrupted" if stopped else "complete", calibration=calibration
+    )
+    if config.out is not None:
+        write_summary(config.out / "summary.json", summary)
+    return LoadResult(summary, config.out, exit_code_of(config, summary))
+
+
+def exit_code_of(config: LoadConfig, summary: dict[str, Any]) -> int:
+    """How the command ends."""
+    if summary["status"] == "interrupted":
+        return 130
+    failed, ended = summary["failed"], summary["requests"]
+    if summary["slo_met"] is False or (failed and failed == ended):
+        return 1
+    if config.max_failures is not None:
+        text = config.max_failures
+        limit = float(text[:-1]) / 100 * ended if text.endswith("%") else float(text)
+        return int(failed > limit)
+    return 0
+
+
+def make_plan(config: LoadConfig, *, share: tuple[int, int] = (0, 1)) -> Plan:
+    """Read files, make target and schedule. Blocks on the disk.
+
+    Args:
+        config: the load.
+        share: which of how many processes this is: it sends every request whose index leaves this remainder.
+
+    Raises:
+        UserError: a file or an argument is wrong.
+    """
+    rows = _trace(config)
+    target = _target(config, rows)
+    mine, of = share
+    total = config.requests if rows is None else len(rows)
+    duration = config.duration
+    if duration is None and config.requests is None and rows is None:
+        duration = DEFAULT_SECONDS
+    if config.concurrency is not None:
+        indices = itertools.count(mine, of) if total is None else iter(range(mine, total, of))
+        return Plan(target, None, indices, total, duration)
+    moments: Iterator[float]
+    if rows is not None:
+        moments = (row.at for row in rows)
+    else:
+        assert config.rates is not None
+        moments = arrivals(
+            config.rates,
+            config.arrival,
+            duration=duration,
+            seed=config.seed,
+            burstiness=config.burstiness,
+        )
+    if total is not None:
+        moments = itertools.islice(moments, total)
+    schedule = enumerate(moments)
+    if of > 1:
+        schedule = ((index, moment) for index, moment in schedule if index % of == mine)
+    until = config.sending_seconds if rows is None else duration
+    return Plan(target, schedule, None, total, until)
+
+
+def _trace(config: LoadConfig) -> list[TraceRow] | None:
+    if config.trace is None:
+        return None
+    rows = read_trace(
+        config.trace,
+        time_scale=config.time_scale,
+        length_scale=config.length_scale,
+        until=config.duration,
+    )
+    return rows if config.requests is None else rows[: config.requests]
+
+
+def _target(config: LoadConfig, rows: list[TraceRow] | None) -> Target:
+    from runmgr.load.chat import ChatTarget
+    from runmgr.models.http import PoolClient, default_limit
+
+    assert config.base_url is not None
+    key = os.environ.get("OPENAI_API_KEY")
+    client = PoolClient(
+        config.base_url.rstrip("/"),
+        headers={
+            "accept": "text/event-stream",
+            "content-type": "application/json",
+            "authorization": f"Bearer {key or 'api-key-not-set'}",
+        },
+        # An open loop must not wait for a connection: what the process may open is the limit, and lateness is reported.
+        max_connections=config.concurrency or _most_connections(default_limit()),
+    )
+    return ChatTarget(client, _prompts(config, rows), timeout=config.timeout, every=config.defs == "vllm")
+
+
+def _most_connections(least: int) -> int:
+    try:
+        import resource
+    except ImportError:
+        return least
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return _DRAIN_LIMIT if soft == resource.RLIM_INFINITY else max(least, soft - 64)
+
+
+def _prompts(config: LoadConfig, rows: list[TraceRow] | None) -> Prompts:
+    model, fields, seed = config.model_name, config.fields, config.seed
+    if rows is not None:
+        return TracePrompts(model, rows, length_scale=config.length_scale, fields=fields, seed=seed)
+    if config.prompts is not None:
+        return FilePrompts(
+            model, read_prompts(config.prompts), output=config.output_tokens, fields=fields, seed=seed
+        )
+    return SyntheticPrompts(
+        model,
+        input=config.input_tokens or Distribution(a=DEFAULT_INPUT),
+        output=config.output_tokens,
+        fields=fields,
+        seed=seed,
+        prefix=config.prefix_tokens,
+    )
+
+
+async def measure(
+    config: LoadConfig,
+    plan: Plan,
+    ended: Callable[[Record], None],
+    *,
+    watch: Sequence[Watch] = (),
+    started: float | None = None,
+) -> tuple[Part, str | None]:
+    """Send what is planned; gives what was measured, and why it was stopped early, if it was.
+
+    Args:
+        config: the load.
+        plan: what to send when.
+        ended: is told of each request that ended.
+        watch: what runs beside it.
+        started: when time begins, on trio's clock; now where None.
+    """
+    state = LoadState(
+        trio.current_time() if started is None else started, total=plan.total, duration=plan.until
+    )
+    measures = Measures(warmup=config.warmup, objectives=config.objectives, defs=config.defs)
+    loop_lag = Histogram()
+
+    def one(record: Record) -> None:
+        state.good += measures.add(record)
+        ended(record)
+
+    async with trio.open_nursery() as nursery:
+        for each in watch:
+            nursery.start_soon(each, state)
+        nursery.start_soon(partial(watch_loop, loop_lag, config.warmup))
+        if config.warmup:
+            nursery.start_soon(_mark_first, state, config.warmup)
+        else:
+            state.first = state.mark()
+        with state.scope:
+            if plan.schedule is not None:
+                await drive_open(plan.schedule, plan.target, state, one, until=plan.until)
+            else:
+                assert plan.indices is not None
+                await drive_closed(
+                    plan.indices, config.concurrency or 1, plan.target, state, one, until=plan.until
+                )
+        state.phase = "done"
+        nursery.cancel_scope.cancel()
+    part = Part(
+        measures=measures,
+        first=state.first,
+        last=state.last or state.mark(),
+        loop_lag=loop_lag,
+        cancelled=state.cancelled,
+        most_in_flight=state.most_in_flight,
+    )
+    return part, state.stopped
+
+
+async def _mark_first(state: LoadState, warmup: float) -> None:
+    await trio.sleep_until(state.started + warmup)
+    state.first = state.mark()
