@@ -50,6 +50,27 @@ _SERVED: dict[str, tuple[str, str, str]] = {
     "anthropic": ("runmgr.models.anthropic", "AnthropicModel", "anthropic"),
     "google": ("runmgr.models.google", "GoogleModel", "google"),
 }
+# Those that speak OpenAI's chat completions.
+_SERVED.update(
+    {
+        name: ("runmgr.models.openai", "OpenAIChatModel", name)
+        for name in (
+            "openrouter",
+            "deepseek",
+            "groq",
+            "together",
+            "mistral",
+            "ollama",
+            "azure",
+            "vllm",
+            "sglang",
+            "llamacpp",
+            "fireworks",
+            "cerebras",
+            "moonshotai",
+        )
+    }
+)
 # Names by which Pydantic AI knows them too.
 _ALIASES = {"google-gla": "google"}
 
@@ -70,7 +91,8 @@ def infer_model(model: Model | str, provider_factory: Callable[[str], Any] | Non
 
     Args:
         model: ``openai:NAME`` and ``openai-chat:NAME`` (chat completions), ``openai-responses:NAME``,
-            ``anthropic:NAME``, ``google:NAME``, ``test``, or ``sim:KEY=VALUE,...`` (the simulated model).
+            ``anthropic:NAME``, ``google:NAME``, a provider that is compatible with OpenAI (``openrouter:NAME``, ``ollama:NAME``,
+            ``vllm:NAME``, ...), ``test``, or ``sim:KEY=VALUE,...`` (the simulated model).
         provider_factory: makes the provider from its name; by default keys and URLs come from the environment.
 
     Raises:

@@ -78,6 +78,7 @@ class OpenAIChatModel(RemoteModel):
         super().__init__(
             model_name, provider=provider, profile=profile, settings=settings, retry=retry, rng=rng
         )
+        self._path = self._provider.path_of(_PATH, model_name)
 
     @classmethod
     def supported_builtin_tools(cls) -> frozenset[type[AbstractBuiltinTool]]:
@@ -121,7 +122,7 @@ class OpenAIChatModel(RemoteModel):
             with_extras(fields, given)
             headers = given.get("extra_headers")
             timeouts = self._limits(given)
-        return Call(_PATH, encode(fields), headers, timeouts)
+        return Call(self._path, encode(fields), headers, timeouts)
 
     def _decided(self, params: ModelRequestParameters) -> dict[str, Any]:
         return map_parameters(params, self.chat_profile, self._model_name)

@@ -63,6 +63,7 @@ class OpenAIResponsesModel(RemoteModel):
         super().__init__(
             model_name, provider=provider, profile=profile, settings=settings, retry=retry, rng=rng
         )
+        self._path = self._provider.path_of(_PATH, model_name)
 
     @classmethod
     def supported_builtin_tools(cls) -> frozenset[type[AbstractBuiltinTool]]:
@@ -114,7 +115,7 @@ class OpenAIResponsesModel(RemoteModel):
         else:
             fields.update(self._constant(params, self._decided))
         with_extras(fields, given)
-        return Call(_PATH, encode(fields), given.get("extra_headers"), self._limits(given))
+        return Call(self._path, encode(fields), given.get("extra_headers"), self._limits(given))
 
     def _decided(self, params: ModelRequestParameters) -> dict[str, Any]:
         return map_parameters(params, self.openai_profile)

@@ -37,7 +37,7 @@ def google_model_profile(model_name: str) -> ModelProfile | None:
 
 
 _NOISE = ("$schema", "title", "discriminator", "examples", "exclusiveMaximum", "exclusiveMinimum")
-_TYPES: dict[type, str] = {str: "string", bool: "boolean", int: "integer", float: "number"}
+_TYPES: dict[Any, str] = {str: "string", bool: "boolean", int: "integer", float: "number"}
 
 
 class GoogleJsonSchemaTransformer(JsonSchemaTransformer):
@@ -63,6 +63,5 @@ class GoogleJsonSchemaTransformer(JsonSchemaTransformer):
         if value is None:
             return  # there is no enum of null
         schema["enum"] = [value]
-        kind: Any = type(value)
-        if "type" not in schema and kind in _TYPES:
-            schema["type"] = _TYPES[kind]
+        if "type" not in schema and (kind := _TYPES.get(value.__class__)):
+            schema["type"] = kind

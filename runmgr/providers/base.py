@@ -45,6 +45,16 @@ class Provider(ABC, Generic[ClientT_co]):
         del model_name
         return None
 
+    def path_of(self, path: str, model_name: str) -> str:
+        """Where an operation of the API is, below the base URL; providers that put more into it say so.
+
+        Args:
+            path: where it usually is.
+            model_name: the model that is asked.
+        """
+        del model_name
+        return path
+
     async def aclose(self) -> None:
         """Close idle connections now, and those in use when their answers are read. Does not wait. Idempotent."""
         await self.client.aclose()

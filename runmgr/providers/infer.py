@@ -18,6 +18,19 @@ _PROVIDERS: dict[str, tuple[str, str]] = {
     "anthropic": ("runmgr.providers.anthropic", "AnthropicProvider"),
     "google": ("runmgr.providers.google", "GoogleProvider"),
     "google-gla": ("runmgr.providers.google", "GoogleProvider"),
+    "openrouter": ("runmgr.providers.openrouter", "OpenRouterProvider"),
+    "deepseek": ("runmgr.providers.deepseek", "DeepSeekProvider"),
+    "groq": ("runmgr.providers.groq", "GroqProvider"),
+    "together": ("runmgr.providers.together", "TogetherProvider"),
+    "mistral": ("runmgr.providers.mistral", "MistralProvider"),
+    "ollama": ("runmgr.providers.ollama", "OllamaProvider"),
+    "azure": ("runmgr.providers.azure", "AzureProvider"),
+    "vllm": ("runmgr.providers.vllm", "VLLMProvider"),
+    "sglang": ("runmgr.providers.sglang", "SGLangProvider"),
+    "llamacpp": ("runmgr.providers.llamacpp", "LlamaCppProvider"),
+    "fireworks": ("runmgr.providers.fireworks", "FireworksProvider"),
+    "cerebras": ("runmgr.providers.cerebras", "CerebrasProvider"),
+    "moonshotai": ("runmgr.providers.moonshotai", "MoonshotAIProvider"),
 }
 
 

@@ -1,0 +1,27 @@
+"""llama.cpp: https://github.com/ggml-org/llama.cpp/tree/master/tools/server."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from runmgr.profiles.openai import OpenAIModelProfile
+from runmgr.providers.compatible import CompatibleProvider
+
+__all__ = ("LlamaCppProvider",)
+
+
+class LlamaCppProvider(CompatibleProvider):
+    """llama.cpp. Arguments as of ``CompatibleProvider``; ``LLAMA_API_KEY`` holds the key, ``LLAMACPP_BASE_URL`` the URL."""
+
+    provider: ClassVar[str] = "llamacpp"
+    title: ClassVar[str] = "llama.cpp"
+    url: ClassVar[str | None] = "http://localhost:8080/v1"
+    key_variables: ClassVar[tuple[str, ...]] = ("LLAMA_API_KEY",)
+    url_variable: ClassVar[str | None] = "LLAMACPP_BASE_URL"
+    needs_key: ClassVar[bool] = False
+    switches: ClassVar[OpenAIModelProfile] = OpenAIModelProfile(
+        supports_json_object_output=True,
+        supports_json_schema_output=True,
+        openai_chat_thinking_field="reasoning_content",
+        openai_supports_strict_tool_definition=False,
+    )
