@@ -41,6 +41,7 @@ class JournalWriter:
     """
 
     __slots__ = (
+        "_after",
         "_batch",
         "_before_commit",
         "_closing",
@@ -70,6 +71,7 @@ class JournalWriter:
         self._error: JournalError | None = None
         self._on_error: Callable[[JournalError], None] | None = None
         self._before_commit: Callable[[], bytes] | None = None
+        self._after: Callable[[], None] | None = None
         self._pump_task: trio.lowlevel.Task | None = None
         self._room: trio.Event | None = None
         self._closing = False
@@ -135,11 +137,17 @@ class JournalWriter:
         self._batch.meta[key] = msgspec.json.encode(value)
         self._wake()
 
-    def with_each_commit(self, before: Callable[[], bytes]) -> None:
+    def with_each_commit(self, before: Callable[[], bytes], after: Callable[[], None]) -> None:
         """Have ``before()`` called as each transaction is about to be made up: it may append to it, and what it gives is kept
-        under the key ``spent``.
+        under the key ``spent``. Have ``after()`` called once it is committed.
         """
         self._before_commit = before
+        self._after = after
+
+    def commit_soon(self) -> None:
+        """Make a transaction, though there may be nothing for it but what `with_each_commit` adds."""
+        self._batch.meta.setdefault("spent", b"null")
+        self._wake()
 
     def on_error(self, tell: Callable[[JournalError], None]) -> None:
         """Have ``tell`` called, once, when nothing can be written any more."""
@@ -212,6 +220,8 @@ class JournalWriter:
                     self.commits += 1
                     if failure is not None:
                         self._fail(failure)
+                    elif self._after is not None:
+                        self._after()
                 ok = self._error is None
                 for told in batch.told:
                     told(ok)

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from .runtime import Runtime
 
 _ZERO = Decimal(0)
+_AHEAD = Decimal("0.005")
+"""Share of a budget that is claimed ahead; what a crash makes unusable of it, beside what was in flight."""
 
 __all__ = ("RunJournal", "open_run_journal")
 
@@ -39,7 +41,7 @@ __all__ = ("RunJournal", "open_run_journal")
 class RunJournal:
     """The journal of one supervisor."""
 
-    __slots__ = ("_late", "_reader", "_runtime", "writer")
+    __slots__ = ("_claim", "_claimed", "_late", "_reader", "_runtime", "closing", "writer")
 
     def __init__(self, runtime: Runtime, writer: JournalWriter, reader: JournalReader | None) -> None:
         self.writer = writer
@@ -47,23 +49,68 @@ class RunJournal:
         self._reader = reader
         self._late: dict[Actor, RunSnapshot] = {}
         """Checkpoints that are put off until the next commit."""
+        self._claim: Amount | None = None
+        """What the commit that is under way says that may have been spent."""
+        self._claimed: Amount | None = None
+        """What the last one said."""
+        self.closing = False
         writer.on_error(runtime.escalate)
-        writer.with_each_commit(self._before_commit)
+        writer.with_each_commit(self._before_commit, self._after_commit)
+
+    # ---------------------------------------------------------------- what is spent
+
+    def claimed(self) -> bool:
+        """Whether the journal says that all that is reserved now may have been spent."""
+        claimed = self._claimed
+        purse = self._runtime.gates.purse
+        if claimed is None or purse is None:
+            return purse is None
+        meter = purse.meter
+        spent, reserved = meter.spent, meter.reserved
+        return (
+            spent.requests + reserved.requests <= claimed.requests
+            and spent.input_tokens + reserved.input_tokens <= claimed.input_tokens
+            and spent.output_tokens + reserved.output_tokens <= claimed.output_tokens
+            and spent.cost + reserved.cost <= claimed.cost
+        )
+
+    async def claim(self) -> None:
+        """Wait until the journal says so of what is reserved by now. Cancelled, it may or may not say so."""
+        self.writer.commit_soon()
+        await self.writer.committed()
+
+    def _next_claim(self) -> Amount | None:
+        """All that is spent or reserved, and a little ahead, so that requests seldom wait for it."""
+        purse = self._runtime.gates.purse
+        if purse is None or self.closing:
+            return None
+        meter = purse.meter
+        claim = Amount()
+        claim.add(meter.spent)
+        claim.add(meter.reserved)
+        for name, limit in meter.limits.items():
+            for field in ("input_tokens", "output_tokens") if name == "tokens" else (name,):
+                setattr(claim, field, getattr(claim, field) + type(limit)(Decimal(limit) * _AHEAD))
+        return claim
 
     def _spent(self) -> bytes:
         ledger = self._runtime.ledger
         spent = Tally()
         spent.merge(ledger.prior)
         spent.merge(ledger.total)
-        lost = self._runtime.gates.lost
+        claim = self._claim = self._next_claim()
         return msgspec.json.encode(
             {
                 "usage": spent.usage(),
                 "cost": str(spent.cost),
                 "unpriced": spent.unpriced,
-                "lost": [lost.requests, lost.input_tokens, lost.output_tokens, str(lost.cost)],
+                "lost": _list(self._runtime.gates.lost),
+                "claimed": None if claim is None else _list(claim),
             }
         )
+
+    def _after_commit(self) -> None:
+        self._claimed = self._claim
 
     # ---------------------------------------------------------------- before a run
 
@@ -224,9 +271,12 @@ async def open_run_journal(
             else:
                 reader.index()
             _read_spent(runtime, reader.meta("spent"))
+        journal = RunJournal(runtime, writer, reader)
         try:
-            yield RunJournal(runtime, writer, reader)
+            yield journal
         finally:
+            journal.closing = True  # nothing is in flight any more: the last commit claims nothing
+            writer.commit_soon()
             if reader is not None:
                 reader.close()
 
@@ -236,5 +286,22 @@ def _read_spent(runtime: Runtime, spent: dict[str, Any] | None) -> None:
         return
     usage = msgspec.convert(spent["usage"], RunUsage)
     runtime.ledger.prior.load(usage, Decimal(spent["cost"]), spent["unpriced"])
-    requests, inputs, outputs, cost = spent["lost"]
-    runtime.gates.lost = Amount(requests, inputs, outputs, Decimal(cost))
+    lost = _amount(spent["lost"])
+    claimed = spent.get("claimed")
+    if claimed is not None:
+        # That process did not come to its end: requests of its were in flight. Budgets count what they may have cost.
+        most, prior = _amount(claimed), runtime.ledger.prior
+        lost.requests = max(lost.requests, most.requests - prior.requests)
+        lost.input_tokens = max(lost.input_tokens, most.input_tokens - prior.input_tokens)
+        lost.output_tokens = max(lost.output_tokens, most.output_tokens - prior.output_tokens)
+        lost.cost = max(lost.cost, most.cost - prior.cost)
+    runtime.gates.lost = lost
+
+
+def _list(amount: Amount) -> list[Any]:
+    return [amount.requests, amount.input_tokens, amount.output_tokens, str(amount.cost)]
+
+
+def _amount(values: list[Any]) -> Amount:
+    requests, inputs, outputs, cost = values
+    return Amount(requests, inputs, outputs, Decimal(cost))
