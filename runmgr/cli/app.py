@@ -26,6 +26,7 @@ _COMMANDS = {
     "score": "Score a finished batch again, without running it again.",
     "show": "Show one run's transcript.",
     "sim": "Serve a simulated, OpenAI-compatible model.",
+    "view": "Serve a batch's report, live while it runs.",
 }
 
 

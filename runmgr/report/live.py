@@ -1,0 +1,320 @@
+"""A batch's results while they are written: indexed as they come, filtered, sorted and paged in constant memory.
+
+The index is a temporary SQLite file that goes with the object; what a page shows is read from the results file again, by its place there.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import threading
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar
+
+from runmgr.exceptions import JournalError, UserError
+from runmgr.journal import open_journal
+from runmgr.report.lines import ResultLine, decode_line
+from runmgr.report.summary import Summary, Tally, read_summary
+from runmgr.report.transcript import as_text, entries
+
+__all__ = ("LiveResults",)
+
+_FOUND_CHARS = 400
+_MOST_ROWS = 200
+_CHUNK_LINES = 20_000
+_SHOWN_CHARS = 240
+
+_SORTS = {
+    "index": "idx",
+    "status": "status",
+    "seconds": "seconds",
+    "tokens_in": "tokens_in",
+    "tokens_out": "tokens_out",
+    "cost": "cost",
+    "ended": "at",
+}
+
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def _one_at_a_time(
+    method: Callable[Concatenate[LiveResults, P], T],
+) -> Callable[Concatenate[LiveResults, P], T]:
+    @wraps(method)
+    def locked(self: LiveResults, *args: P.args, **kwargs: P.kwargs) -> T:
+        with self._lock:
+            return method(self, *args, **kwargs)
+
+    return locked
+
+
+class LiveResults:
+    """The results of a batch's directory; a context manager. Every method blocks; any thread may call them.
+
+    Args:
+        directory: the batch's.
+        journal: the journal's file; None is the one in the directory.
+
+    Raises:
+        UserError: there is no batch there.
+    """
+
+    def __init__(self, directory: Path, journal: Path | None = None) -> None:
+        self.directory = directory
+        self.journal = directory / "journal.sqlite" if journal is None else journal
+        self._results = directory / "results.jsonl"
+        if not (self._results.exists() or self.journal.exists()):
+            raise UserError(
+                f"{directory}: no batch there; name the directory that a batch writes (its --out)"
+            )
+        self._lock = threading.Lock()
+        self._database = sqlite3.connect("", check_same_thread=False)  # a temporary file, not memory
+        self._begin()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Gives the index back."""
+        self._database.close()
+
+    def _begin(self) -> None:
+        self._database.executescript(
+            "DROP TABLE IF EXISTS lines; DROP TABLE IF EXISTS scores;"
+            "CREATE TABLE lines (at INTEGER PRIMARY KEY, idx INTEGER, epoch INTEGER, run_id TEXT, status TEXT, seconds REAL,"
+            " tokens_in INTEGER, tokens_out INTEGER, cost REAL, variant TEXT, found TEXT);"
+            "CREATE TABLE scores (at INTEGER, name TEXT, value REAL);"
+            "CREATE INDEX scores_by_line ON scores (at, name); CREATE INDEX lines_by_run ON lines (run_id)"
+        )
+        self._read_to = 0
+        self._file_id: tuple[int, int] | None = None
+        self._epochs = 1
+        self.version = getattr(self, "version", 0) + 1
+        try:
+            batch: Any = json.loads((self.directory / "batch.json").read_bytes())
+            self._epochs = int(batch.get("epochs") or 1)
+            variants = len(batch.get("variants") or ())
+        except (OSError, ValueError, AttributeError):
+            variants = 0
+        self.tally = Tally(epochs=self._epochs, variants=max(1, variants))
+
+    @_one_at_a_time
+    def update(self) -> bool:
+        """Reads what came since, at most 20,000 lines; True where there may be more. A file that was written anew is read anew."""
+        try:
+            stat = self._results.stat()
+        except FileNotFoundError:
+            return False
+        identity = (stat.st_dev, stat.st_ino)
+        if (self._file_id not in {None, identity}) or stat.st_size < self._read_to:
+            self._begin()
+        self._file_id = identity
+        if stat.st_size == self._read_to:
+            return False
+        rows: list[tuple[Any, ...]] = []
+        scores: list[tuple[int, str, float]] = []
+        with self._results.open("rb") as file:
+            file.seek(self._read_to)
+            while len(rows) < _CHUNK_LINES:
+                at = file.tell()
+                data = file.readline()
+                if not data.endswith(b"\n"):
+                    break  # the rest of it is still to be written
+                self._read_to = file.tell()
+                line = decode_line(data)
+                if line is not None:
+                    self.tally.add(line)
+                    rows.append(_row(at, line))
+                    scores += [(at, name, value) for name, value in line.scores.items() if value is not None]
+        if not rows:
+            return False
+        with self._database:
+            self._database.executemany("INSERT OR REPLACE INTO lines VALUES (?,?,?,?,?,?,?,?,?,?,?)", rows)
+            self._database.executemany("INSERT INTO scores VALUES (?,?,?)", scores)
+        self.version += 1
+        return len(rows) == _CHUNK_LINES
+
+    @_one_at_a_time
+    def summary(self) -> dict[str, Any]:
+        """The figures so far, and whether the batch has ended."""
+        written = read_summary(self.directory / "summary.json")
+        ended = written is not None and written.runs - written.remaining == self.tally.ended
+        unfinished = 0 if ended else self._open_runs()
+        summary: Summary = (
+            written
+            if ended and written is not None
+            else self.tally.summary(
+                status="interrupted", runs=self.tally.ended + unfinished, wall_seconds=_seconds(self.tally)
+            )
+        )
+        data: dict[str, Any] = json.loads(summary.to_json())
+        data["status"] = data["status"] if ended else "running"
+        data["version"] = self.version
+        data["open"] = unfinished
+        data["epochs"] = self._epochs
+        data["latency"] = [[low, high, count] for low, high, count in self.tally.seconds.bars(28)]
+        data["latency_p50"], data["latency_p99"] = (self.tally.seconds.percentile(p) for p in (0.5, 0.99))
+        return data
+
+    def _open_runs(self) -> int:
+        """Runs that the journal knows and that have not ended."""
+        try:
+            with open_journal(self.journal) as reader:
+                return reader.counts()["open"]
+        except JournalError:
+            return 0
+
+    def cases(
+        self,
+        *,
+        offset: int = 0,
+        limit: int = 50,
+        sort: str = "index",
+        down: bool = False,
+        status: str = "",
+        scorer: str = "",
+        right: bool | None = None,
+        find: str = "",
+        variant: str = "",
+    ) -> dict[str, Any]:
+        """A page of results.
+
+        Args:
+            offset: leaves out the first so many.
+            limit: at most so many, 200 at the most.
+            sort: a column: index, status, seconds, tokens_in, tokens_out, cost, ended, or ``score NAME``.
+            down: from the largest on.
+            status: only these.
+            scorer: with ``right``: only those that scored 1 there, or less.
+            right: see there.
+            find: a text in the first 400 characters of input, output or error, in any case.
+            variant: only this combination of a matrix.
+        """
+        where, values = ["1"], list[Any]()
+        if status:
+            where.append("status = ?")
+            values.append(status)
+        if variant:
+            where.append("variant = ?")
+            values.append(variant)
+        if scorer and right is not None:
+            comparison = ">= 1" if right else "< 1"
+            where.append(
+                f"EXISTS (SELECT 1 FROM scores s WHERE s.at = lines.at AND s.name = ? AND s.value {comparison})"  # noqa: S608
+            )
+            values.append(scorer)
+        if find:
+            where.append("instr(found, ?) > 0")
+            values.append(find.casefold())
+        order: list[Any] = []
+        if sort.startswith("score "):
+            by = "(SELECT value FROM scores s WHERE s.at = lines.at AND s.name = ?)"
+            order.append(sort.removeprefix("score "))
+        else:
+            by = _SORTS.get(sort, "idx")
+        condition = " AND ".join(where)
+        count = self._database.execute(f"SELECT count(*) FROM lines WHERE {condition}", values).fetchone()[0]  # noqa: S608  only our own words
+        query = f"SELECT at FROM lines WHERE {condition} ORDER BY {by} {'DESC' if down else 'ASC'}, idx, epoch, at LIMIT ? OFFSET ?"  # noqa: S608
+        places = self._database.execute(
+            query, [*values, *order, max(1, min(limit, _MOST_ROWS)), max(0, offset)]
+        ).fetchall()
+        rows: list[dict[str, Any]] = []
+        if places:
+            with self._results.open("rb") as file:
+                rows = [_shown(line) for (at,) in places if (line := self._line(file, at)) is not None]
+        return {"count": count, "version": self.version, "cases": rows}
+
+    def _line(self, file: Any, at: int) -> ResultLine | None:
+        file.seek(at)
+        return decode_line(file.readline())
+
+    @_one_at_a_time
+    def run(self, run_id: str) -> dict[str, Any] | None:
+        """One run whole, with its transcript as far as the journal has it; None where it is not known."""
+        found = self._database.execute("SELECT max(at) FROM lines WHERE run_id = ?", (run_id,)).fetchone()[0]
+        said: list[dict[str, Any]] = []
+        line: ResultLine | None = None
+        if found is not None:
+            with self._results.open("rb") as file:
+                line = self._line(file, found)
+        try:
+            with open_journal(self.journal) as reader:
+                outcome = reader.outcome(run_id)
+        except JournalError:
+            outcome = None
+        if outcome is not None and outcome.messages:
+            said = [
+                {"kind": e.kind, "text": e.text, "name": e.name, "note": e.note}
+                for e in entries(outcome.messages)
+            ]
+        elif line is not None:
+            said = [{"kind": "user", "text": as_text(line.input), "name": "", "note": ""}]
+            if line.output is not None:
+                said.append({"kind": "text", "text": as_text(line.output), "name": "", "note": ""})
+        if line is None:
+            return None
+        return {**_shown(line, whole=True), "transcript": said}
+
+
+def _seconds(tally: Tally) -> float:
+    if tally.first_started is None or tally.last_finished is None:
+        return 0.0
+    return tally.last_finished - tally.first_started
+
+
+def _row(at: int, line: ResultLine) -> tuple[Any, ...]:
+    seconds = (
+        None if line.started_at is None or line.finished_at is None else line.finished_at - line.started_at
+    )
+    error = "" if line.error is None else f"{line.error.get('type')} {line.error.get('message')}"
+    found = "\n".join(
+        text[:_FOUND_CHARS] for text in (as_text(line.input), as_text(line.output), error, line.run_id)
+    )
+    return (
+        at,
+        line.index,
+        line.epoch,
+        line.run_id,
+        line.status,
+        seconds,
+        line.usage.get("input_tokens", 0),
+        line.usage.get("output_tokens", 0),
+        None if line.cost is None else float(line.cost),
+        line.variant or "",
+        found.casefold().encode(errors="replace").decode(),
+    )
+
+
+def _shown(line: ResultLine, *, whole: bool = False) -> dict[str, Any]:
+    def text(value: Any) -> str:
+        said = as_text(value)
+        return said if whole or len(said) <= _SHOWN_CHARS else said[:_SHOWN_CHARS] + " …"
+
+    return {
+        "index": line.index,
+        "epoch": line.epoch,
+        "run_id": line.run_id,
+        "status": line.status,
+        "scores": line.scores,
+        "seconds": None
+        if line.started_at is None or line.finished_at is None
+        else round(max(line.finished_at - line.started_at, 0.0), 4),
+        "tokens_in": line.usage.get("input_tokens", 0),
+        "tokens_out": line.usage.get("output_tokens", 0),
+        "cost": None if line.cost is None else float(line.cost),
+        "input": text(line.input),
+        "output": text(line.output),
+        "error": None
+        if line.error is None
+        else {"type": str(line.error.get("type")), "message": text(line.error.get("message"))},
+        "model": line.model,
+        "variant": line.variant or None,
+        "attempts": line.attempts,
+    }

@@ -1,0 +1,212 @@
+"use strict";
+// Whatever a model wrote reaches the page as text nodes only.
+const byId = (id) => document.getElementById(id);
+const state = { page: 0, size: 50, sort: "index", down: false, status: "", score: "", variant: "", find: "" };
+let shownVersion = -1, scorers = [], epochs = 1, variants = [], columns = [], asked = 0;
+
+function element(name, className, text) {
+  const made = document.createElement(name);
+  if (className) made.className = className;
+  if (text !== undefined) made.textContent = text;
+  return made;
+}
+const count = (n) => n.toLocaleString("en");
+const decimal = (v) => (v === null || v === undefined ? "" : Number.isInteger(v) ? String(v) : v.toFixed(4));
+const seconds = (v) => (v === null || v === undefined ? "-" : v < 1 ? `${(v * 1000).toPrecision(3)} ms` : v < 60 ? `${v.toFixed(1)} s` : `${Math.floor(v / 60)}:${String(Math.round(v % 60)).padStart(2, "0")}`);
+const dollars = (v) => (v === null || v === undefined ? "unknown" : "$" + v.toFixed(4));
+const mean = (s) => decimal(s.mean) + (s.stderr === null ? "" : ` ± ${s.stderr.toFixed(4)}`);
+
+async function get(path) {
+  const answer = await fetch(path, { credentials: "same-origin" });
+  if (!answer.ok) throw new Error(`${answer.status} ${answer.statusText}`);
+  return answer.json();
+}
+
+function layout() {
+  columns = [
+    { key: "index", title: "#", number: true, show: (r) => (epochs > 1 ? `${r.index}.${r.epoch}` : String(r.index)) },
+    ...(variants.length > 1 ? [{ title: "combination", show: (r) => r.variant ?? "" }] : []),
+    { key: "status", title: "status", mark: true, show: (r) => r.status },
+    ...scorers.map((name) => ({ key: "score " + name, title: name, number: true, show: (r) => decimal(r.scores[name]) })),
+    { key: "seconds", title: "seconds", number: true, show: (r) => (r.seconds === null ? "" : r.seconds.toFixed(2)) },
+    { key: "tokens_in", title: "tokens in", number: true, show: (r) => String(r.tokens_in) },
+    { key: "tokens_out", title: "out", number: true, show: (r) => String(r.tokens_out) },
+    { key: "cost", title: "cost", number: true, show: (r) => (r.cost === null ? "unknown" : "$" + r.cost.toPrecision(3)) },
+    { title: "input", text: true, show: (r) => r.input },
+    { title: "output", text: true, show: (r) => (r.error ? `${r.error.type}: ${r.error.message}` : r.output) },
+  ];
+  const head = byId("cases").tHead.rows[0];
+  head.replaceChildren();
+  for (const column of columns) {
+    const cell = element("th", column.number ? "number" : "");
+    if (column.key) {
+      const button = element("button", "", column.title);
+      button.addEventListener("click", () => {
+        state.down = state.sort === column.key ? !state.down : false;
+        state.sort = column.key;
+        state.page = 0;
+        load();
+      });
+      cell.append(button);
+    } else cell.textContent = column.title;
+    head.append(cell);
+  }
+  choices(byId("score"), scorers.flatMap((name) => [[JSON.stringify([name, "right"]), `${name}: full score`], [JSON.stringify([name, "wrong"]), `${name}: less`]]));
+  choices(byId("variant"), variants.map((name) => [name, name]));
+}
+
+function choices(select, options) {
+  const chosen = select.value;
+  while (select.options.length > 1) select.remove(1);
+  for (const [value, title] of options) {
+    const option = element("option", "", title);
+    option.value = value;
+    select.append(option);
+  }
+  select.value = chosen;
+  select.hidden = options.length === 0;
+}
+
+function tiles(s) {
+  const given = [[count(s.runs), "runs"], [count(s.succeeded), "succeeded"], [count(s.failed), "failed"]];
+  if (s.cancelled) given.push([count(s.cancelled), "cancelled"]);
+  if (s.remaining) given.push([count(s.remaining), "remaining"]);
+  for (const [name, score] of Object.entries(s.scores)) given.push([mean(score), `${name} (n = ${count(score.n)})`]);
+  given.push([count(s.usage.input_tokens ?? 0), "input tokens"], [count(s.usage.output_tokens ?? 0), "output tokens"], [dollars(s.cost), "cost"], [seconds(s.wall_seconds), "wall time"]);
+  byId("tiles").replaceChildren(...given.map(([value, name]) => {
+    const tile = element("div", "tile");
+    tile.append(element("b", "", value), element("span", "", name));
+    return tile;
+  }));
+  const badge = byId("state");
+  badge.textContent = s.status.replace("_", " ");
+  badge.className = "badge " + s.status;
+}
+
+function svg(name, attributes, text) {
+  const made = document.createElementNS("http://www.w3.org/2000/svg", name);
+  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
+  if (text !== undefined) made.textContent = text;
+  return made;
+}
+
+function figure(s) {
+  const place = byId("figures");
+  place.replaceChildren();
+  if (!s.latency.length) return;
+  const width = 420, height = 150, bottom = 26, most = Math.max(...s.latency.map((b) => b[2]));
+  const step = (width - 16) / s.latency.length, room = height - bottom - 18;
+  const drawing = svg("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": "Seconds a run" });
+  s.latency.forEach(([low, high, n], i) => {
+    if (!n) return;
+    const tall = Math.max(1, (room * n) / most);
+    const bar = svg("rect", { class: "bar", x: 9 + i * step, y: height - bottom - tall, width: Math.max(step - 2, 1), height: tall });
+    bar.append(svg("title", {}, `${seconds(low)} to ${seconds(high)}: ${count(n)}`));
+    drawing.append(bar);
+  });
+  drawing.append(svg("line", { class: "axis", x1: 8, x2: width - 8, y1: height - bottom, y2: height - bottom }));
+  drawing.append(svg("text", { x: 8, y: height - 10 }, seconds(s.latency[0][0])));
+  drawing.append(svg("text", { x: width / 2, y: height - 10, "text-anchor": "middle" }, `median ${seconds(s.latency_p50)}, p99 ${seconds(s.latency_p99)}`));
+  drawing.append(svg("text", { x: width - 8, y: height - 10, "text-anchor": "end" }, seconds(s.latency.at(-1)[1])));
+  const made = element("figure");
+  made.append(element("figcaption", "", "Seconds a run, from start to end"), drawing);
+  place.append(made);
+}
+
+function parts(s) {
+  const all = Object.entries(s.by_variant ?? {}).length > 1 ? s.by_variant : s.by_model;
+  const table = byId("parts");
+  table.hidden = Object.keys(all).length < 2;
+  if (table.hidden) return;
+  table.tHead.rows[0].replaceChildren(...["", "runs", "failed", "cost", ...Object.keys(s.scores)].map((name, i) => element("th", i ? "number" : "", name)));
+  table.tBodies[0].replaceChildren(...Object.entries(all).map(([name, part]) => {
+    const row = element("tr");
+    row.append(element("td", "mono", name));
+    for (const value of [count(part.runs), count(part.failed), dollars(part.cost), ...Object.keys(s.scores).map((k) => (part.scores[k] ? mean(part.scores[k]) : "-"))]) row.append(element("td", "number", value));
+    return row;
+  }));
+}
+
+function entry(kind, title, text, note) {
+  const made = element("div", "entry " + kind);
+  made.append(element("h3", "", note ? `${title} (${note})` : title), element("pre", "", text));
+  return made;
+}
+
+async function toggle(line, row) {
+  const below = line.nextElementSibling;
+  if (below && below.classList.contains("detail")) { below.remove(); return; }
+  const detail = element("tr", "detail"), cell = element("td", "", "…");
+  cell.colSpan = columns.length;
+  detail.append(cell);
+  line.after(detail);
+  try {
+    const run = await get("api/run/" + encodeURIComponent(row.run_id));
+    const facts = [`run ${run.run_id}`, run.model ?? "model unknown", `${run.attempts} attempt${run.attempts === 1 ? "" : "s"}`];
+    cell.replaceChildren(element("div", "dim mono", facts.join("   ")));
+    for (const each of run.transcript) cell.append(entry(each.kind.replace(/[^a-z]/g, ""), each.name ? `${each.kind} ${each.name}` : each.kind, each.text, each.note));
+    if (run.error) cell.append(entry("error", run.error.type, run.error.message));
+  } catch (error) { cell.textContent = `cannot be shown: ${error.message}`; }
+}
+
+async function load() {
+  const mine = ++asked;
+  const [scorer, kind] = state.score ? JSON.parse(state.score) : ["", ""];
+  const query = new URLSearchParams({ offset: state.page * state.size, limit: state.size, sort: state.sort, down: state.down ? "1" : "0", status: state.status, scorer, kind, find: state.find, variant: state.variant });
+  const found = await get("api/cases?" + query);
+  if (mine !== asked) return;
+  const body = byId("cases").tBodies[0];
+  const open = new Set([...body.querySelectorAll("tr.detail")].map((row) => row.previousElementSibling.dataset.run));
+  const pages = Math.max(1, Math.ceil(found.count / state.size));
+  if (state.page >= pages) { state.page = pages - 1; return load(); }
+  body.replaceChildren();
+  for (const row of found.cases) {
+    const line = element("tr", "case");
+    line.tabIndex = 0;
+    line.dataset.run = row.run_id;
+    for (const column of columns) {
+      const cell = element("td", column.number ? "number" : column.text ? "text" : "", column.show(row));
+      if (column.mark) cell.classList.add(row.status);
+      line.append(cell);
+    }
+    line.addEventListener("click", () => toggle(line, row));
+    line.addEventListener("keydown", (event) => { if (event.key === "Enter") toggle(line, row); });
+    body.append(line);
+    if (open.has(row.run_id)) toggle(line, row);
+  }
+  [...byId("cases").tHead.rows[0].cells].forEach((cell, i) => {
+    const here = columns[i].key === state.sort;
+    cell.setAttribute("aria-sort", here ? (state.down ? "descending" : "ascending") : "none");
+    if (columns[i].key) cell.firstChild.textContent = columns[i].title + (here ? (state.down ? " ↓" : " ↑") : "");
+  });
+  byId("count").textContent = `${count(found.count)} found, page ${state.page + 1} of ${count(pages)}`;
+  byId("before").disabled = state.page === 0;
+  byId("after").disabled = state.page >= pages - 1;
+}
+
+async function refresh() {
+  try {
+    const s = await get("api/summary");
+    tiles(s);
+    if (s.version !== shownVersion) {
+      shownVersion = s.version;
+      const names = Object.keys(s.scores), labels = Object.keys(s.by_variant ?? {});
+      if (!columns.length || String(names) !== String(scorers) || String(labels) !== String(variants)) {
+        scorers = names; variants = labels; epochs = s.epochs;
+        layout();
+      }
+      figure(s);
+      parts(s);
+      await load();
+    }
+    document.title = `runmgr: ${count(s.succeeded + s.failed + s.cancelled)} of ${count(s.runs)}`;
+  } catch (error) { byId("state").textContent = `not reached: ${error.message}`; byId("state").className = "badge failed"; }
+  setTimeout(refresh, 1000);
+}
+
+let typing;
+byId("find").addEventListener("input", (event) => { clearTimeout(typing); typing = setTimeout(() => { state.find = event.target.value; state.page = 0; load(); }, 150); });
+for (const name of ["status", "score", "variant"]) byId(name).addEventListener("change", (event) => { state[name] = event.target.value; state.page = 0; load(); });
+byId("before").addEventListener("click", () => { state.page -= 1; load(); });
+byId("after").addEventListener("click", () => { state.page += 1; load(); });
+refresh();
