@@ -91,6 +91,8 @@ class RemoteModel(Model):
         self._retry = retry
         self._random = rng or random.Random()
         self._known: dict[int, tuple[ModelRequestParameters, dict[str, Any]]] = {}
+        self.header_listeners: list[Callable[[list[tuple[bytes, bytes]]], None]] = []
+        """Called with the headers of each answer of status 200, as it comes: supervisors learn of rate limits so."""
         super().__init__(settings=settings, profile=profile or provider.model_profile)
 
     # ------------------------------------------------------------------ what a subclass gives
@@ -197,6 +199,8 @@ class RemoteModel(Model):
             raise api_error(error, self._model_name) from error
         if reply.status != 200:
             raise self._error(reply)
+        for listener in self.header_listeners:
+            listener(reply.raw_headers)
         return reply
 
     def _error(self, reply: Reply) -> ModelHTTPError:
@@ -240,6 +244,9 @@ class RemoteModel(Model):
         response = self._stream(params)
         try:
             head = answer.head
+            if head.status == 200:
+                for listener in self.header_listeners:
+                    listener(head.raw_headers)
             if head.status == 200 and "application/json" not in head.headers.get("content-type", ""):
                 await response.open(answer)
             else:

@@ -70,12 +70,15 @@ class RetryPolicy:
         base: seconds; the upper end of the first wait.
         cap: seconds; no wait of our own choosing is longer.
         max_retry_after: seconds; a server that asks for a longer wait is asked again after this long.
+        share: resends of one model may be this part of its first sends; those beyond wait for their turn, one a second. Kept by
+            a supervisor, which sees all requests; 429s are not counted, as the rates hold them back. None: no limit.
     """
 
     max_retries: int = 2
     base: float = 0.5
     cap: float = 30.0
     max_retry_after: float = 120.0
+    share: float | None = 0.5
 
 
 NO_RETRY = RetryPolicy(max_retries=0)

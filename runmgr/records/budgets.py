@@ -7,7 +7,7 @@ from typing import Literal
 
 import msgspec
 
-__all__ = ("Budget", "Price", "RateLimit", "RestartPolicy")
+__all__ = ("Budget", "CachePolicy", "Hedge", "Price", "RateLimit", "RestartPolicy")
 
 
 class Budget(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -45,11 +45,13 @@ class Budget(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class RateLimit(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """How fast one model may be asked.
+    """How fast one model may be asked. What is left out is not limited, but by what the provider's answers teach.
 
     Args:
-        requests_per_minute: requests a minute, smooth (GCRA: a burst of at most one second's worth).
-        tokens_per_minute: tokens a minute, input estimate and output together.
+        requests_per_minute: requests a minute, evenly spread (GCRA with a burst of one).
+        tokens_per_minute: tokens a minute, input and output together; at most one second's worth at once.
+        input_tokens_per_minute: the same of input tokens alone.
+        output_tokens_per_minute: the same of output tokens alone.
         max_in_flight: requests at once.
         adaptive: find the provider's in-flight limit from its answers; ``max_in_flight`` then is the ceiling.
 
@@ -59,13 +61,15 @@ class RateLimit(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     requests_per_minute: float | None = None
     tokens_per_minute: float | None = None
+    input_tokens_per_minute: float | None = None
+    output_tokens_per_minute: float | None = None
     max_in_flight: int | None = None
     adaptive: bool = True
 
     def __post_init__(self) -> None:
-        for name in ("requests_per_minute", "tokens_per_minute", "max_in_flight"):
+        for name in self.__struct_fields__:
             limit = getattr(self, name)
-            if limit is not None and limit <= 0:
+            if name != "adaptive" and limit is not None and limit <= 0:
                 raise ValueError(f"RateLimit({name}={limit!r}): must be positive; leave it out for no limit")
 
 
@@ -108,3 +112,51 @@ class Price(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     output: Decimal | float | str
     cache_read: Decimal | float | str | None = None
     cache_write: Decimal | float | str | None = None
+
+
+class Hedge(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Send a second copy of a request that is slow, and take the answer that comes first.
+
+    Args:
+        after: seconds; None: as long as the ``quantile`` of the last 200 answers took.
+        quantile: 0.95 sends a copy of about one request in twenty.
+        max_share: copies are at most this part of a model's requests.
+
+    Raises:
+        ValueError: a number is out of its range.
+    """
+
+    after: float | None = None
+    quantile: float = 0.95
+    max_share: float = 0.1
+
+    def __post_init__(self) -> None:
+        if (self.after is not None and self.after < 0) or not 0 < self.quantile < 1 or self.max_share < 0:
+            raise ValueError(
+                f"{self!r}: after and max_share must not be negative, quantile is between 0 and 1"
+            )
+
+
+class CachePolicy(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Answer requests that were answered before from a file, and send equal requests in flight once.
+
+    Args:
+        path: an SQLite file, made where missing; None: only requests in flight at once are shared, nothing is kept.
+        max_age: seconds that an answer is used; None: for ever.
+        max_bytes: of answers in the file; the ones used longest ago go first. None: any number.
+        single_flight: whether equal requests in flight at once are sent once.
+
+    Raises:
+        ValueError: a number is negative.
+    """
+
+    path: str | None = None
+    max_age: float | None = None
+    max_bytes: int | None = None
+    single_flight: bool = True
+
+    def __post_init__(self) -> None:
+        if (self.max_age is not None and self.max_age < 0) or (
+            self.max_bytes is not None and self.max_bytes < 0
+        ):
+            raise ValueError(f"{self!r}: max_age and max_bytes must not be negative")

@@ -89,7 +89,19 @@ class BudgetState(msgspec.Struct, frozen=True, kw_only=True):
     waiting: int = 0
     """Requests that wait for room in it."""
     unbounded: int = 0
-    """Requests sent without ``max_tokens``: above 0, the budget may be overshot."""
+    """Requests sent without ``max_tokens``: above 0, the budget is soft: it may be overshot."""
+    open_ended: int = 0
+    """Those of them in flight. Each is counted as 4,096 output tokens, and may be longer."""
+    largest_output: int | None = None
+    """The most output tokens that any of them used: the budget may be overshot by what this is above 4,096, times those in
+    flight."""
+    overshot: dict[str, Any] = {}
+    """By how much each limit is passed; empty for a budget that held."""
+
+    @property
+    def soft(self) -> bool:
+        """Whether it may be overshot."""
+        return self.unbounded > 0
 
 
 class ModelState(msgspec.Struct, frozen=True, kw_only=True):
@@ -101,6 +113,23 @@ class ModelState(msgspec.Struct, frozen=True, kw_only=True):
     """US dollars as decimal text; None where a price is unknown."""
     in_flight: int = 0
     in_flight_limit: int | None = None
+    """What adaptation has found, or was told; None where there is none."""
+    waiting: int = 0
+    """Requests that wait for its rate, or for one in flight to end."""
+    latency: float | None = None
+    """Smoothed seconds from sending to the answer; None where in-flight is not adapted."""
+    sent: int = 0
+    """Requests sent, resends and hedges included."""
+    failed: int = 0
+    """Of those: not answered with success."""
+    refused: int = 0
+    """Of those: answered with 429."""
+    resent: int = 0
+    """Resends."""
+    hedged: int = 0
+    """Second copies, sent because the first was slow."""
+    cached: int = 0
+    """Answers that came from the cache, or from an equal request in flight; not sent."""
     cooling_until: float | None = None
     """Unix seconds: nobody is sent before."""
 
@@ -131,5 +160,11 @@ class SupervisorSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     oldest_age: float | None = None
     """Seconds since then."""
     budget: BudgetState | None = None
+    group_budgets: dict[str, BudgetState] = {}
+    of_no_avail: Any = None
+    """`RunUsage` of paid requests whose run failed, was cancelled, or began again; part of ``usage``. None where there are
+    none."""
+    lost: dict[str, Any] = {}
+    """What answers that never came may have cost (tokens, dollars): budgets count it, ``usage`` does not."""
     closed: str | None = None
     """Why no more runs are admitted."""

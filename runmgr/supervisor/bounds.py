@@ -10,6 +10,7 @@ Output: ``max_tokens``. Without it there is no bound; `OUTPUT_TOKENS` is then as
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import is_not
 from typing import Any, NamedTuple, cast
 
 import msgspec
@@ -17,7 +18,7 @@ import msgspec
 from runmgr.messages import encode_message
 from runmgr.messages.content import BinaryContent, FileUrl
 
-__all__ = ("FILE_TOKENS", "OUTPUT_TOKENS", "Bound", "bound")
+__all__ = ("FILE_TOKENS", "OUTPUT_TOKENS", "Bound", "Sizes", "bound")
 
 FILE_TOKENS = 16_384
 OUTPUT_TOKENS = 4_096
@@ -32,17 +33,38 @@ class Bound(NamedTuple):
     """False where ``outputs`` is only assumed."""
 
 
-def bound(messages: Sequence[Any], settings: Any, params: Any) -> Bound:
+class Sizes:
+    """The messages of a run whose bytes are counted, so that each is counted once and not at every turn."""
+
+    __slots__ = ("messages", "size")
+
+    def __init__(self) -> None:
+        self.messages: list[Any] = []
+        self.size = 0
+
+    def of(self, messages: Sequence[Any]) -> int:
+        """Bytes of all of them. The last one may still be changed by its run, so it is counted anew each time."""
+        known = self.messages
+        count = len(known)
+        if count >= len(messages) or any(map(is_not, known, messages)):
+            known.clear()
+            self.size = count = 0
+        for message in messages[count:-1]:
+            self.size += _message_bytes(message)
+            known.append(message)
+        return self.size + (_message_bytes(messages[-1]) if messages else 0)
+
+
+def bound(messages: Sequence[Any], settings: Any, params: Any, sizes: Sizes | None = None) -> Bound:
     """The upper bound of a request.
 
     Args:
         messages: what will be sent.
         settings: with ``max_tokens``, if there is to be a proven bound.
         params: tools and output schemas.
+        sizes: what is known from the run's earlier requests.
     """
-    inputs = 0
-    for message in messages:
-        inputs += _message_bytes(message)
+    inputs = sum(map(_message_bytes, messages)) if sizes is None else sizes.of(messages)
     if params is not None:
         inputs += _tools_bytes(params)
     limit = None if settings is None else settings.get("max_tokens")

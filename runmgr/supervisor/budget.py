@@ -1,15 +1,21 @@
-"""A hard budget over all runs: what is spent plus what is reserved never exceeds it.
+"""Hard budgets, nested: what is spent plus what is reserved never exceeds any of them.
 
-Before a request its upper bound is reserved; afterwards the reservation gives way to what was really used. A request whose
-answer was lost (cut short, timed out, cancelled) may have been charged for: its bound stays spent here, though the ledger
-counts only what is known. `Meter` is bookkeeping without a clock; `Purse` adds the waiting.
+Before a request its upper bound is reserved in every budget that it is under (the supervisor's, its group's, its run's): in
+all at once or in none. Afterwards the reservation gives way to what was really used. A request whose answer was lost (cut
+short, timed out, cancelled) may have been charged for: its bound stays spent here, though the ledger counts only what is
+known. `Meter` is bookkeeping without a clock; `Purse` adds the waiting.
+
+Who does not fit stands in the line of the budget that keeps it out, first come first served, and nobody who comes later
+overtakes: a large request is not starved by small ones. Where nothing is reserved any more and it still does not fit, it is
+refused: so what a budget has left when it stops work is less than the request that it stopped needed.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
 from decimal import Decimal
-from typing import Any
+from typing import Any, TypeAlias
 
 import outcome
 import trio
@@ -18,7 +24,7 @@ from runmgr.exceptions import BudgetExhausted
 from runmgr.records.budgets import Budget
 from runmgr.records.snapshots import BudgetState
 
-__all__ = ("Amount", "Meter", "Purse")
+__all__ = ("Amount", "Meter", "Meters", "Purse")
 
 _ZERO = Decimal(0)
 _NAMES = ("requests", "tokens", "input_tokens", "output_tokens", "cost")
@@ -27,11 +33,13 @@ _NAMES = ("requests", "tokens", "input_tokens", "output_tokens", "cost")
 class Amount:
     """So many requests, tokens and dollars."""
 
-    __slots__ = ("cost", "input_tokens", "output_tokens", "requests")
+    __slots__ = ("cost", "input_tokens", "open_ended", "output_tokens", "requests")
 
     def __init__(
         self, requests: int = 0, input_tokens: int = 0, output_tokens: int = 0, cost: Decimal = _ZERO
     ) -> None:
+        self.open_ended = False
+        """It is no proven bound: the output may be more."""
         self.requests = requests
         self.input_tokens = input_tokens
         self.output_tokens = output_tokens
@@ -47,20 +55,44 @@ class Amount:
         self.requests += other.requests
         self.input_tokens += other.input_tokens
         self.output_tokens += other.output_tokens
-        self.cost += other.cost
+        if other.cost is not _ZERO:
+            self.cost += other.cost
 
     def take(self, other: Amount) -> None:
         """Take another amount away."""
         self.requests -= other.requests
         self.input_tokens -= other.input_tokens
         self.output_tokens -= other.output_tokens
-        self.cost -= other.cost
+        if other.cost is not _ZERO:
+            self.cost -= other.cost
 
 
 class Meter:
-    """Spent and reserved, against a limit. Pure."""
+    """Spent and reserved, against a budget. Pure.
 
-    __slots__ = ("limits", "reserved", "scope", "spent", "unbounded")
+    Args:
+        budget: the limits.
+        spent: what counts as spent already.
+        scope: whose budget it is, in words.
+    """
+
+    __slots__ = (
+        "_cost",
+        "_inputs",
+        "_outputs",
+        "_requests",
+        "_tokens",
+        "largest",
+        "limits",
+        "line",
+        "needs_cost",
+        "needs_tokens",
+        "open_ended",
+        "reserved",
+        "scope",
+        "spent",
+        "unbounded",
+    )
 
     def __init__(self, budget: Budget, spent: Amount | None = None, scope: str = "supervisor") -> None:
         self.limits: dict[str, Any] = {}
@@ -69,21 +101,45 @@ class Meter:
         self.reserved = Amount()
         self.unbounded = 0
         """Requests that were sent without a proven bound (without ``max_tokens``): above 0, the budget is soft."""
+        self.open_ended = 0
+        """Those of them that are in flight."""
+        self.largest = 0
+        """The most output tokens that any of them used."""
         self.scope = scope
+        self.line: OrderedDict[trio.lowlevel.Task, tuple[Meters, Amount]] = OrderedDict()
+        """Requests that this budget keeps waiting, oldest first."""
 
     def set(self, budget: Budget) -> None:
         """Another budget; raising it makes room at once, lowering it stops only what comes."""
-        given = {name: getattr(budget, name) for name in _NAMES if name != "cost"}
-        given["cost"] = budget.cost_limit
-        self.limits = {name: limit for name, limit in given.items() if limit is not None}
+        self._requests = budget.requests
+        self._tokens = budget.tokens
+        self._inputs = budget.input_tokens
+        self._outputs = budget.output_tokens
+        self._cost = budget.cost_limit
+        given = (self._requests, self._tokens, self._inputs, self._outputs, self._cost)
+        self.limits = {name: limit for name, limit in zip(_NAMES, given, strict=True) if limit is not None}
+        self.needs_cost = self._cost is not None
+        self.needs_tokens = bool(self.limits.keys() - {"requests"})
 
     def fits(self, need: Amount) -> bool:
         """Whether the amount can be reserved now."""
         spent, reserved = self.spent, self.reserved
-        for name, limit in self.limits.items():
-            if getattr(spent, name) + getattr(reserved, name) + getattr(need, name) > limit:
-                return False
-        return True
+        limit = self._requests
+        if limit is not None and spent.requests + reserved.requests + need.requests > limit:
+            return False
+        inputs = spent.input_tokens + reserved.input_tokens + need.input_tokens
+        limit = self._inputs
+        if limit is not None and inputs > limit:
+            return False
+        outputs = spent.output_tokens + reserved.output_tokens + need.output_tokens
+        limit = self._outputs
+        if limit is not None and outputs > limit:
+            return False
+        limit = self._tokens
+        if limit is not None and inputs + outputs > limit:
+            return False
+        cost = self._cost
+        return cost is None or spent.cost + reserved.cost + need.cost <= cost
 
     def missing(self, need: Amount) -> str | None:
         """Which limit keeps it from ever fitting, in words; None where none does."""
@@ -97,91 +153,216 @@ class Meter:
                 )
         return None
 
+    def reserve(self, need: Amount) -> None:
+        """Reserve what fits."""
+        self.reserved.add(need)
+        if need.open_ended:
+            self.unbounded += 1
+            self.open_ended += 1
+
+    def release(self, need: Amount, used: Amount) -> None:
+        """Undo `reserve`: the request is over and used that."""
+        self.reserved.take(need)
+        if need.open_ended:
+            self.open_ended -= 1
+            self.largest = max(self.largest, used.output_tokens)
+
+    def state(self) -> BudgetState:
+        """How it stands, as a value."""
+
+        def shown(amount: Amount) -> dict[str, Any]:
+            return {name: _plain(getattr(amount, name)) for name in self.limits}
+
+        over = {
+            name: _plain(getattr(self.spent, name) - limit)
+            for name, limit in self.limits.items()
+            if getattr(self.spent, name) > limit
+        }
+        return BudgetState(
+            limits={name: _plain(limit) for name, limit in self.limits.items()},
+            spent=shown(self.spent),
+            reserved=shown(self.reserved),
+            waiting=len(self.line),
+            unbounded=self.unbounded,
+            open_ended=self.open_ended,
+            largest_output=self.largest or None,
+            overshot=over,
+        )
+
+
+Meters: TypeAlias = tuple[Meter, ...]
+"""The budgets that a request is under, the widest first."""
+
 
 class Purse:
-    """A meter that requests wait at. First come, first served."""
+    """All budgets of a supervisor, and those who wait at them.
 
-    __slots__ = ("_line", "meter")
+    Args:
+        spent: what counts as spent when a budget is made: by scope (None: the supervisor's, a name: that group's).
+        root: the supervisor's budget.
+        groups: budgets by group; a `Budget` alone is for each group.
+        run: the budget of every run that brings none.
+    """
 
-    def __init__(self, meter: Meter) -> None:
-        self.meter = meter
-        self._line: OrderedDict[trio.lowlevel.Task, Amount] = OrderedDict()
+    __slots__ = ("_each_group", "_group_budgets", "_groups", "_only", "_spent", "root", "run")
 
-    def reserve_nowait(self, need: Amount) -> bool:
-        """Reserve the amount; False where it does not fit now but may when others settle.
+    def __init__(
+        self,
+        spent: Callable[[str | None], Amount],
+        *,
+        root: Budget | None = None,
+        groups: dict[str, Budget] | Budget | None = None,
+        run: Budget | None = None,
+    ) -> None:
+        self._spent = spent
+        self._each_group = groups if isinstance(groups, Budget) else None
+        self._group_budgets: dict[str, Budget] = (
+            {} if groups is None or isinstance(groups, Budget) else dict(groups)
+        )
+        self._groups: dict[str, Meter | None] = {}
+        self._only: Meters | None = None  # where there is none but the supervisor's
+        self.root = Meter(Budget() if root is None else root, spent(None))
+        """The supervisor's: where it has no budget, it limits nothing and only counts."""
+        self.run = run
+
+    # ---------------------------------------------------------------- whose budgets
+
+    def set_root(self, budget: Budget) -> None:
+        """Change the supervisor's budget."""
+        self.root.set(budget)
+        self._serve(self.root)
+
+    def set_group(self, name: str, budget: Budget) -> None:
+        """Make or change a group's."""
+        self._only = None
+        self._group_budgets[name] = budget
+        meter = self._groups.get(name)
+        if meter is None:
+            self._groups.pop(name, None)
+            self.group(name)
+        else:
+            meter.set(budget)
+            self._serve(meter)
+
+    def set_run(self, meter: Meter, budget: Budget) -> None:
+        """Change a run's."""
+        meter.set(budget)
+        self._serve(meter)
+
+    def group(self, name: str) -> Meter | None:
+        """A group's meter; None where it has no budget."""
+        try:
+            return self._groups[name]
+        except KeyError:
+            budget = self._group_budgets.get(name, self._each_group)
+            meter = None if budget is None else Meter(budget, self._spent(name), f"group {name!r}")
+            self._groups[name] = meter
+            return meter
+
+    def of(self, group: str, run: Meter | None) -> Meters:
+        """The budgets that a request of a run is under."""
+        if run is None and self._only is not None:
+            return self._only
+        found = (self.root, self.group(group), run)
+        meters = tuple(meter for meter in found if meter is not None)
+        if run is None and self._each_group is None and not self._group_budgets:
+            self._only = meters
+        return meters
+
+    @property
+    def meter(self) -> Meter:
+        """The supervisor's meter."""
+        return self.root
+
+    @property
+    def budgeted_groups(self) -> dict[str, Meter]:
+        """Groups that have a budget and sent anything."""
+        return {name: meter for name, meter in self._groups.items() if meter is not None}
+
+    # ---------------------------------------------------------------- reserving
+
+    def reserve_nowait(self, meters: Meters, need: Amount) -> bool:
+        """Reserve the amount everywhere; False where it does not fit now but may when others settle.
 
         Raises:
             BudgetExhausted: it cannot fit.
         """
-        meter = self.meter
-        if self._line:
-            if meter.missing(need) is None:
-                return False
-        elif meter.fits(need):
-            meter.reserved.add(need)
-            return True
-        missing = meter.missing(need)
-        if missing is not None:
-            raise BudgetExhausted(missing, scope=meter.scope)
-        return False
+        fits = True
+        for meter in meters:
+            if meter.line or not meter.fits(need):
+                fits = False
+                missing = meter.missing(need)
+                if missing is not None:
+                    raise BudgetExhausted(missing, scope=meter.scope)
+        if fits:
+            for meter in meters:
+                meter.reserve(need)
+        return fits
 
-    async def reserve(self, need: Amount) -> None:
-        """Wait until the amount fits, and reserve it. Cancelled, nothing is reserved.
+    async def reserve(self, meters: Meters, need: Amount) -> None:
+        """Wait until the amount fits everywhere, and reserve it. Cancelled, nothing is reserved.
 
         Raises:
             BudgetExhausted: what others used leaves too little.
         """
         task = trio.lowlevel.current_task()
-        self._line[task] = need
+        entry = (meters, need)
+        self._keep_out(task, entry)
 
         def leave(_: trio.lowlevel.RaiseCancelT) -> trio.lowlevel.Abort:
-            del self._line[task]
+            for meter in meters:
+                if meter.line.pop(task, None) is not None:
+                    self._serve(meter)
             return trio.lowlevel.Abort.SUCCEEDED
 
         await trio.lowlevel.wait_task_rescheduled(leave)
 
-    def settle(self, reserved: Amount, used: Amount) -> None:
+    def _keep_out(self, task: trio.lowlevel.Task, entry: tuple[Meters, Amount]) -> None:
+        meters, need = entry
+        blocking = next((meter for meter in meters if not meter.fits(need)), None)
+        if blocking is None:
+            blocking = next(meter for meter in meters if meter.line)
+        blocking.line[task] = entry
+
+    def settle(self, meters: Meters, reserved: Amount | None, used: Amount) -> None:
         """The request is over: what it used takes the place of what was reserved."""
-        self.meter.reserved.take(reserved)
-        self.meter.spent.add(used)
-        if self._line:
-            self.serve()
+        for meter in meters:
+            if reserved is not None:
+                meter.release(reserved, used)
+            meter.spent.add(used)
+        for meter in meters:
+            if meter.line:
+                self._serve(meter)
 
-    def serve(self) -> None:
+    def _serve(self, meter: Meter) -> None:
         """Let those go whose turn has come, and those to whom it cannot come any more."""
-        meter = self.meter
-        while self._line:
-            task, need = next(iter(self._line.items()))
-            if meter.fits(need):
-                meter.reserved.add(need)
-                del self._line[task]
+        line = meter.line
+        while line:
+            task, entry = next(iter(line.items()))
+            meters, need = entry
+            for each in meters:
+                missing = each.missing(need)
+                if missing is not None:
+                    del line[task]
+                    trio.lowlevel.reschedule(task, outcome.Error(BudgetExhausted(missing, scope=each.scope)))
+                    break
+            else:
+                blocking = next((each for each in meters if not each.fits(need)), None)
+                if blocking is meter:
+                    return
+                del line[task]
+                if blocking is not None:  # another budget keeps it out now
+                    blocking.line[task] = entry
+                    continue
+                for each in meters:
+                    each.reserve(need)
                 trio.lowlevel.reschedule(task)
-                continue
-            missing = meter.missing(need)
-            if missing is None:
-                return
-            del self._line[task]
-            trio.lowlevel.reschedule(task, outcome.Error(BudgetExhausted(missing, scope=meter.scope)))
-
-    def state(self) -> BudgetState:
-        """How it stands, as a value."""
-        meter = self.meter
-
-        def shown(amount: Amount) -> dict[str, Any]:
-            return {name: _plain(getattr(amount, name)) for name in meter.limits}
-
-        return BudgetState(
-            limits={name: _plain(limit) for name, limit in meter.limits.items()},
-            spent=shown(meter.spent),
-            reserved=shown(meter.reserved),
-            waiting=len(self._line),
-            unbounded=meter.unbounded,
-        )
 
     @property
     def waiting(self) -> int:
-        """How many requests wait."""
-        return len(self._line)
+        """How many requests wait at the supervisor's and the groups' budgets."""
+        meters = [self.root, *self._groups.values()]
+        return sum(len(meter.line) for meter in meters if meter is not None)
 
 
 def _plain(value: Any) -> Any:

@@ -1,8 +1,9 @@
 """The doors of a model request: rate, then budget, then connection; and its resends.
 
 Whatever a request holds is given back before it waits: no permit and no connection is held during a backoff or while it waits
-for the budget. The request is sent with ``model.request_once``; whether a failure is sent again is decided by the pure
-functions of `runmgr.models.retry`. What a request used is settled in the ledger before anybody sees its response.
+for a budget. The request is sent with ``model.request_once``; whether a failure is sent again is decided by the pure
+functions of `runmgr.models.retry` and `RetryBudget`. What a request used is settled in the ledger before anybody sees its
+response.
 """
 
 from __future__ import annotations
@@ -14,59 +15,69 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
-from runmgr.exceptions import ModelHTTPError
+from runmgr.exceptions import BudgetExhausted, ModelHTTPError, ModelTimeoutError
+from runmgr.models.rate_headers import rate_headers
+from runmgr.models.retry import retry_after
 from runmgr.records.events import RequestFailed, RequestSent, RequestSettled
 
-from .bounds import bound
+from .bounds import Bound, Sizes, bound
 from .budget import Amount
-from .ledger import Tally
+from .hedge import send_hedged
+from .model_door import Entry, ModelDoor
+from .rates import Booking, RateDoor
 
 if TYPE_CHECKING:
     from .actor import Actor
-    from .rates import RateDoor
-    from .runtime import Runtime
 
 __all__ = ("ModelDoor", "request", "request_stream")
 
-
-class ModelDoor:
-    """What all requests to one model share."""
-
-    __slots__ = ("in_flight", "model", "name", "rate", "system", "tally")
-
-    def __init__(self, model: Any, tally: Tally, rate: RateDoor | None) -> None:
-        self.model = model  # held, so that its id stays its own
-        self.name: str = model.model_name
-        self.system: str | None = model.system
-        self.tally = tally
-        self.rate = rate
-        self.in_flight = 0
-        """Requests that are sent and not answered."""
+_COUNT_MARGIN = 1.05
+"""A provider calls its own count of tokens an estimate; it is taken for a bound with this much on top."""
 
 
-async def request(self: Actor, model: Any, messages: list[Any], settings: Any, params: Any) -> Any:
-    """Send one model request through the doors and give back its response; see `RunHost.request`."""
+async def request(
+    self: Actor, model: Any, messages: list[Any], settings: Any, params: Any, *, fresh: bool = False
+) -> Any:
+    """Send one model request through the doors and give back its response; see `RunHost.request`.
+
+    Args:
+        self: the run.
+        model: whom to ask.
+        messages: the conversation.
+        settings: on top of the model's own.
+        params: tools and output.
+        fresh: ask the provider, whatever the cache has.
+    """
     sup = self._sup
-    door = sup.gates.doors.get(id(model)) or await sup.gates.open_door(model)
+    gates = sup.gates
+    door = gates.doors.get(id(model)) or await gates.open_door(model)
+    if gates.cache is not None and not fresh:
+        return await gates.cache.ask(self, door, messages, settings, params)
     events = sup.events
+    rate = door.rate
     attempt = 1
+    door.retries.sent()
     while True:
-        reserved: Amount | None = None
-        if door.rate is not None or sup.gates.purse is not None:
-            reserved = await _enter(self, door, messages, settings, params)
+        entry: Entry | None = None
+        if rate is not None or gates.purse is not None:
+            entry = await _enter(self, door, messages, settings, params)
         started = 0.0
         if events.listening:
-            started = trio.current_time()
             _sent(self, door, attempt)
-        door.in_flight += 1
+        if rate is not None or events.listening:
+            started = trio.current_time()
+        in_flight = door.count_in()
         try:
-            response = await model.request_once(messages, settings, params)
+            if door.hedging is None:
+                response = await model.request_once(messages, settings, params)
+            else:
+                response = await _hedged(self, door, entry, model, messages, settings, params)
         except BaseException as exc:
             door.in_flight -= 1
-            _leave_failed(sup, door, reserved, exc)
+            _leave_failed(self, door, entry, exc, started, in_flight)
             if not isinstance(exc, Exception):
                 raise
-            wait = sup.gates.retry_delay(exc, attempt)
+            wait = gates.retry_delay(door, exc, attempt)
             if events.listening:
                 _failed(self, door, attempt, exc, wait)
             if wait is None:
@@ -76,7 +87,7 @@ async def request(self: Actor, model: Any, messages: list[Any], settings: Any, p
         else:
             door.in_flight -= 1
             self._ours = True  # an error in here is a bug of ours, though it goes up through the agent
-            cost = _settle(self, door, response, reserved)
+            cost = _settle(self, door, response, entry, started, in_flight)
             self._ours = False
             if events.listening:
                 _settled(self, door, response, cost, started)
@@ -89,18 +100,20 @@ async def request(self: Actor, model: Any, messages: list[Any], settings: Any, p
 async def request_stream(
     self: Actor, model: Any, messages: list[Any], settings: Any, params: Any, run_context: Any
 ) -> AsyncGenerator[Any, None]:
-    """The streaming form: resends only until the stream is open; settles when the block is left."""
+    """The streaming form: resends only until the stream is open; settles when the block is left. Not cached, not hedged."""
     sup = self._sup
-    door = sup.gates.doors.get(id(model)) or await sup.gates.open_door(model)
+    gates = sup.gates
+    door = gates.doors.get(id(model)) or await gates.open_door(model)
     attempt = 1
+    door.retries.sent()
     while True:
-        reserved: Amount | None = None
-        if door.rate is not None or sup.gates.purse is not None:
-            reserved = await _enter(self, door, messages, settings, params)
+        entry: Entry | None = None
+        if door.rate is not None or gates.purse is not None:
+            entry = await _enter(self, door, messages, settings, params)
         if sup.events.listening:
             _sent(self, door, attempt)
         started = trio.current_time()
-        door.in_flight += 1
+        in_flight = door.count_in()
         stream: Any = None
         wait: float | None = None
         try:
@@ -108,8 +121,8 @@ async def request_stream(
                 yield stream
         except BaseException as exc:
             if stream is None:
-                _leave_failed(sup, door, reserved, exc)
-                wait = sup.gates.retry_delay(exc, attempt) if isinstance(exc, Exception) else None
+                _leave_failed(self, door, entry, exc, started, in_flight)
+                wait = gates.retry_delay(door, exc, attempt) if isinstance(exc, Exception) else None
                 if isinstance(exc, Exception) and sup.events.listening:
                     _failed(self, door, attempt, exc, wait)
             if wait is None:
@@ -118,7 +131,7 @@ async def request_stream(
             door.in_flight -= 1
             if stream is not None:
                 response = stream.get()
-                cost = _settle(self, door, response, reserved)
+                cost = _settle(self, door, response, entry, started, in_flight)
                 if sup.events.listening:
                     _settled(self, door, response, cost, started)
         if wait is None:
@@ -127,50 +140,124 @@ async def request_stream(
         await _back_off(self, wait)
 
 
+async def _hedged(
+    self: Actor, door: ModelDoor, entry: Entry | None, model: Any, messages: Any, settings: Any, params: Any
+) -> Any:
+    def again() -> Entry | None:
+        copy = Entry()
+        if door.rate is not None:
+            if entry is not None and entry.booking is not None:
+                copy.booking = Booking(entry.booking.bound)
+            if not door.rate.pass_nowait(copy.booking):
+                return None
+        purse = self._sup.gates.purse
+        if purse is not None and entry is not None and entry.reserved is not None:
+            try:
+                fits = purse.reserve_nowait(entry.meters, entry.reserved)
+            except BudgetExhausted:
+                fits = False
+            if not fits:
+                door.leave(copy)
+                return None
+            copy.meters, copy.reserved = entry.meters, entry.reserved
+        return copy
+
+    return await send_hedged(self, door, lambda: model.request_once(messages, settings, params), again)
+
+
 # -------------------------------------------------------------------- entering
 
 
-async def _enter(
-    actor: Actor, door: ModelDoor, messages: list[Any], settings: Any, params: Any
-) -> Amount | None:
-    """Pass rate and budget; gives what is reserved. Cancelled or refused: nothing is held."""
+async def _enter(actor: Actor, door: ModelDoor, messages: list[Any], settings: Any, params: Any) -> Entry:
+    """Pass rate and budgets; gives what is held. Cancelled or refused: nothing is held.
+
+    With a journal, what may be spent is in it before it is: so a budget holds over a ``kill -9``.
+    """
     sup = actor._sup
-    rate, purse = door.rate, sup.gates.purse
-    if rate is not None and not rate.pass_nowait():
-        await _wait_for_rate(actor, rate)
-    if purse is None:
-        return None
+    entry = await _pass(actor, door, messages, settings, params)
+    if entry.reserved is None or sup.journal is None or sup.journal.claimed():
+        return entry
     try:
-        need = sup.gates.need(door, lambda: bound(messages, settings, params))
-        if purse.reserve_nowait(need):
-            return need
+        await sup.journal.claim()
     except BaseException:
-        if rate is not None:
-            rate.leave()
-            rate.give_back(trio.current_time())
+        assert sup.gates.purse is not None
+        sup.gates.purse.settle(entry.meters, entry.reserved, Amount())
+        door.leave(entry)
         raise
-    if rate is not None:  # permit and turn go back before it waits
-        rate.leave()
-        rate.give_back(trio.current_time())
-    sup.begin_wait(actor, "budget")
+    return entry
+
+
+async def _pass(actor: Actor, door: ModelDoor, messages: list[Any], settings: Any, params: Any) -> Entry:
+    gates = actor._sup.gates
+    rate, purse = door.rate, gates.purse
+    entry = Entry()
+    limit: Bound | None = None
+    if purse is not None:
+        tally = gates.tally(actor)
+        meters = entry.meters = purse.of(actor.group, tally.meter)
+        for meter in meters:
+            if meter.needs_tokens:
+                if tally.sizes is None:
+                    tally.sizes = Sizes()
+                limit = bound(messages, settings, params, tally.sizes)
+                break
+    if rate is not None:
+        if rate.counts_tokens:
+            entry.booking = Booking(limit or bound(messages, settings, params))
+        if not rate.pass_nowait(entry.booking):
+            await _wait_for_rate(actor, rate, entry.booking)
+    if purse is None:
+        return entry
     try:
-        await purse.reserve(need)
-    finally:
-        sup.end_wait(actor)
-    if rate is not None and not rate.pass_nowait():
-        try:
-            await _wait_for_rate(actor, rate)
-        except BaseException:
-            purse.settle(need, Amount())
+        need = gates.need(door, entry.meters, limit)
+        if purse.reserve_nowait(entry.meters, need):
+            entry.reserved = need
+            return entry
+    except BaseException as error:
+        door.leave(entry)
+        if not isinstance(error, BudgetExhausted) or limit is None or not door.counts:
             raise
-    return need
+        # The bound is bytes; where these do not fit, the provider's own count may.
+        need = await _counted(actor, door, limit, (messages, settings, params), error)
+    else:
+        door.leave(entry)  # permit and turn go back before it waits
+    actor._sup.begin_wait(actor, "budget")
+    try:
+        if not purse.reserve_nowait(entry.meters, need):
+            await purse.reserve(entry.meters, need)
+    finally:
+        actor._sup.end_wait(actor)
+    entry.reserved = need
+    if rate is not None and not rate.pass_nowait(entry.booking):
+        try:
+            await _wait_for_rate(actor, rate, entry.booking)
+        except BaseException:
+            purse.settle(entry.meters, need, Amount())
+            raise
+    return entry
 
 
-async def _wait_for_rate(actor: Actor, rate: RateDoor) -> None:
+async def _counted(
+    actor: Actor, door: ModelDoor, limit: Bound, asked: tuple[Any, Any, Any], error: BudgetExhausted
+) -> Amount:
+    """What a request needs by its provider's count of its input."""
+    try:
+        usage = await door.model.count_tokens(*asked)
+    except Exception:  # noqa: BLE001  without a count, the bound stands
+        raise error from None
+    inputs = min(limit.inputs, int(usage.input_tokens * _COUNT_MARGIN) + 1)
+    return actor._sup.gates.need(
+        door,
+        actor._sup.gates.purse.of(actor.group, actor._sup.gates.tally(actor).meter),
+        limit._replace(inputs=inputs),
+    )
+
+
+async def _wait_for_rate(actor: Actor, rate: RateDoor, booking: Booking | None) -> None:
     sup = actor._sup
     sup.begin_wait(actor, "rate")
     try:
-        await rate.pass_(sup.gates.timers)
+        await rate.pass_(booking, actor.group)
     finally:
         sup.end_wait(actor)
 
@@ -187,43 +274,61 @@ async def _back_off(actor: Actor, seconds: float) -> None:
 # -------------------------------------------------------------------- leaving
 
 
-def _settle(actor: Actor, door: ModelDoor, response: Any, reserved: Amount | None) -> Decimal | None:
-    """Count a paid response: the run's, the group's, the model's and the total's tally. Gives its cost."""
-    sup = actor._sup
+def _settle(
+    actor: Actor, door: ModelDoor, response: Any, entry: Entry | None, started: float, in_flight: int
+) -> Decimal | None:
+    """Count a paid response in the run's, the account's and the model's tally. Gives its cost."""
+    gates = actor._sup.gates
     usage = response.usage
-    cost = sup.gates.prices.price(
-        response.provider_name or door.system, response.model_name or door.name, usage
-    )
-    tally = actor._tally
+    cost = gates.prices.price(response.provider_name or door.system, response.model_name or door.name, usage)
+    tally: Any = actor._tally
     if tally is None:
-        tally = actor._tally = Tally()
+        tally = gates.tally(actor)
     tally.add(usage, cost)
-    ledger = sup.ledger
-    ledger.group(actor.group).add(usage, cost)
+    tally.account.add(usage, cost)
     door.tally.add(usage, cost)
-    ledger.total.add(usage, cost)
     actor._model = door.name
-    if door.rate is not None:
-        door.rate.leave()
-        door.rate.settle(trio.current_time(), usage.input_tokens + usage.output_tokens)
-    if reserved is not None:
-        assert sup.gates.purse is not None
-        used = Amount(1, usage.input_tokens, usage.output_tokens, reserved.cost if cost is None else cost)
-        sup.gates.purse.settle(reserved, used)
+    rate = door.rate
+    if rate is not None:
+        now = trio.current_time()
+        rate.succeeded(now, started, in_flight)
+        if entry is not None and entry.booking is not None:
+            rate.settle(now, entry.booking, usage.input_tokens, usage.output_tokens)
+        rate.leave()
+    purse = gates.purse
+    if purse is not None:
+        reserved = None if entry is None else entry.reserved
+        used = Amount(1, usage.input_tokens, usage.output_tokens)
+        if cost is not None:
+            used.cost = cost
+        elif reserved is not None:
+            used.cost = reserved.cost
+        meters = purse.of(actor.group, tally.meter) if reserved is None else entry.meters  # pyright: ignore[reportOptionalMemberAccess]
+        purse.settle(meters, reserved, used)
     return cost
 
 
-def _leave_failed(sup: Runtime, door: ModelDoor, reserved: Amount | None, error: BaseException) -> None:
-    """Give back what a request held that got no answer."""
-    if door.rate is not None:
-        door.rate.leave()
-    if reserved is None:
-        return
+def _leave_failed(
+    actor: Actor, door: ModelDoor, entry: Entry | None, error: BaseException, started: float, in_flight: int
+) -> None:
+    """Give back what a request held that got no answer, and learn from how it failed."""
+    door.failed += 1
     # An error status is not charged for. Of everything else nobody can say: the answer may have been made and lost.
-    used = Amount(1) if isinstance(error, ModelHTTPError) else reserved
-    sup.gates.lost.add(used)
-    assert sup.gates.purse is not None
-    sup.gates.purse.settle(reserved, used)
+    charged = not isinstance(error, ModelHTTPError)
+    rate = door.rate
+    if isinstance(error, ModelHTTPError):
+        status = error.status_code
+        if status == 429:
+            door.refused += 1
+            if rate is not None:
+                quotas = rate_headers(error.headers.items())
+                rate.refused(trio.current_time(), started, in_flight, told=retry_after(error), quotas=quotas)
+        elif status == 503 and rate is not None:
+            rate.pushed_back(trio.current_time(), started, in_flight)
+    elif isinstance(error, ModelTimeoutError) and rate is not None:
+        rate.pushed_back(trio.current_time(), started, in_flight)
+    if entry is not None:
+        door.give_up(actor, entry, charged=charged)
 
 
 # -------------------------------------------------------------------- telling

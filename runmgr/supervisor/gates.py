@@ -1,9 +1,9 @@
-"""Everything that requests share: models and their doors, rates, budget, prices, and when a failed request is sent again."""
+"""Everything that requests share: models and their doors, rates, budgets, prices, and when a failed request is sent again."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
@@ -11,19 +11,25 @@ import trio
 
 from runmgr.concurrency import Timers, full_jitter, shielded_cleanup
 from runmgr.exceptions import UserError
-from runmgr.models.retry import RetryPolicy, classify, delay, retry_after
+from runmgr.models.retry import RetryClass, RetryPolicy, classify, delay, retry_after
+from runmgr.records.budgets import Budget, RateLimit
 
 from .bounds import Bound
-from .budget import Amount, Purse
-from .doors import ModelDoor
+from .budget import Amount, Meter, Meters, Purse
+from .hedge import Hedging
 from .ledger import Ledger
+from .model_door import ModelDoor
 from .pricing import Prices
 from .rates import RateDoor
+from .retry_budget import RetryBudget
+from .tally import RunTally, summed
 
 if TYPE_CHECKING:
-    from runmgr.records.budgets import Price, RateLimit, RestartPolicy
+    from runmgr.records.budgets import Hedge, Price, RestartPolicy
+    from runmgr.records.snapshots import ModelState
 
     from .actor import Actor
+    from .cache import Cache
 
 __all__ = ("Gates",)
 
@@ -31,6 +37,7 @@ CLOSING_SECONDS = 5.0
 """How long closing the models may take."""
 MAX_BACKOFF = 300.0
 """Seconds: no run waits longer to begin again."""
+_UNTOLD = RateLimit()
 
 
 class Gates:
@@ -45,12 +52,16 @@ class Gates:
         retry_policy: RetryPolicy,
         restart: RestartPolicy | None,
         rng: random.Random,
+        hedge: Hedge | None = None,
+        max_running: int = 0,
     ) -> None:
         self._ledger = ledger
         self._rate_limits = rate_limits
         self._retry_policy = retry_policy
         self._rng = rng
-        self._rates: dict[tuple[str, str, str | None], RateDoor] = {}
+        self._hedge = hedge
+        self._max_running = max_running
+        self._rates: dict[tuple[Any, ...], RateDoor] = {}
         self._named: dict[str, Any] = {}
         self._models = AsyncExitStack()
         self.restart = restart
@@ -58,10 +69,17 @@ class Gates:
         self.doors: dict[int, ModelDoor] = {}
         """By the id of the model."""
         self.purse: Purse | None = None
+        self.cache: Cache | None = None
         self.lost = Amount()
         """What requests may have cost whose answer never came: budgets count it, `usage` does not."""
+        self.spent_by_group_before: dict[str, Amount] = {}
+        """What earlier processes spent of groups' budgets on the same journal, with what they may have lost."""
         self.timers = Timers()
         """Set when the supervisor is entered."""
+        self.services: trio.Nursery | None = None
+        """Likewise."""
+
+    # ---------------------------------------------------------------- models
 
     def named(self, name: str) -> Any:
         """The model of a string such as ``openai:gpt-4o``, the same object each time.
@@ -78,19 +96,29 @@ class Gates:
 
     async def open_door(self, model: Any) -> ModelDoor:
         """The first request to a model: what all requests to it will share. The model is closed with the supervisor."""
-        name, system = model.model_name, model.system
-        limit = self._rate_limits
-        if isinstance(limit, Mapping):
-            limit = limit.get(f"{system}:{name}") or limit.get(name)
+        name, system, url = model.model_name, model.system, model.base_url
+        told = self._rate_limits
+        if isinstance(told, Mapping):
+            told = told.get(f"{system}:{name}") or told.get(name)
         rate: RateDoor | None = None
-        if limit is not None:
-            key = (system, name, model.base_url)
+        if (
+            told is not None or url is not None
+        ):  # what runs in this process has no provider to find the limits of
+            key = (system, name, url, _credential(model))
             rate = self._rates.get(key)
             if rate is None:
-                rate = self._rates[key] = RateDoor(limit)
-        door = self.doors[id(model)] = ModelDoor(model, self._ledger.model(name), rate)
+                rate = self._rates[key] = RateDoor(told or _UNTOLD, adapt=True, services=self.services)
+        door = self.doors[id(model)] = ModelDoor(
+            model,
+            self._ledger.served(system or "", name),
+            rate,
+            RetryBudget(self._retry_policy.share),
+            None if self._hedge is None else Hedging(self._hedge),
+        )
+        door.make_room(self._max_running)
         with trio.CancelScope(shield=True):  # quick: nothing is connected here
             await self._models.enter_async_context(model)
+        self._models.callback(door.listen())
         return door
 
     async def close_models(self) -> None:
@@ -98,42 +126,171 @@ class Gates:
         with shielded_cleanup(CLOSING_SECONDS):
             await self._models.aclose()
 
-    def spent_before(self) -> Amount:
+    # ---------------------------------------------------------------- budgets
+
+    def set_up_budgets(
+        self, root: Budget | None, groups: Mapping[str, Budget] | Budget | None, run: Budget | None
+    ) -> None:
+        """Make the purse, where there is any budget."""
+        if root is not None or groups or run is not None:
+            self.purse = Purse(
+                self.spent_before,
+                root=root,
+                groups=groups if groups is None or isinstance(groups, Budget) else dict(groups),
+                run=run,
+            )
+
+    def set_budget(self, budget: Budget, *, group: str | None = None, actor: Actor | None = None) -> None:
+        """See `Supervisor.set_budget`."""
+        purse = self.purse
+        if purse is None:
+            purse = self.purse = Purse(self.spent_so_far)
+        if actor is not None:
+            actor._job.budget = budget
+            meter = self.tally(actor).meter
+            if meter is not None:
+                purse.set_run(meter, budget)
+        elif group is not None:
+            purse.set_group(group, budget)
+        else:
+            purse.set_root(budget)
+
+    def tally(self, actor: Actor) -> Any:
+        """The run's tally, with its account and its own budget."""
+        tally: Any = actor._tally
+        if tally is None:
+            tally = actor._tally = RunTally(self._ledger.account(actor.group, actor._job.name))
+        if tally.meter is None and self.purse is not None:
+            budget = actor._job.budget or self.purse.run
+            if budget is not None:
+                spent = Amount()
+                for part in (tally, actor._before):
+                    if part is not None:
+                        spent.add(Amount(part.requests, part.input_tokens, part.output_tokens, part.cost))
+                tally.meter = Meter(budget, spent, f"run {actor.run_id}")
+        return tally
+
+    def count_tool_calls(self, actor: Actor, count: int) -> None:
+        """A run's tools were called so often; they are the model's that asked for them."""
+        tally = self.tally(actor)
+        name = actor._model or ""
+        served = next((door.tally for door in self.doors.values() if door.name == name), None)
+        if served is None:
+            served = self._ledger.served("", name)
+        self._ledger.count_tool_calls(tally, tally.account, served, count)
+
+    def spent_before(self, group: str | None = None) -> Amount:
         """What earlier processes spent on the same journal, and may have lost."""
+        amount = Amount()
+        if group is not None:
+            amount.add(self.spent_by_group_before.get(group, amount))
+            return amount
         prior = self._ledger.prior
-        amount = Amount(prior.requests, prior.input_tokens, prior.output_tokens, prior.cost)
+        amount.add(Amount(prior.requests, prior.input_tokens, prior.output_tokens, prior.cost))
         amount.add(self.lost)
         return amount
 
-    def need(self, door: ModelDoor, bound: Callable[[], Bound]) -> Amount:
-        """What the budget must have room for before a request is sent.
+    def spent_by_group(self) -> dict[str, list[Any]]:
+        """What groups with budgets have spent, for the journal: over all processes, with what may be lost or is reserved."""
+        spent = dict(self.spent_by_group_before)
+        if self.purse is not None:
+            for name, meter in self.purse.budgeted_groups.items():
+                spent[name] = amount = Amount()
+                amount.add(meter.spent)
+                amount.add(meter.reserved)
+        return {
+            name: [one.requests, one.input_tokens, one.output_tokens, str(one.cost)] for name, one in spent.items()
+        }
+
+    def spent_so_far(self, group: str | None = None) -> Amount:
+        """The same with what this process has spent: for a budget that comes later."""
+        amount = self.spent_before(group)
+        now = self._ledger.total if group is None else self._ledger.group(group)
+        amount.add(Amount(now.requests, now.input_tokens, now.output_tokens, now.cost))
+        return amount
+
+    def need(self, door: ModelDoor, meters: Meters, limit: Bound | None) -> Amount:
+        """What the budgets must have room for before a request is sent.
+
+        Args:
+            door: whom it is sent to.
+            meters: the budgets.
+            limit: the request's bound; needed where any of them is about tokens or cost.
 
         Raises:
             UserError: there is a budget of cost, and the model's price is unknown.
         """
-        assert self.purse is not None
-        meter = self.purse.meter
-        limits = meter.limits
-        if not limits.keys() - {"requests"}:
+        if limit is None:
             return Amount(1)
-        inputs, outputs, proven = bound()
-        if not proven:
-            meter.unbounded += 1
-        if "cost" not in limits:
-            return Amount(1, inputs, outputs)
-        cost = self.prices.at_most(door.system, door.name, inputs, outputs)
-        if cost is None:
-            raise UserError(
-                f"the budget limits the cost, but what {door.name!r} costs is unknown: give "
-                f"open_supervisor(prices={{{door.name!r}: Price(input=..., output=...)}}) in dollars a million tokens"
-            )
-        return Amount(1, inputs, outputs, cost)
+        inputs, outputs, proven = limit
+        need = Amount(1, inputs, outputs)
+        need.open_ended = not proven
+        for meter in meters:
+            if meter.needs_cost:
+                cost = self.prices.at_most(door.system, door.name, inputs, outputs)
+                if cost is None:
+                    raise UserError(
+                        f"the budget of the {meter.scope} limits the cost, but what {door.name!r} costs is unknown: give "
+                        f"open_supervisor(prices={{{door.name!r}: Price(input=..., output=...)}}) in dollars a million tokens"
+                    )
+                need.cost = cost
+                break
+        return need
 
-    def retry_delay(self, error: Exception, attempt: int) -> float | None:
+    # ---------------------------------------------------------------- how they stand
+
+    def model_states(self, wall_offset: float) -> dict[str, ModelState]:
+        """By the model's name; doors of one name in one."""
+        now = trio.current_time()
+        tallies = self._ledger.by("model", tuple)
+        states: dict[str, ModelState] = {}
+        for door in self.doors.values():
+            cool = None if door.rate is None or door.rate.cool_until <= now else door.rate.cool_until
+            tally = tallies.get(door.name, door.tally)
+            cost = tally.known_cost
+            states[door.name] = door.state(
+                tally.usage(),
+                None if cost is None else str(cost),
+                None if cool is None else wall_offset + cool,
+                states.get(door.name),
+            )
+        return states
+
+    def budget_states(self) -> dict[str, Any]:
+        """The fields of a `SupervisorSnapshot` that are about money."""
+        purse, lost = self.purse, self.lost
+        in_vain = summed(
+            tally for status, tally in self._ledger.by_status().items() if status not in {"succeeded", "live"}
+        )
+        limited = purse is not None and bool(purse.root.limits)
+        return {
+            "budget": purse.root.state() if purse is not None and limited else None,
+            "group_budgets": {}
+            if purse is None
+            else {name: meter.state() for name, meter in purse.budgeted_groups.items()},
+            "of_no_avail": None if in_vain.is_empty else in_vain.usage(),
+            "lost": {
+                name: str(value) if name == "cost" else value
+                for name in ("requests", "input_tokens", "output_tokens", "cost")
+                if (value := getattr(lost, name))
+            },
+        }
+
+    # ---------------------------------------------------------------- failures
+
+    def retry_delay(self, door: ModelDoor, error: Exception, attempt: int) -> float | None:
         """Seconds until the request is sent again after try number ``attempt``, or None where it is not."""
-        if attempt > self._retry_policy.max_retries or classify(error) is None:
+        policy = self._retry_policy
+        if attempt > policy.max_retries:
             return None
-        return delay(attempt, self._retry_policy, self._rng, retry_after(error))
+        kind = classify(error)
+        if kind is None:
+            return None
+        wait = delay(attempt, policy, self._rng, retry_after(error))
+        door.resent += 1
+        if kind is not RetryClass.RATE_LIMIT:
+            wait = max(wait, door.retries.resend(trio.current_time()))
+        return wait
 
     def restart_delay(self, actor: Actor, error: Exception) -> float | None:
         """Seconds until a failed run begins again, or None where it does not: see `RestartPolicy`."""
@@ -150,3 +307,14 @@ class Gates:
             return None
         restarts.append(now)
         return full_jitter(len(restarts) - 1, base=policy.backoff, cap=MAX_BACKOFF, rng=self._rng)
+
+
+def _credential(model: Any) -> int | None:
+    """What tells apart models of one name that are asked with different keys; never shown."""
+    client = getattr(model, "client", None)
+    headers: Any = getattr(client, "_headers", None)
+    if not isinstance(headers, Mapping):
+        return None
+    return hash(
+        tuple(headers.get(name) for name in ("authorization", "x-api-key", "x-goog-api-key", "api-key"))
+    )  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType, reportUnknownVariableType]

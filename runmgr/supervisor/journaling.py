@@ -106,6 +106,7 @@ class RunJournal:
                 "unpriced": spent.unpriced,
                 "lost": _list(self._runtime.gates.lost),
                 "claimed": None if claim is None else _list(claim),
+                "groups": self._runtime.gates.spent_by_group(),
             }
         )
 
@@ -286,6 +287,9 @@ def _read_spent(runtime: Runtime, spent: dict[str, Any] | None) -> None:
         return
     usage = msgspec.convert(spent["usage"], RunUsage)
     runtime.ledger.prior.load(usage, Decimal(spent["cost"]), spent["unpriced"])
+    runtime.gates.spent_by_group_before = {
+        name: _amount(values) for name, values in spent.get("groups", {}).items()
+    }
     lost = _amount(spent["lost"])
     claimed = spent.get("claimed")
     if claimed is not None:

@@ -1,114 +1,345 @@
-"""The rate door of one model: requests and tokens a minute, and requests in flight.
+"""The rate door of one model and key: requests and tokens a minute, requests in flight, and rests that the provider asks for.
 
-A request takes its turn in time when it comes: GCRA gives the moment at which it conforms (see `runmgr.concurrency.gcra` for
-the source), the turn is booked, and it sleeps until then. So the order is first come, first served, nobody wakes in vain, and
-nothing is held while sleeping. Tokens are booked by an estimate, the mean of what requests took so far, and corrected when
-the answer is there.
+A request passes at once where everything has room and nobody waits. Otherwise it stands in a line that is fair between
+groups (`runmgr.concurrency.fair` names the source) and is let in with its turn and its permit in hand. Turns are GCRA's (see
+`runmgr.concurrency.gcra`); one that is due but served late counts from when it was due, so a late timer costs no throughput.
+Nothing is held while waiting.
+
+Tokens are booked by an estimate when a request passes: its share of the bytes that bound its input, as learned from
+earlier answers, and the mean output. What it really used takes its place when the answer is there.
 """
 
 from __future__ import annotations
 
+import math
+from typing import TYPE_CHECKING
+
 import trio
 
-from runmgr.concurrency import Gcra, ResizableLimiter, Timers
+from runmgr.concurrency import FairQueue, Gcra
+from runmgr.models.rate_headers import Quota
 from runmgr.records.budgets import RateLimit
 
-__all__ = ("RateDoor",)
+from .adaptive import Adaptive
+from .refusals import Refusals
 
-FIRST_GUESS = 500
-"""Tokens that a request is booked with before any answer was seen."""
+if TYPE_CHECKING:
+    from .bounds import Bound
+
+__all__ = ("Booking", "RateDoor")
+
+_FIRST_OUTPUT = 500.0
+"""Output tokens that a request is booked with before any answer was seen, where ``max_tokens`` is not less."""
+_FIRST_SHARE = 0.25
+"""Tokens a byte of the bound, before any answer was seen."""
 _SMOOTHING = 0.05
+_CATCH_UP = 0.5
+"""Seconds: turns that were due longer ago than this are lost."""
+
+
+class Booking:
+    """The tokens that one request is booked with."""
+
+    __slots__ = ("bound", "inputs", "outputs")
+
+    def __init__(self, bound: Bound) -> None:
+        self.bound = bound
+        self.inputs = 0.0
+        self.outputs = 0.0
 
 
 class RateDoor:
-    """What `RateLimit` asks for, for one model."""
+    """What `RateLimit` asks for, for one model.
 
-    __slots__ = ("_mean", "_requests", "_tokens", "cool_until", "in_flight", "limit")
+    Args:
+        limit: what was told.
+        adapt: whether the in-flight limit is to be found from answers.
+    """
 
-    def __init__(self, limit: RateLimit) -> None:
+    __slots__ = (
+        "_clock",
+        "_due",
+        "_inputs",
+        "_level",
+        "_line",
+        "_mean_output",
+        "_outputs",
+        "_requests",
+        "_room",
+        "_room_until",
+        "_scope",
+        "_share",
+        "_tokens",
+        "adaptive",
+        "cool_until",
+        "counts_tokens",
+        "limit",
+        "refusals",
+        "services",
+        "used",
+    )
+
+    def __init__(self, limit: RateLimit, *, adapt: bool, services: trio.Nursery | None = None) -> None:
         self.limit = limit
-        requests, tokens = limit.requests_per_minute, limit.tokens_per_minute
-        # A burst of one: turns are booked ahead, so a late timer loses nothing, and no window of the provider's, wherever it
-        # begins, sees more than its share.
-        self._requests = None if requests is None else Gcra(requests / 60, 1.0)
-        self._tokens = None if tokens is None else Gcra(tokens / 60, max(1.0, tokens / 60))
-        self.in_flight = None if limit.max_in_flight is None else ResizableLimiter(limit.max_in_flight)
-        self._mean: float | None = None
+        self.adaptive = Adaptive(limit.max_in_flight) if adapt and limit.adaptive else None
+        self.refusals = Refusals()
+        self.services = services
+        self.used = 0
+        """Permits out: requests in flight."""
+        self._level = 0  # what it was at the first refusal
         self.cool_until = 0.0
         """Nobody is sent before: the provider asked for it."""
+        # A burst of one: no window of the provider's, wherever it begins, sees more than its share.
+        requests = limit.requests_per_minute
+        self._requests = None if requests is None else Gcra(requests / 60, 1.0)
+        self._tokens = _a_minute(limit.tokens_per_minute)
+        self._inputs = _a_minute(limit.input_tokens_per_minute)
+        self._outputs = _a_minute(limit.output_tokens_per_minute)
+        self.counts_tokens = any(each is not None for each in (self._tokens, self._inputs, self._outputs))
+        self._mean_output: float | None = None
+        self._share = _FIRST_SHARE
+        self._room = math.inf  # requests that the provider's headers leave room for, until then
+        self._room_until = 0.0
+        self._line: FairQueue[trio.lowlevel.Task, Booking | None] = FairQueue()
+        self._clock = 0.0  # the moment up to which turns have been given out, while anybody waits
+        self._due = math.inf
+        self._scope: trio.CancelScope | None = None
 
-    def _guess(self) -> float:
-        return FIRST_GUESS if self._mean is None else self._mean
+    # ---------------------------------------------------------------- how many in flight
 
-    def wait_for(self, now: float) -> float:
-        """Book a turn; gives the seconds until it."""
+    @property
+    def in_flight_limit(self) -> int | None:
+        """Requests that may be in flight now; None: any number."""
+        adaptive = self.adaptive
+        limit = self.limit.max_in_flight if adaptive is None else adaptive.limit
+        withheld = self.refusals.withheld
+        if withheld:
+            limit = (self._level if limit is None else limit) - withheld
+        if self._room_until:
+            if trio.current_time() >= self._room_until:
+                self._room, self._room_until = math.inf, 0.0
+            elif limit is None or limit > self._room:
+                limit = int(self._room)
+        return limit if limit is None or limit > 1 else 1
+
+    @property
+    def waiting(self) -> int:
+        """How many wait."""
+        return len(self._line)
+
+    # ---------------------------------------------------------------- passing
+
+    def pass_nowait(self, booking: Booking | None) -> bool:
+        """Take a turn and a permit if both are there now and nobody waits."""
+        if self._line:
+            return False
+        limit = self.in_flight_limit
+        if limit is not None and self.used >= limit:
+            return False
+        now = trio.current_time()
+        if self.cool_until > now:
+            return False
+        if self._requests is not None or booking is not None:
+            if self._delay(now, booking) > 0:
+                return False
+            self._take(now, booking)
+        self.used += 1
+        return True
+
+    async def pass_(self, booking: Booking | None, group: str) -> None:
+        """Wait for a turn and a permit, which `leave` gives back. Cancelled: nothing is taken."""
+        task = trio.lowlevel.current_task()
+        if not self._line:
+            self._clock = trio.current_time()
+        self._line.push(task, booking, group=group)
+        self._serve()
+
+        def abort(_: trio.lowlevel.RaiseCancelT) -> trio.lowlevel.Abort:
+            self._line.remove(task)
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        if task in self._line:
+            await trio.lowlevel.wait_task_rescheduled(abort)
+        else:  # it fitted after all; the reschedule that `_serve` would have done must not come before the wait
+            await trio.lowlevel.cancel_shielded_checkpoint()
+
+    def leave(self) -> None:
+        """Give the permit back."""
+        self.used -= 1
+        if self._line:
+            self._serve()
+
+    def _delay(self, now: float, booking: Booking | None) -> float:
+        """Seconds from ``now`` until a request's turn."""
         wait = max(0.0, self.cool_until - now)
         if self._requests is not None:
             wait = max(wait, self._requests.delay(now))
-            self._requests.force(now, 1.0)
-        if self._tokens is not None:
-            guess = self._guess()
-            wait = max(wait, self._tokens.delay(now, min(guess, self._tokens.burst)))
-            self._tokens.force(now, guess)
+        if booking is not None:
+            self._estimate(booking)
+            for bucket, tokens in self._buckets(booking):
+                wait = max(wait, bucket.delay(now, min(tokens, bucket.burst)))
         return wait
 
-    def give_back(self, now: float) -> None:
-        """A turn that was booked is not taken."""
+    def _take(self, now: float, booking: Booking | None) -> None:
+        if self._requests is not None:
+            self._requests.force(now, 1.0)
+        if booking is not None:
+            for bucket, tokens in self._buckets(booking):
+                bucket.force(now, tokens)
+
+    def _estimate(self, booking: Booking) -> None:
+        bound, mean = booking.bound, self._mean_output
+        booking.inputs = min(bound.inputs, bound.inputs * self._share)
+        booking.outputs = min(bound.outputs, _FIRST_OUTPUT) if mean is None else mean
+
+    def _buckets(self, booking: Booking) -> list[tuple[Gcra, float]]:
+        found: list[tuple[Gcra, float]] = []
+        if self._tokens is not None:
+            found.append((self._tokens, booking.inputs + booking.outputs))
+        if self._inputs is not None:
+            found.append((self._inputs, booking.inputs))
+        if self._outputs is not None:
+            found.append((self._outputs, booking.outputs))
+        return found
+
+    # ---------------------------------------------------------------- the line
+
+    def _serve(self) -> None:
+        """Let in whoever's turn has come, and set the timer to the next one's."""
+        line = self._line
+        now = trio.current_time()
+        self._clock = max(self._clock, now - _CATCH_UP)
+        while line:
+            limit = self.in_flight_limit
+            if limit is not None and self.used >= limit:
+                self._clock = now  # turns that pass meanwhile are lost, else they would come in a burst
+                if self._room_until > now:
+                    self._wake_at(self._room_until)
+                return
+            first = line.peek()
+            assert first is not None
+            task, booking = first
+            clock = self._clock
+            due = clock + self._delay(clock, booking)
+            if due > now:
+                self._wake_at(due)
+                return
+            line.pop()
+            self._clock = due
+            self._take(due, booking)
+            self.used += 1
+            if task is not trio.lowlevel.current_task():
+                trio.lowlevel.reschedule(task)
+
+    def _wake_at(self, due: float) -> None:
+        if self._scope is None:
+            if self.services is None:
+                raise RuntimeError("a rate door needs a nursery to wait in")
+            self._due = due
+            self._scope = trio.CancelScope(deadline=due)
+            self.services.start_soon(self._keep_time, name="runmgr rate")
+        elif due < self._due:
+            self._due = self._scope.deadline = due
+
+    async def _keep_time(self) -> None:
+        """The timer: one task for the line, whoever stands in it."""
+        while True:
+            assert self._scope is not None
+            with self._scope:
+                await trio.sleep_forever()
+            self._due = math.inf
+            self._scope = trio.CancelScope()
+            self._serve()
+
+    # ---------------------------------------------------------------- what answers teach
+
+    def give_back(self, booking: Booking | None) -> None:
+        """A turn that was taken is not used after all; the permit is given back by `leave`."""
+        now = trio.current_time()
         if self._requests is not None:
             self._requests.give_back(now, 1.0)
-        if self._tokens is not None:
-            self._tokens.give_back(now, self._guess())
+        if booking is not None:
+            self.forget(booking)
 
-    def settle(self, now: float, tokens: int) -> None:
-        """An answer took so many tokens."""
-        guess = self._guess()
-        if self._tokens is not None:
-            if tokens > guess:
-                self._tokens.force(now, tokens - guess)
-            elif tokens < guess:
-                self._tokens.give_back(now, guess - tokens)
-        self._mean = float(tokens) if self._mean is None else guess + (tokens - guess) * _SMOOTHING
+    def forget(self, booking: Booking) -> None:
+        """The request used no tokens: it was refused, or never sent."""
+        now = trio.current_time()
+        for bucket, tokens in self._buckets(booking):
+            bucket.give_back(now, tokens)
+        booking.inputs = booking.outputs = 0.0
+
+    def settle(self, now: float, booking: Booking, inputs: int, outputs: int) -> None:
+        """An answer used so many tokens: they take the place of what was booked."""
+        booked = self._buckets(booking)
+        share = inputs / max(1, booking.bound.inputs)
+        mean = self._mean_output
+        if mean is None:
+            self._share, self._mean_output = share, float(outputs)
+        else:
+            self._share += (share - self._share) * _SMOOTHING
+            self._mean_output = mean + (outputs - mean) * _SMOOTHING
+        booking.inputs, booking.outputs = float(inputs), float(outputs)
+        for (bucket, before), (_, after) in zip(booked, self._buckets(booking), strict=True):
+            if after > before:
+                bucket.force(now, after - before)
+            else:
+                bucket.give_back(now, before - after)
+
+    def succeeded(self, now: float, sent_at: float, in_flight: int) -> None:
+        """An answer has come; arguments as of `Adaptive.succeeded`."""
+        if self.adaptive is not None:
+            self.adaptive.succeeded(now, sent_at, in_flight)
+        if self.refusals.withheld:
+            self.refusals.succeeded(sent_at)
+
+    def pushed_back(self, now: float, sent_at: float, in_flight: int) -> None:
+        """The provider is overloaded: 503, or a timeout."""
+        if self.adaptive is not None:
+            self.adaptive.pushed_back(now, sent_at, in_flight)
+
+    def refused(
+        self, now: float, sent_at: float, in_flight: int, *, told: float | None, quotas: list[Quota]
+    ) -> None:
+        """A request was answered with 429."""
+        gone = [quota for quota in quotas if quota.remaining <= 0]
+        if told is None and gone:
+            told = max((quota.reset for quota in gone if quota.reset is not None), default=None)
+        adaptive = self.adaptive
+        if not self.refusals.withheld:
+            self._level = self.used
+        rest = self.refusals.refused(
+            now,
+            sent_at,
+            None if adaptive is None else adaptive.latency,
+            self.used - 1,
+            told=told,
+            spent=bool(gone),
+        )
+        if rest is not None:
+            self.cool_down(now + rest)
+        elif adaptive is not None:
+            adaptive.pushed_back(now, sent_at, in_flight)
+
+    def heard(self, now: float, quotas: list[Quota]) -> None:
+        """An answer's headers told what is left: never have more in flight than that, and wait where it is nothing."""
+        room, until = math.inf, 0.0
+        for quota in quotas:
+            if quota.reset is None:
+                continue
+            each = 1.0
+            if quota.kind != "requests":
+                each = max(1.0, self._mean_output or 1.0)
+            left = quota.remaining / each
+            if quota.remaining <= 0:
+                self.cool_down(now + quota.reset)
+            elif left < room:
+                room, until = left, now + quota.reset
+        self._room, self._room_until = room, until
 
     def cool_down(self, until: float) -> None:
         """Nobody is sent before ``until``."""
         self.cool_until = max(self.cool_until, until)
 
-    def pass_nowait(self) -> bool:
-        """Take a turn and a permit if both are there now."""
-        now = trio.current_time()
-        if self.cool_until > now:
-            return False
-        if self._requests is not None and self._requests.delay(now) > 0:
-            return False
-        if self._tokens is not None and self._tokens.delay(now, min(self._guess(), self._tokens.burst)) > 0:
-            return False
-        if self.in_flight is not None:
-            try:
-                self.in_flight.acquire_nowait()
-            except trio.WouldBlock:
-                return False
-        self.wait_for(now)
-        return True
 
-    async def pass_(self, timers: Timers) -> None:
-        """Wait for a turn and, where there is a limit, for a permit, which `leave` gives back.
-
-        Cancelled: the turn is given back, and no permit is held.
-        """
-        due = trio.current_time()
-        due += self.wait_for(due)
-        try:
-            await timers.sleep_until(due)
-            while self.cool_until > due:  # asked for while this slept
-                due = self.cool_until
-                await timers.sleep_until(due)
-            if self.in_flight is not None:
-                await self.in_flight.acquire()
-        except trio.Cancelled:
-            self.give_back(trio.current_time())
-            raise
-
-    def leave(self) -> None:
-        """Give the permit back."""
-        if self.in_flight is not None:
-            self.in_flight.release()
+def _a_minute(tokens: float | None) -> Gcra | None:
+    return None if tokens is None else Gcra(tokens / 60, max(1.0, tokens / 60))

@@ -28,6 +28,8 @@ class RunSpec:
         fingerprint: what else the run depends on (agent, model, settings), for the journal.
         deps, model, model_settings, message_history, usage_limits, deferred_tool_results, toolsets, output_type,
             instructions: as in `Agent.iter`.
+        budget: what this run may spend, instead of the supervisor's ``run_budget``.
+        cache_salt: answers are shared through the supervisor's cache only between runs of equal salt (epochs have each their own).
     """
 
     prompt: Any = None
@@ -49,6 +51,8 @@ class RunSpec:
     toolsets: Sequence[Any] | None = None
     output_type: Any = None
     instructions: Any = None
+    budget: Any = None
+    cache_salt: Any = None
 
 
 AGENT_OPTIONS = (
@@ -61,5 +65,7 @@ AGENT_OPTIONS = (
     "toolsets",
     "output_type",
     "instructions",
+    "budget",
+    "cache_salt",
 )
-"""The fields of `RunSpec` that go on to `Agent.iter` unchanged."""
+"""The fields of `RunSpec` that go on to the job: to `Agent.iter` all but the last two."""

@@ -1,0 +1,168 @@
+"""What all requests to one model share."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+from runmgr.models.base import Model
+from runmgr.models.rate_headers import rate_headers
+from runmgr.records.snapshots import ModelState
+
+from .budget import Amount, Meters
+
+if TYPE_CHECKING:
+    from .actor import Actor
+    from .hedge import Hedging
+    from .ledger import Tally
+    from .rates import Booking, RateDoor
+    from .retry_budget import RetryBudget
+
+__all__ = ("Entry", "ModelDoor")
+
+
+class Entry:
+    """What one request holds once it is through the doors: a permit, booked tokens, reservations."""
+
+    __slots__ = ("booking", "meters", "reserved")
+
+    def __init__(self) -> None:
+        self.booking: Booking | None = None
+        self.meters: Meters = ()
+        self.reserved: Amount | None = None
+
+
+class ModelDoor:
+    """What all requests to one model share.
+
+    Args:
+        model: the model.
+        tally: what it served.
+        rate: its rate door, shared with equal models; None where nothing limits it.
+        retries: how many resends it may get.
+        hedging: when a second copy is sent, where that is asked for.
+    """
+
+    __slots__ = (
+        "_room",
+        "cached",
+        "counts",
+        "failed",
+        "hedging",
+        "in_flight",
+        "model",
+        "name",
+        "rate",
+        "refused",
+        "resent",
+        "retries",
+        "sent",
+        "system",
+        "tally",
+    )
+
+    def __init__(
+        self, model: Any, tally: Tally, rate: RateDoor | None, retries: RetryBudget, hedging: Hedging | None
+    ) -> None:
+        self.model = model  # held, so that its id stays its own
+        self.name: str = model.model_name
+        self.system: str | None = model.system
+        self.tally = tally
+        self.rate = rate
+        self.retries = retries
+        self.hedging = hedging
+        self.in_flight = 0
+        """Requests that are sent and not answered."""
+        self.sent = self.failed = self.refused = self.resent = self.cached = 0
+        kind: Any = type(model)
+        self.counts = model.base_url is not None and kind.count_tokens is not Model.count_tokens
+        """Whether the provider counts the tokens of a request before it is sent."""
+        self._room = math.inf
+
+    def make_room(self, connections: int) -> None:
+        """Let the model's client have at least so many connections open."""
+        for model in getattr(self.model, "models", None) or (self.model,):
+            client: Any = getattr(model, "client", None)
+            pool: Any = getattr(client, "pool", None)
+            if callable(pool):
+                found: Any = pool()
+                if found.limit < connections:
+                    client.resize(connections)
+                self._room = max(found.limit, connections)
+
+    def count_in(self) -> int:
+        """One more in flight; gives how many that are."""
+        self.in_flight = count = self.in_flight + 1
+        self.sent += 1
+        if count > self._room:
+            self.make_room(2 * count)
+        return count
+
+    def listen(self) -> Callable[[], None]:
+        """Hear of the provider's limits in the headers of its answers; gives what ends that."""
+        rate = self.rate
+        listeners: Any = getattr(self.model, "header_listeners", None)
+        if rate is None or not isinstance(listeners, list):
+            return lambda: None
+
+        def hear(headers: list[tuple[bytes, bytes]]) -> None:
+            quotas = rate_headers(headers)
+            if quotas:
+                rate.heard(trio.current_time(), quotas)
+
+        listeners.append(hear)  # pyright: ignore[reportUnknownMemberType]
+        return lambda: listeners.remove(hear)  # pyright: ignore[reportUnknownMemberType]
+
+    def leave(self, entry: Entry) -> None:
+        """Give back permit and turn of a request that is not sent."""
+        rate = self.rate
+        if rate is not None:
+            rate.give_back(entry.booking)
+            rate.leave()
+
+    def give_up(self, actor: Actor, entry: Entry, *, charged: bool) -> None:
+        """Give back what a request held that got no answer.
+
+        Args:
+            actor: whose it is.
+            entry: what it held.
+            charged: whether it may have been charged for: then its bound stays spent.
+        """
+        rate = self.rate
+        if rate is not None:
+            if entry.booking is not None and not charged:
+                rate.forget(entry.booking)
+            rate.leave()
+        gates = actor._sup.gates
+        reserved = entry.reserved
+        used = reserved if reserved is not None and charged else Amount(1)
+        if reserved is not None:
+            assert gates.purse is not None
+            gates.lost.add(used)
+            gates.purse.settle(entry.meters, reserved, used)
+
+    def state(
+        self, usage: Any, cost: str | None, cooling_until: float | None, seen: ModelState | None
+    ) -> ModelState:
+        """How it stands, together with what was seen of another door of the same name."""
+        rate = self.rate
+        adaptive = None if rate is None else rate.adaptive
+        return ModelState(
+            usage=usage,
+            cost=cost,
+            in_flight=self.in_flight + (0 if seen is None else seen.in_flight),
+            in_flight_limit=None if rate is None else rate.in_flight_limit,
+            waiting=0 if rate is None else rate.waiting,
+            latency=None if adaptive is None else adaptive.latency,
+            sent=self.sent + (0 if seen is None else seen.sent),
+            failed=self.failed + (0 if seen is None else seen.failed),
+            refused=self.refused + (0 if seen is None else seen.refused),
+            resent=self.resent + (0 if seen is None else seen.resent),
+            hedged=(0 if self.hedging is None else self.hedging.copies)
+            + (0 if seen is None else seen.hedged),
+            cached=self.cached + (0 if seen is None else seen.cached),
+            cooling_until=cooling_until,
+        )

@@ -1,0 +1,187 @@
+"""A mutable sum of usage and cost: what accounts are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from decimal import Decimal
+from typing import Any
+
+from runmgr.usage import RunUsage
+
+__all__ = ("RunTally", "Tally", "summed")
+
+_ZERO = Decimal(0)
+_COUNTS = (
+    "requests",
+    "tool_calls",
+    "input_tokens",
+    "output_tokens",
+    "cache_write_tokens",
+    "cache_read_tokens",
+    "input_audio_tokens",
+    "cache_audio_read_tokens",
+    "output_audio_tokens",
+)
+
+
+class Tally:
+    """A mutable sum of usage and cost."""
+
+    __slots__ = (
+        "cache_audio_read_tokens",
+        "cache_read_tokens",
+        "cache_write_tokens",
+        "cost",
+        "details",
+        "earlier",
+        "input_audio_tokens",
+        "input_tokens",
+        "output_audio_tokens",
+        "output_tokens",
+        "requests",
+        "tool_calls",
+        "unpriced",
+    )
+
+    def __init__(self) -> None:
+        self.requests = 0
+        self.tool_calls = 0
+        self.input_tokens = 0
+        self.output_tokens = 0
+        self.cache_write_tokens = 0
+        self.cache_read_tokens = 0
+        self.input_audio_tokens = 0
+        self.cache_audio_read_tokens = 0
+        self.output_audio_tokens = 0
+        self.details: dict[str, int] | None = None
+        self.cost = _ZERO
+        self.unpriced = 0
+        """Requests whose price is unknown: while it is above 0, ``cost`` is only a lower bound."""
+        self.earlier: list[Tally] | None = None
+        """Of a run that began again: the share of each attempt before the present one."""
+
+    def add(self, usage: Any, cost: Decimal | None) -> None:
+        """Add one settled request's `RequestUsage`."""
+        self.requests += 1
+        self.input_tokens += usage.input_tokens
+        self.output_tokens += usage.output_tokens
+        if cost is None:
+            self.unpriced += 1
+        else:
+            self.cost += cost
+        if usage.cache_read_tokens or usage.cache_write_tokens:
+            self.cache_read_tokens += usage.cache_read_tokens
+            self.cache_write_tokens += usage.cache_write_tokens
+        if usage.input_audio_tokens or usage.output_audio_tokens or usage.cache_audio_read_tokens:
+            self.input_audio_tokens += usage.input_audio_tokens
+            self.output_audio_tokens += usage.output_audio_tokens
+            self.cache_audio_read_tokens += usage.cache_audio_read_tokens
+        if usage.details:
+            self._add_details(usage.details)
+
+    def merge(self, other: Tally) -> None:
+        """Add another tally."""
+        # Written out: it is called for every run that ends.
+        self.requests += other.requests
+        self.tool_calls += other.tool_calls
+        self.input_tokens += other.input_tokens
+        self.output_tokens += other.output_tokens
+        self.cache_write_tokens += other.cache_write_tokens
+        self.cache_read_tokens += other.cache_read_tokens
+        self.input_audio_tokens += other.input_audio_tokens
+        self.cache_audio_read_tokens += other.cache_audio_read_tokens
+        self.output_audio_tokens += other.output_audio_tokens
+        self.cost += other.cost
+        self.unpriced += other.unpriced
+        if other.details:
+            self._add_details(other.details)
+
+    def without(self, others: Iterable[Tally]) -> Tally:
+        """What is left when parts of it are taken away."""
+        rest = summed((self,))
+        for other in others:
+            for name in _COUNTS:
+                setattr(rest, name, getattr(rest, name) - getattr(other, name))
+            rest.cost -= other.cost
+            rest.unpriced -= other.unpriced
+            if other.details:
+                rest._add_details({name: -count for name, count in other.details.items()})
+        if rest.details:
+            rest.details = {name: count for name, count in rest.details.items() if count} or None
+        return rest
+
+    def load(self, usage: RunUsage, cost: Decimal, unpriced: int) -> None:
+        """Add a `RunUsage` with its cost, as the journal keeps them."""
+        for name in _COUNTS:
+            setattr(self, name, getattr(self, name) + getattr(usage, name, 0))
+        self.cost += cost
+        self.unpriced += unpriced
+        if usage.details:
+            self._add_details(usage.details)
+
+    def _add_details(self, details: dict[str, int]) -> None:
+        mine = self.details
+        if mine is None:
+            mine = self.details = {}
+        for name, count in details.items():
+            mine[name] = mine.get(name, 0) + count
+
+    def last_attempt(self) -> Tally:
+        """The share of the present attempt."""
+        return self if self.earlier is None else self.without(self.earlier)
+
+    def begin_attempt(self) -> Tally:
+        """The run begins again: gives the share of the attempt that has failed, and sets it apart."""
+        part = summed((self.last_attempt(),))
+        if self.earlier is None:
+            self.earlier = []
+        self.earlier.append(part)
+        return part
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing was counted."""
+        return not (self.requests or self.tool_calls)
+
+    @property
+    def known_cost(self) -> Decimal | None:
+        """The cost, or None where the price of any request is unknown."""
+        return None if self.unpriced else self.cost
+
+    def usage(self) -> RunUsage:
+        """The sum as a `RunUsage` of its own."""
+        return RunUsage(
+            requests=self.requests,
+            tool_calls=self.tool_calls,
+            input_tokens=self.input_tokens,
+            output_tokens=self.output_tokens,
+            cache_write_tokens=self.cache_write_tokens,
+            cache_read_tokens=self.cache_read_tokens,
+            input_audio_tokens=self.input_audio_tokens,
+            cache_audio_read_tokens=self.cache_audio_read_tokens,
+            output_audio_tokens=self.output_audio_tokens,
+            details=dict(self.details) if self.details else {},
+        )
+
+
+class RunTally(Tally):
+    """A run's tally, and what its requests need at every door."""
+
+    __slots__ = ("account", "meter", "sizes")
+
+    def __init__(self, account: Tally) -> None:
+        super().__init__()
+        self.account = account
+        """The tally of its group and agent."""
+        self.meter: Any = None
+        """The `Meter` of its own budget, where it has one."""
+        self.sizes: Any = None
+        """The bytes of its messages, where they were counted."""
+
+
+def summed(tallies: Iterable[Tally]) -> Tally:
+    """A new tally, the sum of these."""
+    total = Tally()
+    for tally in tallies:
+        total.merge(tally)
+    return total

@@ -1,0 +1,276 @@
+"""Hard budgets: nested, never passed, spent to the last request that fits; raised while runs go on."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+import trio
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from runmgr.agent import Agent
+from runmgr.exceptions import MalformedResponseError, ModelHTTPError, UserError
+from runmgr.messages import ModelResponse, TextPart
+from runmgr.models.base import Model
+from runmgr.models.function import FunctionModel
+from runmgr.records.budgets import Budget, Price, RateLimit
+from runmgr.supervisor import RunSpec, open_supervisor
+from runmgr.supervisor.bounds import Sizes, bound
+from runmgr.usage import RequestUsage
+
+
+def asker(model, times=1):
+    async def ask(run):
+        for _ in range(times):
+            await run.ask(model)
+
+    return ask
+
+
+def statuses(outcomes):
+    return [outcome.status.value for outcome in outcomes]
+
+
+async def test_a_group_and_a_run_have_budgets_of_their_own(fakes, autojump_clock):
+    model = fakes.Model()
+    async with open_supervisor(
+        budget=Budget(requests=9), group_budgets={"small": Budget(requests=3)}, run_budget=Budget(requests=2)
+    ) as sup:
+        greedy = await sup.submit(fakes.Agent(asker(model, 3)), group="large", run_id="greedy")
+        rich = await sup.submit(fakes.Agent(asker(model, 3)), group="large", budget=Budget(requests=3))
+        small = [await sup.submit(fakes.Agent(asker(model, 2)), group="small") for _ in range(2)]
+        outcomes = [await handle.outcome() for handle in (greedy, rich, *small)]
+        outcomes[2:] = sorted(outcomes[2:], key=lambda outcome: not outcome.succeeded)
+        assert statuses(outcomes) == ["failed", "succeeded", "succeeded", "failed"]
+        assert "budget of the run greedy is exhausted: requests=2 allowed, 2 spent" in outcomes[0].error.message
+        assert "budget of the group 'small' is exhausted: requests=3" in outcomes[3].error.message
+        assert sup.snapshot().group_budgets["small"].spent == {"requests": 3}
+        assert sup.snapshot().budget.spent == {"requests": 8}
+        last = await (await sup.submit(fakes.Agent(asker(model, 2)))).outcome()
+        assert "budget of the supervisor is exhausted: requests=9" in last.error.message
+
+
+async def test_all_levels_are_reserved_at_once_or_none(fakes, autojump_clock):
+    async def wait():
+        await trio.sleep(1)
+
+    model = fakes.Model(wait=wait)
+    async with open_supervisor(budget=Budget(requests=100), group_budgets=Budget(output_tokens=5_000)) as sup:
+        handles = [await sup.submit(fakes.Agent(asker(model)), group="g") for _ in range(4)]
+        other = await sup.submit(fakes.Agent(asker(model)), group="h")
+        await trio.sleep(0.5)
+        state = sup.snapshot()
+        assert state.budget.reserved == {"requests": 2}  # what waits at its group's budget holds nothing of the other
+        assert state.group_budgets["g"].reserved == {"output_tokens": 4096}
+        assert state.group_budgets["g"].waiting == 3
+        assert (await other.outcome()).succeeded
+        assert trio.current_time() == 1  # nobody of another group waits behind them
+        assert statuses([await handle.outcome() for handle in handles]) == ["succeeded"] * 4
+    assert trio.current_time() == 4
+
+
+async def test_a_large_request_is_not_starved_by_small_ones(autojump_clock):
+    sizes = []
+
+    async def answer(messages, info):
+        await trio.sleep(1)
+        sizes.append(info.model_settings["max_tokens"])
+        return ModelResponse(parts=[TextPart("x")], usage=RequestUsage(input_tokens=1, output_tokens=1))
+
+    agent = Agent(FunctionModel(answer))
+    async with open_supervisor(budget=Budget(output_tokens=1_000), max_running=100) as sup:
+        handles = []
+        for most in (400, 400, 900, *[100] * 20):
+            handles.append(await sup.submit(agent, "q", model_settings={"max_tokens": most}))
+            await trio.sleep(0.01)
+        assert statuses([await handle.outcome() for handle in handles]) == ["succeeded"] * 23
+    assert sizes.index(900) == 2
+
+
+async def test_a_budget_is_raised_while_runs_wait_for_it(fakes, autojump_clock):
+    async def wait():
+        await trio.sleep(10)
+
+    model = fakes.Model(wait=wait)
+    async with open_supervisor(budget=Budget(output_tokens=4_096)) as sup:
+        first = await sup.submit(fakes.Agent(asker(model)))
+        second = await sup.submit(fakes.Agent(asker(model)))
+        await trio.sleep(1)
+        assert {first.state, second.state} == {"running", "waiting"}
+        sup.set_budget(Budget(output_tokens=10_000))
+        await trio.testing.wait_all_tasks_blocked()
+        assert {first.state, second.state} == {"running"}
+        assert statuses([await first.outcome(), await second.outcome()]) == ["succeeded"] * 2
+        assert trio.current_time() == 11
+        with pytest.raises(UserError, match="no live run"):
+            sup.set_budget(Budget(), run_id="nobody")
+
+
+async def test_a_budget_that_comes_later_counts_what_was_spent(fakes, autojump_clock):
+    model = fakes.Model()
+    async with open_supervisor() as sup:
+        await (await sup.submit(fakes.Agent(asker(model, 3)), group="g")).outcome()
+        sup.set_budget(Budget(requests=4))
+        sup.set_budget(Budget(requests=4), group="g")
+        outcome = await (await sup.submit(fakes.Agent(asker(model, 2)), group="g")).outcome()
+        assert outcome.error.type == "BudgetExhausted"
+        assert outcome.usage.requests == 1
+        sup.set_budget(Budget(requests=10))
+        sup.set_budget(Budget(requests=6), group="g")
+        assert (await (await sup.submit(fakes.Agent(asker(model, 2)), group="g")).outcome()).succeeded
+
+
+async def test_budgets_of_groups_and_runs_count_over_resumes(tmp_path, autojump_clock):
+    async def answer(messages, info):
+        return ModelResponse(parts=[TextPart("x")], usage=RequestUsage(input_tokens=60, output_tokens=40))
+
+    agent = Agent(FunctionModel(answer), model_settings={"max_tokens": 50})
+    path = tmp_path / "j.sqlite"
+
+    async def run(most, **options):
+        async with open_supervisor(journal=path, group_budgets={"g": Budget(requests=most)}, **options) as sup:
+            handles = [await sup.submit(agent, "q", run_id=f"r{n}", group="g") for n in range(5)]
+            return statuses([await handle.outcome() for handle in handles])
+
+    assert (await run(2)).count("succeeded") == 2
+    assert (await run(4, resume=True)).count("succeeded") == 4
+    assert (await run(9, resume=True)).count("succeeded") == 5
+
+
+async def test_a_soft_budget_says_so_and_by_how_much(fakes, autojump_clock):
+    model = fakes.Model(10, 9_000)
+    async with open_supervisor(budget=Budget(output_tokens=20_000), max_running=1) as sup:
+        async with sup.map(fakes.Agent(asker(model)), range(3)) as outcomes:
+            assert statuses([outcome async for outcome in outcomes]) == ["succeeded", "succeeded", "failed"]
+        state = sup.snapshot().budget
+        assert (state.soft, state.unbounded, state.largest_output, state.overshot) == (True, 2, 9_000, {})
+    async with open_supervisor(budget=Budget(output_tokens=5_000)) as sup:
+        await (await sup.submit(fakes.Agent(asker(model)))).outcome()
+        assert sup.snapshot().budget.overshot == {"output_tokens": 4_000}
+
+
+async def test_the_providers_count_is_asked_where_bytes_do_not_fit(autojump_clock):
+    class Counting(FunctionModel):
+        asked = 0
+        base_url = "http://provider"
+
+        async def count_tokens(self, messages, settings, params):
+            self.asked += 1
+            return RequestUsage(input_tokens=100)
+
+    async def answer(messages, info):
+        return ModelResponse(parts=[TextPart("x")], usage=RequestUsage(input_tokens=100, output_tokens=5))
+
+    model = Counting(answer)
+    agent = Agent(model, model_settings={"max_tokens": 10})
+    assert Model.count_tokens is not Counting.count_tokens
+    async with open_supervisor(budget=Budget(tokens=350), max_running=1) as sup:
+        async with sup.map(agent, ["word " * 100] * 4) as outcomes:
+            assert statuses([outcome async for outcome in outcomes]) == ["succeeded"] * 3 + ["failed"]
+        assert sup.usage().total_tokens == 315
+    assert model.asked >= 4
+
+
+async def test_what_is_refused_holds_no_permit(fakes, autojump_clock):
+    model = fakes.Model()
+    limit = RateLimit(max_in_flight=1, requests_per_minute=60)
+    async with open_supervisor(budget=Budget(cost=1), rate_limits=limit) as sup:
+        unpriced = [await sup.submit(fakes.Agent(asker(model))) for _ in range(3)]
+        for handle in unpriced:
+            assert "what 'counting' costs is unknown" in (await handle.outcome()).error.message
+        assert sup.snapshot().models["counting"].in_flight == 0
+    prices = {"counting": Price(input=1, output=1)}
+    async with open_supervisor(budget=Budget(cost=0), rate_limits=limit, prices=prices) as sup:
+        for _ in range(3):
+            assert (await (await sup.submit(fakes.Agent(asker(model)))).outcome()).error.type == "BudgetExhausted"
+    assert model.sent == 0
+
+
+def test_a_runs_messages_are_counted_once():
+    from runmgr.messages import ModelRequest, UserPromptPart
+
+    messages = [ModelRequest(parts=[UserPromptPart(content="word " * n)]) for n in range(1, 6)]
+    sizes = Sizes()
+    for count in (1, 3, 3, 5, 2, 4):
+        assert bound(messages[:count], None, None, sizes) == bound(messages[:count], None, None)
+    other = [*messages[:2], ModelRequest(parts=[UserPromptPart(content="else " * 50)]), *messages[3:]]
+    assert bound(other, None, None, sizes) == bound(other, None, None)
+
+
+@given(st.data())
+@settings(max_examples=15, deadline=None)
+def test_a_thousand_at_once_never_pass_any_budget_and_leave_little(data):
+    seed = data.draw(st.integers(0, 2**32))
+    rng = random.Random(seed)
+    limit = data.draw(st.integers(0, 400_000))
+    of_group = data.draw(st.integers(0, 200_000))
+    largest = 0
+    now = trio.testing.MockClock(autojump_threshold=0)
+
+    async def main():
+        nonlocal largest
+
+        async def answer(messages, info):
+            await trio.sleep(rng.random())
+            chance = rng.random()
+            if chance < 0.1:
+                raise ModelHTTPError(rng.choice([500, 429]), "m")
+            if chance < 0.15:
+                raise MalformedResponseError("m", "cut")
+            text = messages[-1].parts[0].content
+            return ModelResponse(
+                parts=[TextPart("x")],
+                usage=RequestUsage(
+                    input_tokens=rng.randint(0, len(text)),
+                    output_tokens=rng.randint(0, info.model_settings["max_tokens"]),
+                ),
+            )
+
+        agent = Agent(FunctionModel(answer))
+        specs = []
+        for number in range(1_000):
+            most = rng.randint(1, 300)
+            text = "q" * rng.randint(1, 500)
+            group = "g" if number % 3 else "h"
+            specs.append(RunSpec(prompt=text, group=group, model_settings={"max_tokens": most}))
+        async with open_supervisor(
+            budget=Budget(tokens=limit),
+            group_budgets={"g": Budget(tokens=of_group)},
+            max_running=1_000,
+            retries=2,
+            rng=rng,
+        ) as sup:
+            purse = sup._runtime.gates.purse
+            reserve = type(purse.root).reserve
+            reserve_nowait = type(purse).reserve_nowait
+
+            def asked(purse, meters, need):
+                nonlocal largest
+                largest = max(largest, need.tokens)
+                return reserve_nowait(purse, meters, need)
+
+            def watched(meter, need):
+                reserve(meter, need)
+                assert meter.spent.tokens + meter.reserved.tokens <= meter.limits["tokens"]
+
+            type(purse.root).reserve = watched
+            type(purse).reserve_nowait = asked
+            try:
+                async with sup.map(agent, specs) as outcomes:
+                    ended = [outcome async for outcome in outcomes]
+            finally:
+                type(purse.root).reserve = reserve
+                type(purse).reserve_nowait = reserve_nowait
+            assert len(ended) == 1_000
+            assert sup.usage().total_tokens <= limit
+            assert sup.usage("group").get("g", RequestUsage()).total_tokens <= of_group
+            root, group = purse.root, purse.group("g")
+            assert root.reserved.tokens == group.reserved.tokens == root.reserved.requests == 0
+            refused = [o for o in ended if o.error is not None and o.error.type == "BudgetExhausted"]
+            if any("of the supervisor" in o.error.message for o in refused):
+                assert limit - root.spent.tokens < largest
+            if any("of the group" in o.error.message for o in refused):
+                assert of_group - group.spent.tokens < largest
+
+    trio.run(main, clock=now)
