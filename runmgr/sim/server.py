@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import math
 import time
+from array import array
 from collections import Counter, deque
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 
+import attrs
 import trio
 
 from runmgr.exceptions import UserError
@@ -22,7 +24,26 @@ from runmgr.models.sim_engine import Engine, Plan
 from runmgr.sim.chat import chunks, completion, decode, offer_of
 from runmgr.sim.http import BadRequest, Disconnected, Exchange, serve_connection
 
-__all__ = ("SimServer", "open_sim_server", "serve")
+__all__ = ("SimEntry", "SimServer", "open_sim_server", "serve")
+
+
+@attrs.frozen
+class SimEntry:
+    """What the server did with one streamed request: the truth that a measurement can be held against. Seconds on trio's clock.
+
+    Args:
+        number: of the request, from 1.
+        arrived: when all of it had been read.
+        tokens: when each token was given to the kernel.
+        finished: when the end was.
+        input_tokens: of the prompt.
+    """
+
+    number: int
+    arrived: float
+    tokens: array[float]
+    finished: float
+    input_tokens: int
 
 
 class SimServer:
@@ -38,8 +59,10 @@ class SimServer:
         answers: Mapping[str, str] | None = None,
         max_in_flight: int | None = None,
         rpm: int | None = None,
+        log: Callable[[SimEntry], None] | None = None,
     ) -> None:
         self.engine = Engine(config, answers)
+        self._log = log
         self.max_in_flight = max_in_flight
         self.rpm = rpm
         self.url = ""
@@ -132,7 +155,9 @@ class SimServer:
         else:
             wants_usage = request.stream_options is not None and request.stream_options.include_usage
             tokens, tail = chunks(plan, number=number, model=model, created=created, usage=wants_usage)
-            await self._stream(exchange, plan, tokens, tail, began)
+            moments = await self._stream(exchange, plan, tokens, tail, began)
+            if self._log is not None:
+                self._log(SimEntry(number, began, moments, trio.current_time(), plan.input_tokens))
         self._counts["completed"] += 1
         self._counts["prompt_tokens"] += plan.input_tokens
         self._counts["completion_tokens"] += plan.output_tokens
@@ -160,22 +185,27 @@ class SimServer:
 
     async def _stream(
         self, exchange: Exchange, plan: Plan, tokens: list[bytes], tail: list[bytes], began: float
-    ) -> None:
+    ) -> array[float]:
+        """Stream an answer; gives when each token went out."""
         if plan.fault == "truncate":
             tokens = tokens[: len(tokens) // 2]
         due = began + plan.ttft
         await _until(due)
         if not plan.gaps and plan.gap == 0:
             await exchange.start(first=b"".join(tokens))
+            moments = array("d", [trio.current_time()] * len(tokens))
         else:
             await exchange.start(first=tokens[0] if tokens else b"")
+            moments = array("d", [trio.current_time()])
             for number, token in enumerate(tokens[1:]):
                 due += plan.gaps[number] if plan.gaps else plan.gap
                 await _until(due)
                 await exchange.chunk(token)
+                moments.append(trio.current_time())
         if plan.fault == "truncate":
             await exchange.abort()
         await exchange.end(b"".join(tail))
+        return moments
 
 
 async def _until(deadline: float) -> None:
@@ -195,6 +225,7 @@ async def open_sim_server(
     answers: Mapping[str, str] | None = None,
     max_in_flight: int | None = None,
     rpm: int | None = None,
+    log: Callable[[SimEntry], None] | None = None,
     host: str = "127.0.0.1",
     port: int = 0,
 ) -> AsyncGenerator[SimServer]:
@@ -205,13 +236,14 @@ async def open_sim_server(
         answers: known questions and answers.
         max_in_flight: more than these at once get a 429.
         rpm: more than these in a sliding minute get a 429.
+        log: is told of each streamed answer that went out whole.
         host: the address to listen on.
         port: 0 takes a free one.
 
     Raises:
         UserError: the address cannot be listened on.
     """
-    server = SimServer(config, answers=answers, max_in_flight=max_in_flight, rpm=rpm)
+    server = SimServer(config, answers=answers, max_in_flight=max_in_flight, rpm=rpm, log=log)
     try:
         listeners = await trio.open_tcp_listeners(port, host=host, backlog=4096)
     except OSError as error:
