@@ -84,12 +84,16 @@ bench-overhead: $(STAMP) $(PEERS)/.venv-pydantic-ai/.stamp ## cost of a run besi
 bench-pool: $(STAMP) ## cost of a pool's submission and result beside trio.from_thread
 	$(BIN)/python bench/pool.py
 
+.PHONY: bench-http
+bench-http: $(STAMP) $(PEERS)/.venv-openai/.stamp ## CPU of a request beside bare h11 on trio and AsyncOpenAI
+	$(BIN)/python bench/http.py
+
 .PHONY: bench-batch
 bench-batch: $(STAMP) $(PEERS)/.venv-inspect/.stamp ## a whole batch with two scorers beside Inspect AI
 	$(BIN)/python bench/batch.py
 
 .PHONY: bench
-bench: bench-batch bench-overhead bench-pool ## every measurement
+bench: bench-batch bench-http bench-overhead bench-pool ## every measurement
 
 .PHONY: clean
 clean: ## remove environments and what tests and benches leave
