@@ -22,5 +22,5 @@ def prompted_instructions(template: str, output_object: OutputObjectDefinition) 
     if output_object.description:
         schema["description"] = output_object.description
     if "{schema}" not in template:
-        template = "\n\n".join([template, "{schema}"])
+        template = f"{template}\n\n{{schema}}"
     return template.format(schema=json.dumps(schema))
