@@ -54,6 +54,11 @@ _DISTRIBUTION = "A number, or uniform(a,b), normal(mean,sd), exp(mean), lognorma
     type=click.Path(path_type=Path),
     help="Prompts: JSONL with prompt, input, question or messages, or .txt with one a line.",
 )
+@click.option(
+    "--agent",
+    metavar="MODULE:NAME",
+    help="Whole runs of an agent of yours, on --prompts; with --model, that model replaces its own.",
+)
 @click.option("--input-tokens", metavar="DIST", help="Length of synthetic prompts. [64]")
 @click.option("--output-tokens", metavar="DIST", help="max_tokens of each request.")
 @click.option(
@@ -115,7 +120,8 @@ def command(
     config = _config(**options)
     if invocation.own_process:
         _make_room()
-    result = trio.run(_watched, config, quiet)
+    agent, model = _agent(config)
+    result = trio.run(_watched, config, quiet, agent, model)
     if as_json:
         sys.stdout.write((_read(result.out) if result.out else "") or "")
         sys.stdout.flush()
@@ -152,6 +158,24 @@ def _config(
         max_failures=max_failures,
         **options,
     )
+
+
+def _agent(config: LoadConfig) -> tuple[Any, Any]:
+    """The agent and the model that are named, or None."""
+    if config.agent is None:
+        return None, None
+    from runmgr.batch.callables import as_agent
+    from runmgr.batch.loading import load_object
+    from runmgr.batch.model import model_of
+
+    agent = as_agent(load_object(config.agent, "--agent"), config.agent)
+    if config.model is not None:
+        return agent, model_of(config.model, config.base_url)
+    if config.base_url is not None:
+        raise UserError("--base-url goes with --model: it says where that model's provider is")
+    if getattr(agent, "model", None) is None and hasattr(agent, "run"):
+        raise UserError(f"--agent {config.agent}: has no model; name one with --model")
+    return agent, None
 
 
 def _check_failures(text: str) -> None:
@@ -196,7 +220,7 @@ def _make_room() -> None:
     gc.set_threshold(50_000, 20, 100)
 
 
-async def _watched(config: LoadConfig, quiet: bool) -> LoadResult:
+async def _watched(config: LoadConfig, quiet: bool, agent: Any, model: Any) -> LoadResult:
     from runmgr.cli.load_view import Interrupts, watch_live, watch_plainly
     from runmgr.load import run_load
     from runmgr.load.run import Watch
@@ -205,7 +229,7 @@ async def _watched(config: LoadConfig, quiet: bool) -> LoadResult:
         watchers: list[Watch] = [interrupts.watch]
         if not quiet:
             watchers.append(watch_live if sys.stderr.isatty() else watch_plainly)
-        return await run_load(config, watch=watchers)
+        return await run_load(config, agent=agent, model=model, watch=watchers)
 
 
 def _read(out: Path) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 import attrs
 import trio
 
+from runmgr.exceptions import UserError
 from runmgr.load.arrivals import arrivals
 from runmgr.load.config import DEFAULT_SECONDS, LoadConfig
 from runmgr.load.drive import Target, drive_closed, drive_open
@@ -32,7 +33,8 @@ Watch = Callable[[LoadState], Awaitable[None]]
 """Runs beside a load until it is cancelled: a display, a signal handler."""
 
 DEFAULT_INPUT = 64
-_DRAIN_LIMIT = 1 << 20
+_MOST_CONNECTIONS = 1 << 20
+_MOST_RUNS = 100_000
 
 
 @attrs.frozen
@@ -69,11 +71,15 @@ class Plan:
     until: float | None
 
 
-async def run_load(config: LoadConfig, *, watch: Sequence[Watch] = ()) -> LoadResult:
+async def run_load(
+    config: LoadConfig, *, agent: Any = None, model: Any = None, watch: Sequence[Watch] = ()
+) -> LoadResult:
     """Run a load and write its results.
 
     Args:
         config: what to do.
+        agent: the agent that ``config.agent`` names, to be run instead of single requests.
+        model: a model for it instead of its own.
         watch: what runs beside it.
 
     Cancelling drops what is in flight; what ended is in ``requests.jsonl`` then, and there is no summary. ``LoadState.stop`` ends it early
@@ -82,15 +88,31 @@ async def run_load(config: LoadConfig, *, watch: Sequence[Watch] = ()) -> LoadRe
     Raises:
         UserError: a file or an argument is wrong; nothing was sent.
     """
-    plan = make_plan(config)
-    if config.out is not None:
-        make_directory(config.out)
-    if config.out is None:
-        part, stopped = await measure(config, plan, lambda _: None, watch=watch)
+    if agent is None:
+        plan = make_plan(config)
+        part, stopped = await _recorded(config, plan, watch)
     else:
-        with RequestsFile(config.out / "requests.jsonl", chunks=config.record_chunks) as lines:
-            part, stopped = await measure(config, plan, lines.add, watch=watch)
+        from runmgr.load.agents import AgentTarget
+        from runmgr.supervisor import open_supervisor
+
+        assert config.prompts is not None
+        prompts = read_prompts(config.prompts)
+        if not all(isinstance(prompt, str) for prompt in prompts):
+            raise UserError(f"--prompts {config.prompts}: an agent is run on texts, not on messages")
+        # What holds an open loop back must be the model and the agent's limits, not the number of places.
+        places = config.concurrency or _MOST_RUNS
+        async with open_supervisor(max_running=places, max_queued=places) as supervisor:
+            target = AgentTarget(supervisor, agent, prompts, model=model, timeout=config.timeout)
+            part, stopped = await _recorded(config, make_plan(config, target=target), watch)
     return finish(config, [part], stopped)
+
+
+async def _recorded(config: LoadConfig, plan: Plan, watch: Sequence[Watch]) -> tuple[Part, str | None]:
+    if config.out is None:
+        return await measure(config, plan, lambda _: None, watch=watch)
+    make_directory(config.out)
+    with RequestsFile(config.out / "requests.jsonl", chunks=config.record_chunks) as lines:
+        return await measure(config, plan, lines.add, watch=watch)
 
 
 def finish(
@@ -119,18 +141,19 @@ def exit_code_of(config: LoadConfig, summary: dict[str, Any]) -> int:
     return 0
 
 
-def make_plan(config: LoadConfig, *, share: tuple[int, int] = (0, 1)) -> Plan:
+def make_plan(config: LoadConfig, *, target: Target | None = None, share: tuple[int, int] = (0, 1)) -> Plan:
     """Read files, make target and schedule. Blocks on the disk.
 
     Args:
         config: the load.
+        target: where to, instead of the server that ``config`` names.
         share: which of how many processes this is: it sends every request whose index leaves this remainder.
 
     Raises:
         UserError: a file or an argument is wrong.
     """
     rows = _trace(config)
-    target = _target(config, rows)
+    target = target or _target(config, rows)
     mine, of = share
     total = config.requests if rows is None else len(rows)
     duration = config.duration
@@ -197,7 +220,7 @@ def _most_connections(least: int) -> int:
     except ImportError:
         return least
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return _DRAIN_LIMIT if soft == resource.RLIM_INFINITY else max(least, soft - 64)
+    return _MOST_CONNECTIONS if soft == resource.RLIM_INFINITY else max(least, soft - 64)
 
 
 def _prompts(config: LoadConfig, rows: list[TraceRow] | None) -> Prompts:

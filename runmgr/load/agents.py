@@ -1,0 +1,194 @@
+"""Whole runs of an agent as load: real tools, the model's own branching, limits and resends as in production.
+
+Where a run's time went is measured from outside: a request's at the door through which the run sends it (waiting for a rate limit and
+resends included), the tools' as the time in the node that calls them, for as long as the run goes on after it. What is left is overhead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+from runmgr.exceptions import SupervisorClosed
+from runmgr.graph import End
+from runmgr.load.record import Record
+from runmgr.load.state import LoadState
+
+if TYPE_CHECKING:
+    from runmgr.supervisor import Supervisor
+
+__all__ = ("AgentTarget",)
+
+
+class _Timing:
+    """Where one run's time went."""
+
+    __slots__ = ("began", "model", "tool", "tool_at", "turns")
+
+    def __init__(self) -> None:
+        self.began: float | None = None
+        self.turns = 0
+        self.model = 0.0
+        self.tool = 0.0
+        self.tool_at: float | None = None
+
+
+class _Host:
+    """A run's host, its requests timed."""
+
+    def __init__(self, host: Any, timing: _Timing) -> None:
+        self._host = host
+        self._timing = timing
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._host, name)
+
+    async def request(self, model: Any, messages: Any, settings: Any, params: Any) -> Any:
+        timing = self._timing
+        timing.turns += 1
+        began = trio.current_time()
+        try:
+            return await self._host.request(model, messages, settings, params)
+        finally:
+            timing.model += trio.current_time() - began
+
+    @asynccontextmanager
+    async def request_stream(self, *arguments: Any) -> AsyncGenerator[Any]:
+        timing = self._timing
+        timing.turns += 1
+        began = trio.current_time()
+        try:
+            async with self._host.request_stream(*arguments) as stream:
+                yield stream
+        finally:
+            timing.model += trio.current_time() - began
+
+
+class _Run:
+    """A run, its tools timed."""
+
+    def __init__(self, run: Any, timing: _Timing) -> None:
+        self._run = run
+        self._timing = timing
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._run, name)
+
+    async def next(self, node: Any) -> Any:
+        if type(node).__name__ != "CallToolsNode":
+            return await self._run.next(node)
+        began = trio.current_time()
+        after: Any = await self._run.next(node)
+        if not isinstance(after, End):
+            timing = self._timing
+            timing.tool += trio.current_time() - began
+            if timing.tool_at is None:
+                timing.tool_at = began
+        return after
+
+
+class _Agent:
+    """An agent whose runs are timed."""
+
+    def __init__(self, agent: Any, timings: dict[str, _Timing]) -> None:
+        self._agent = agent
+        self._timings = timings
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._agent, name)
+
+    def iter(
+        self, *arguments: Any, host: Any, run_id: str, **options: Any
+    ) -> AbstractAsyncContextManager[Any]:
+        return self._iter(self._timings[run_id], arguments, host, run_id, options)
+
+    @asynccontextmanager
+    async def _iter(
+        self, timing: _Timing, arguments: tuple[Any, ...], host: Any, run_id: str, options: dict[str, Any]
+    ) -> AsyncGenerator[Any]:
+        if timing.began is None:
+            timing.began = trio.current_time()
+        async with self._agent.iter(*arguments, host=_Host(host, timing), run_id=run_id, **options) as run:
+            yield _Run(run, timing)
+
+
+class AgentTarget:
+    """Runs an agent.
+
+    Args:
+        supervisor: what runs it; with room for everything that the load has in flight.
+        agent: the agent.
+        prompts: what to run it on, in order, round and round.
+        model: instead of the agent's own; None leaves that.
+        timeout: seconds that one run may take.
+    """
+
+    def __init__(
+        self,
+        supervisor: Supervisor,
+        agent: Any,
+        prompts: Sequence[Any],
+        *,
+        model: Any = None,
+        timeout: float | None = None,
+    ) -> None:
+        self._supervisor = supervisor
+        self._timings: dict[str, _Timing] = {}
+        self._agent = _Agent(agent, self._timings)
+        self._prompts = prompts
+        self._options: dict[str, Any] = {} if model is None else {"model": model}
+        self._timeout = timeout
+
+    def prepared(self, index: int) -> Any:
+        """The prompt of its place."""
+        return self._prompts[index % len(self._prompts)]
+
+    async def send(self, record: Record, prepared: Any, state: LoadState) -> None:
+        """One run. A failure is written into the record; cancelling cancels the run."""
+        run_id = f"load-{record.index}"
+        timing = self._timings[run_id] = _Timing()
+        try:
+            handle = await self._supervisor.submit(
+                self._agent, prepared, run_id=run_id, timeout=self._timeout, **self._options
+            )
+            try:
+                outcome = await handle.outcome()
+            except trio.Cancelled:
+                handle.cancel("the load was stopped")
+                raise
+        except SupervisorClosed as error:
+            record.fail("SupervisorClosed", str(error))
+            return
+        finally:
+            del self._timings[run_id]
+        now = trio.current_time()
+        record.finished = now - state.started
+        if timing.began is not None:
+            record.sent = timing.began - state.started
+        if timing.tool_at is not None:
+            record.tool_at = timing.tool_at - state.started
+        usage = outcome.usage
+        record.counted = "usage"
+        if usage is not None:
+            record.input_tokens = usage.input_tokens
+            record.output_tokens = usage.output_tokens
+            if usage.cache_read_tokens:
+                record.cached_tokens = usage.cache_read_tokens
+        whole = now - (timing.began if timing.began is not None else now)
+        record.run = {
+            "turns": timing.turns,
+            "tool_calls": usage.tool_calls if usage is not None else 0,
+            "attempts": outcome.attempts,
+            "model_seconds": round(timing.model, 6),
+            "tool_seconds": round(timing.tool, 6),
+            "overhead_seconds": round(max(0.0, whole - timing.model - timing.tool), 6),
+        }
+        if outcome.succeeded:
+            record.status = "succeeded"
+        elif outcome.error is not None:
+            record.fail(outcome.error.type, outcome.error.message)
+        else:
+            record.fail("cancelled", "the run was cancelled")
