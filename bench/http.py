@@ -50,7 +50,7 @@ def main() -> None:
     server = ROOT / ".venv/bin/python"
 
     def measured(one: Contender, connections: int, requests: int) -> dict[str, Any]:
-        requests = max(connections, int(requests * options.scale))
+        requests = max(5 * connections, int(requests * options.scale))  # fewer say nothing of a steady state
         return one.run("--connections", connections, "--requests", requests, "--python", server)
 
     table = [{name: measured(*row) for name, *row in rows} for _ in range(options.rounds)]
