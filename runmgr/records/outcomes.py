@@ -19,9 +19,9 @@ class RunState(StrEnum):
     RUNNING = "running"
     """Its task works: a node, a model request, a tool."""
     WAITING = "waiting"
-    """Its task waits for the supervisor: a rate, a budget, a backoff, the journal, a child."""
+    """Its task waits for the supervisor: a rate, a budget, a backoff, a slow subscriber."""
     PAUSED = "paused"
-    """Stopped between two nodes by ``pause()``."""
+    """It gave its place up: stopped between two nodes by ``pause()``, or while it waits for other runs."""
     SUCCEEDED = "succeeded"
     FAILED = "failed"
     CANCELLED = "cancelled"
@@ -55,11 +55,13 @@ class RunOutcome(msgspec.Struct, frozen=True, kw_only=True):
     """What the run gave back: the agent's output, or the data of a graph's `End`; None unless it succeeded."""
     error: RunError | None = None
     usage: Any = None
-    """`RunUsage` of all attempts, paid requests of failed ones included."""
+    """`RunUsage` of all attempts, paid requests of failed ones included, and of the runs that it submitted."""
     cost: Decimal | None = None
     """US dollars; None where the price of any of its requests is unknown."""
     attempts: int = 1
     """1 + restarts."""
+    earlier_errors: tuple[RunError, ...] = ()
+    """How the attempts before the last one failed, oldest first."""
     group: str = ""
     metadata: dict[str, Any] | None = None
     queued_at: float = 0.0
@@ -75,6 +77,10 @@ class RunOutcome(msgspec.Struct, frozen=True, kw_only=True):
     """What the run was started with: the prompt, or the spec's ``input``."""
     new_message_index: int = 0
     """Where in ``messages`` the run's own begin."""
+    parent: str | None = None
+    """The run that submitted it, where one did."""
+    abandoned_threads: tuple[str, ...] = ()
+    """Sync tools whose threads still ran when they were no longer waited for: a thread cannot be killed."""
     replayed: bool = False
     """True when it was not run now but read from the journal."""
 

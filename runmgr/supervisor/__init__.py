@@ -2,13 +2,15 @@
 
 from runmgr.records.outcomes import RunError, RunOutcome, RunState
 
+from .commands import Answer
 from .handle import RunHandle
 from .mapping import Outcomes
 from .opening import open_supervisor
 from .spec import RunSpec
-from .supervisor import Supervisor
+from .supervisor import Supervisor, current_supervisor
 
 __all__ = (
+    "Answer",
     "Outcomes",
     "RunError",
     "RunHandle",
@@ -16,5 +18,6 @@ __all__ = (
     "RunSpec",
     "RunState",
     "Supervisor",
+    "current_supervisor",
     "open_supervisor",
 )

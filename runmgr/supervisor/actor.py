@@ -10,7 +10,6 @@ elsewhere. What users' code raises ends this run; what our own code raises ends 
 from __future__ import annotations
 
 import traceback
-from collections import deque
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from contextvars import copy_context
@@ -18,12 +17,14 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
-from runmgr.exceptions import AgentRunError, BudgetExhausted, JournalError, UserError
+from runmgr.exceptions import AgentRunError, BudgetExhausted, JournalError, RunCancelled, UserError
 from runmgr.graph import End
 from runmgr.records.events import RunNode, RunStarted, RunStream
 from runmgr.records.outcomes import RunError, RunOutcome, RunState
 
-from . import doors
+from . import commands, doors
+from .extras import Extras
+from .family import end_children, wait_alone
 from .handle import RunHandle
 from .ledger import Tally
 
@@ -35,9 +36,6 @@ if TYPE_CHECKING:
     from .runtime import Runtime
 
 __all__ = ("Actor",)
-
-MAILBOX_SIZE = 64
-"""Messages that may wait for one run."""
 
 
 class _Both:
@@ -103,9 +101,7 @@ class Actor(RunHandle):
         self._exception: BaseException | None = None
         self._cancel_reason: str | None = None
         self._interrupts = False
-        self._pausing = False
-        self._gate: trio.Event | None = None
-        self._mailbox: deque[Any] | None = None
+        self._extras = None
         self._outcome = None
         self._ended = None
         self._journal_run = 0
@@ -128,8 +124,9 @@ class Actor(RunHandle):
 
     @property
     def supervisor(self) -> Any:
-        """The `Supervisor`, for tools."""
-        return self._sup.facade
+        """The `Supervisor`, for tools: what they submit there are this run's children."""
+        facade = self._sup.facade
+        return type(facade)(self._sup, self)
 
     @property
     def wants_events(self) -> bool:
@@ -172,15 +169,28 @@ class Actor(RunHandle):
         self._before.load(restored.paid, restored.cost, restored.unpriced)
 
     def paid(self) -> Tally | None:
-        """What the run has cost so far, in earlier processes too; None where nothing."""
+        """What the run has cost so far, in earlier processes too, and its ended children; None where nothing."""
         before, tally = self._before, self._tally
-        if before is None:
+        below = None if self._extras is None else self._extras.below
+        if before is None and below is None:
             return tally
         both = Tally()
-        both.merge(before)
-        if tally is not None:
-            both.merge(tally)
+        for part in (before, tally, below):
+            if part is not None:
+                both.merge(part)
         return both
+
+    def extras(self) -> Extras:
+        """What few runs need, made when it is first needed."""
+        extras = self._extras
+        if extras is None:
+            extras = self._extras = Extras()
+        return extras
+
+    def step(self) -> int:
+        """How far it is: the same number when it goes on from its last checkpoint."""
+        state = getattr(self._stepper.ctx, "state", None)
+        return getattr(state, "run_step", self._steps)
 
     # ---------------------------------------------------------------- who is told
 
@@ -211,12 +221,20 @@ class Actor(RunHandle):
                 if self._cancel_reason is not None:
                     scope.cancel(self._cancel_reason)
                 output = await (self._drive() if sup.gates.restart is None else self._drive_again_and_again())
+                if self._extras is not None:
+                    await self._see_off(self._extras)
         except Exception as exc:
             if self._ours and not isinstance(exc, UserError | JournalError):
                 raise  # a bug in runmgr: it ends the program, and is not taken for a failed run
-            status, error = RunState.FAILED, self._failure(exc)
+            if sup.stop_reason is not None and isinstance(exc, RunCancelled):
+                # What it waited for was stopped with everybody else, and it would have been next.
+                self._abandoned, status, error = True, RunState.CANCELLED, sup.shutdown_error(self)
+            else:
+                status, error = RunState.FAILED, self._failure(exc)
         except BaseException:
             # Cancelled with everybody else, or the program is being interrupted: the outcome is told, then it goes on up.
+            if self._extras is not None and self._extras.children:
+                await end_children(sup, self, self._extras, stays_open=True)
             sup.finish(self, RunState.CANCELLED, None, sup.shutdown_error(self), stays_open=True)
             raise
         else:
@@ -226,8 +244,10 @@ class Actor(RunHandle):
                 else:
                     status, error = RunState.FAILED, self._timed_out()
         stays_open = (
-            self._abandoned if scope.cancelled_caught else isinstance(self._exception, BudgetExhausted)
+            self._abandoned if status is RunState.CANCELLED else isinstance(self._exception, BudgetExhausted)
         )
+        if self._extras is not None and self._extras.children:
+            await end_children(sup, self, self._extras, stays_open=stays_open)
         sup.finish(self, status, output, error, stays_open=stays_open)
 
     async def _drive_again_and_again(self) -> Any:
@@ -239,9 +259,18 @@ class Actor(RunHandle):
                 wait = None if self._ours or self._stepper is None else sup.gates.restart_delay(self, exc)
                 if wait is None:
                     raise
+                extras = self.extras()
+                if extras.errors is None:
+                    extras.errors = []
+                extras.errors.append(self._failure(exc))
+                self._exception = None
+            if extras.children:
+                await end_children(sup, self, extras, stays_open=False)
             assert sup.gates.restart is not None
             from_start = sup.gates.restart.resume == "start"
             sup.count_tool_calls(self)
+            if self._tally is not None:
+                sup.ledger.restarted(self._tally)
             self._snapshot = self._job.again(self._stepper, from_start=from_start)
             if from_start:
                 self._tools_counted = 0
@@ -311,21 +340,40 @@ class Actor(RunHandle):
     # ---------------------------------------------------------------- between two nodes
 
     async def _heed(self, node: Any) -> Any:
-        """Do what waits: stop while paused, add messages where they can go."""
+        """Do what waits: take its place again, stop while paused, answer, add messages where they can go."""
         self._interrupts = False
-        while self._pausing or self._sup.pausing:
-            await self._sup.park(self)
-        mailbox = self._mailbox
-        if mailbox:
-            request = getattr(node, "request", None)
-            if request is None:
-                self._interrupts = True  # not before a model request: they wait for the next one
+        sup = self._sup
+        extras = self.extras()
+        while True:
+            if sup.leaving:
+                self._leave()
+                await trio.lowlevel.checkpoint()
+            elif extras.gate is not None and not extras.away:
+                await extras.gate.wait()
+            elif extras.pausing or sup.pausing:
+                await sup.stop_here(self, extras)
             else:
-                from runmgr.messages import UserPromptPart
-
-                request.parts = [*request.parts, *(UserPromptPart(content=content) for content in mailbox)]
-                mailbox.clear()
+                break
+        if extras.snapshots is not None:
+            commands.give_snapshots(self, extras)
+        if not commands.deliver(extras, node):
+            self._interrupts = True  # not before a model request: they wait for the next one
         return node
+
+    def _leave(self) -> None:
+        """End here, as everybody is asked to."""
+        scope = self._scope
+        assert scope is not None
+        if self._cancel_reason is None:
+            self._cancel_reason = self._sup.stop_reason or "shutdown"
+            self._abandoned = True
+        scope.cancel(self._cancel_reason)
+
+    async def _see_off(self, extras: Extras) -> None:
+        """At its end: wait for its children, and for the place that it needs to succeed."""
+        if extras.children:
+            await self._sup.parking.wait(self, lambda: wait_alone(extras), "it waits for its child runs")
+        await self._sup.parking.settle(self, extras)
 
     # ---------------------------------------------------------------- what went wrong
 

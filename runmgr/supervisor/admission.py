@@ -1,15 +1,20 @@
 """Who gets a place next. Bookkeeping: starts nothing itself, knows no clock.
 
-At most ``max_running`` runs hold a place. Behind them a queue of at most ``max_queued``: higher priority first, then fair
-between groups (`runmgr.concurrency.fair` names the source), then first come first served. Behind the queue stand those who
-called ``submit`` and wait for room, first come first served. Runs that come back from a pause go before the queue: they have
-already waited once.
+At most ``max_running`` runs hold a place, and of a group with a limit of its own no more than that. First come runs that had a
+place and gave it up (`runmgr.supervisor.parking`), then child runs, the deepest first, then all others: what is begun is
+finished before more is begun, so the runs that wait for others stay few.
+
+Child runs and others have a lane each: a queue of at most ``max_queued``, and behind it those who called ``submit`` and wait
+for room. In both, higher priority goes first, then it is fair between groups (`runmgr.concurrency.fair` names the source), then
+first come, first served.
+
+Invariant: while a place is free, whoever waits is of a group that is at its limit, or the door is closed.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import outcome
@@ -23,26 +28,46 @@ if TYPE_CHECKING:
 
 __all__ = ("Admission",)
 
+_DEEPER = 1_000_000
+"""How much more a level of depth counts than any priority."""
+
+
+class _Lane:
+    """A queue, and the line of those who wait for room in it."""
+
+    __slots__ = ("line", "queue")
+
+    def __init__(self, weights: Mapping[str, float]) -> None:
+        shares: dict[Hashable, float] = {**weights}
+        self.queue: FairQueue[Actor, Actor] = FairQueue(weights=shares)
+        self.line: FairQueue[trio.lowlevel.Task, Actor] = FairQueue(weights=shares)
+
 
 class Admission:
-    """Places, queue and line of one supervisor.
+    """Places, queues and lines of one supervisor.
 
     Args:
         max_running: places.
-        max_queued: room in the queue.
+        max_queued: room in each queue.
         enter: called with each run when it is admitted: when it gets a seat in the queue, or a place at once.
         start: called with each run that got a place.
+        weights: of groups, where not 1.
+        limits: places of groups, where they are limited.
     """
 
     __slots__ = (
+        "_children",
         "_enter",
-        "_line",
-        "_queue",
+        "_held",
+        "_in_group",
+        "_lanes",
+        "_limits",
+        "_max_queued",
+        "_max_running",
         "_returning",
+        "_roots",
         "_start",
         "closed",
-        "max_queued",
-        "max_running",
         "running",
     )
 
@@ -52,112 +77,235 @@ class Admission:
         max_queued: int,
         enter: Callable[[Actor], None],
         start: Callable[[Actor], None],
+        *,
+        weights: Mapping[str, float] | None = None,
+        limits: Mapping[str, int] | None = None,
     ) -> None:
-        self.max_running = max_running
-        self.max_queued = max_queued
+        self._max_running = max_running
+        self._max_queued = max_queued
         self.running = 0
         """Places taken."""
         self.closed = False
         """While set, nobody gets a place: the supervisor is paused, or stops."""
         self._enter = enter
         self._start = start
-        self._queue: FairQueue[str, Actor] = FairQueue()
-        self._returning: deque[Actor] = deque()
-        self._line: OrderedDict[trio.lowlevel.Task, Actor] = OrderedDict()
+        self._limits: dict[str, int] = dict(limits or {})
+        self._in_group: dict[str, int] = {}
+        """Places that groups with a limit hold."""
+        self._held: set[str] = {group for group, limit in self._limits.items() if limit < 1}
+        """Groups that are at their limit."""
+        self._returning: dict[Actor, None] = {}
+        self._children = _Lane(weights or {})
+        self._roots = _Lane(weights or {})
+        self._lanes = (self._children, self._roots)
+        for group in self._held:
+            self._hold(group)
+
+    # ---------------------------------------------------------------- limits
+
+    @property
+    def max_running(self) -> int:
+        """Places. Raising it hands the new ones out at once; lowering it interrupts nobody."""
+        return self._max_running
+
+    @max_running.setter
+    def max_running(self, places: int) -> None:
+        self._max_running = places
+        self.fill()
+
+    @property
+    def max_queued(self) -> int:
+        """Room in each queue. Raising it lets those in line sit down; lowering it sends nobody away."""
+        return self._max_queued
+
+    @max_queued.setter
+    def max_queued(self, seats: int) -> None:
+        self._max_queued = seats
+        for lane in self._lanes:
+            self._fill_seats(lane)
+
+    def set_group(self, group: str, *, weight: float | None = None, limit: int | None = None) -> None:
+        """Change a group's weight and limit, where given; `count_group` has to be told what it holds.
+
+        Raises:
+            ValueError: the weight is not a number over 0.
+        """
+        if weight is not None:
+            for lane in self._lanes:
+                lane.queue.set_weight(group, weight)
+                lane.line.set_weight(group, weight)
+        if limit is not None:
+            self._limits[group] = limit
+
+    def count_group(self, group: str, places: int) -> None:
+        """How many places a group holds whose limit is new or has changed; holds it or lets it go accordingly."""
+        self._in_group[group] = places
+        if places >= self._limits[group]:
+            if group not in self._held:
+                self._held.add(group)
+                self._hold(group)
+        elif group in self._held:
+            self._release(group)
+            self.fill()
+
+    def group_limits(self) -> dict[str, int]:
+        """The limits that groups have."""
+        return dict(self._limits)
+
+    # ---------------------------------------------------------------- looking
 
     @property
     def queued(self) -> int:
-        """Runs in the queue."""
-        return len(self._queue)
+        """Runs in the queues."""
+        return len(self._roots.queue) + len(self._children.queue)
 
     @property
     def submitting(self) -> int:
         """How many stand in line."""
-        return len(self._line)
+        return len(self._roots.line) + len(self._children.line)
+
+    @property
+    def returning(self) -> int:
+        """Runs that had a place and want one again."""
+        return len(self._returning)
+
+    # ---------------------------------------------------------------- coming
 
     def offer(self, actor: Actor) -> bool:
         """Give the run a place or a seat in the queue; False when both are full."""
-        if (
-            self.running < self.max_running
-            and not self.closed
-            and not self._queue
-            and not self._returning
-            and not self._line
-        ):
-            self._enter(actor)
+        if self.running < self._max_running and not self.closed and actor.group not in self._held:
+            self._enter(actor)  # by the invariant nobody is waiting who could go
             self._begin(actor)
             return True
-        if len(self._queue) < self.max_queued and not self._line:
-            self._seat(actor)
+        lane = self._lane(actor)
+        if len(lane.queue) < self._max_queued and not lane.line:
+            self._seat(actor, lane)
             return True
         return False
 
     async def wait(self, actor: Actor) -> None:
         """Stand in line until the run has a place or a seat. Cancelling leaves the line, the run not admitted."""
         task = trio.lowlevel.current_task()
-        self._line[task] = actor
+        line = self._lane(actor).line
+        line.push(task, actor, priority=_priority(actor), group=actor.group)
 
         def leave(_: trio.lowlevel.RaiseCancelT) -> trio.lowlevel.Abort:
-            del self._line[task]
+            line.remove(task)
             return trio.lowlevel.Abort.SUCCEEDED
 
         await trio.lowlevel.wait_task_rescheduled(leave)
 
-    def give_back(self) -> None:
+    def come_back(self, actor: Actor) -> None:
+        """A run that gave its place up wants one again."""
+        self._returning[actor] = None
+        self.fill()
+
+    # ---------------------------------------------------------------- going
+
+    def give_back(self, actor: Actor) -> None:
         """A run gives its place back; the next ones begin."""
         self.running -= 1
+        if self._limits and actor.group in self._limits:
+            group = actor.group
+            self._in_group[group] -= 1
+            if group in self._held and self._in_group[group] < self._limits[group]:
+                self._release(group)
         self.fill()
 
-    def come_back(self, actor: Actor) -> None:
-        """A run that was paused wants a place again."""
-        self._returning.append(actor)
-        self.fill()
+    def stay_away(self, actor: Actor) -> None:
+        """A run that wanted its place again no longer does."""
+        self._returning.pop(actor, None)
 
     def leave(self, actor: Actor) -> None:
-        """A run leaves the queue without a place: it ended or was paused there."""
-        self._queue.remove(actor.run_id)
+        """A run leaves its seat without a place: it ended or was paused there."""
+        lane = self._lane(actor)
+        lane.queue.remove(actor)
         actor._seated = False
-        self._fill_seats()
+        self._fill_seats(lane)
 
     def fill(self) -> None:
         """Hand out free places."""
-        while self.running < self.max_running and not self.closed:
-            if self._returning:
-                actor = self._returning.popleft()
-                if actor.state != RunState.QUEUED:
-                    continue  # it ended, or was paused again, while it waited here
-                self._begin(actor)
-            elif self._queue:
-                _, actor = self._queue.pop()
-                actor._seated = False
-                self._begin(actor)
-                if self._line:
-                    self._fill_seats()
-            elif self._line:
-                task, actor = self._line.popitem(last=False)
-                trio.lowlevel.reschedule(task)
-                self._enter(actor)
-                self._begin(actor)
-            else:
+        while self.running < self._max_running and not self.closed:
+            actor = self._next()
+            if actor is None:
                 return
+            self._begin(actor)
 
-    def dismiss(self, error: Callable[[], BaseException]) -> None:
-        """Send those in line away: each one's wait raises an error of its own."""
-        while self._line:
-            task, _ = self._line.popitem(last=False)
-            trio.lowlevel.reschedule(task, outcome.Error(error()))
+    def dismiss(self, error: Callable[[], BaseException], *, children: bool) -> None:
+        """Send those in line away: each one's wait raises an error of its own. Child runs' parents only where said so."""
+        for lane in self._lanes if children else (self._roots,):
+            for task in list(lane.line):
+                lane.line.remove(task)
+                trio.lowlevel.reschedule(task, outcome.Error(error()))
+
+    # ---------------------------------------------------------------- inside
+
+    def _lane(self, actor: Actor) -> _Lane:
+        extras = actor._extras
+        return self._roots if extras is None or extras.parent is None else self._children
+
+    def _next(self) -> Actor | None:
+        if self._returning:
+            for actor in self._returning:
+                if actor.group not in self._held:
+                    del self._returning[actor]
+                    return actor
+        for lane in self._lanes:
+            if lane.queue:
+                with suppress(IndexError):  # all of them are held
+                    _, actor = lane.queue.pop()
+                    actor._seated = False
+                    if lane.line:
+                        self._fill_seats(lane)
+                    return actor
+            if lane.line:
+                with suppress(IndexError):
+                    task, actor = lane.line.pop()
+                    trio.lowlevel.reschedule(task)
+                    self._enter(actor)
+                    return actor
+        return None
 
     def _begin(self, actor: Actor) -> None:
         self.running += 1
+        if self._limits and actor.group in self._limits:
+            group = actor.group
+            count = self._in_group[group] = self._in_group.get(group, 0) + 1
+            if count >= self._limits[group] and group not in self._held:
+                self._held.add(group)
+                self._hold(group)
         self._start(actor)
 
-    def _seat(self, actor: Actor) -> None:
+    def _seat(self, actor: Actor, lane: _Lane) -> None:
         self._enter(actor)
+        if actor.state is not RunState.QUEUED:
+            return  # whoever was told of it ended it at once
         actor._seated = True
-        self._queue.push(actor.run_id, actor, priority=actor.priority, group=actor.group)
+        lane.queue.push(actor, actor, priority=_priority(actor), group=actor.group)
 
-    def _fill_seats(self) -> None:
-        while self._line and len(self._queue) < self.max_queued:
-            task, actor = self._line.popitem(last=False)
+    def _fill_seats(self, lane: _Lane) -> None:
+        while lane.line and len(lane.queue) < self._max_queued:
+            first = lane.line.peek()
+            if first is None:  # all of them are held: the first to come sits down
+                task = next(iter(lane.line))
+                actor = lane.line.remove(task)
+            else:
+                task, actor = lane.line.pop()
             trio.lowlevel.reschedule(task)
-            self._seat(actor)
+            self._seat(actor, lane)
+
+    def _hold(self, group: str) -> None:
+        for lane in self._lanes:
+            lane.queue.hold(group)
+            lane.line.hold(group)
+
+    def _release(self, group: str) -> None:
+        self._held.discard(group)
+        for lane in self._lanes:
+            lane.queue.unhold(group)
+            lane.line.unhold(group)
+
+
+def _priority(actor: Actor) -> int:
+    extras = actor._extras
+    return actor.priority if extras is None else actor.priority + extras.depth * _DEEPER

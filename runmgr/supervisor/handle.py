@@ -9,12 +9,17 @@ import trio
 from runmgr.exceptions import RunCancelled, RunFailed
 from runmgr.records.outcomes import RunOutcome, RunState
 
+from . import commands
+from .family import check_no_circle
+
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
     from contextvars import Context
 
     from runmgr.concurrency import Subscription
 
+    from .commands import Answer
+    from .extras import Extras
     from .jobs import Job
     from .ledger import Tally
 
@@ -25,7 +30,9 @@ class RunHandle:
     """One run: see it, wait for it, steer it.
 
     Commands are sync and take effect at the run's next chance: `pause` and `send` at the next node boundary, `cancel` at
-    the next checkpoint.
+    the next checkpoint. Whoever wants to know when waits for the `Answer`: ``await handle.pause().wait()``.
+
+    A run that waits for another one here gives its place up meanwhile.
     """
 
     # One object a run, handle and actor in one: at 100,000 in flight each object more is megabytes and collector time.
@@ -42,9 +49,9 @@ class RunHandle:
         "_ended",
         "_epoch",
         "_exception",
+        "_extras",
         "_fingerprint",
         "_finished_at",
-        "_gate",
         "_holds",
         "_index",
         "_input",
@@ -53,12 +60,10 @@ class RunHandle:
         "_journal_run",
         "_known",
         "_listener",
-        "_mailbox",
         "_metadata",
         "_model",
         "_ours",
         "_outcome",
-        "_pausing",
         "_queued_at",
         "_restarts",
         "_result",
@@ -90,6 +95,7 @@ class RunHandle:
     _sup: Any
     _job: Job
     _tally: Tally | None
+    _extras: Extras | None
     _before: Tally | None
     _exception: BaseException | None
     _outcome: RunOutcome | None
@@ -113,11 +119,20 @@ class RunHandle:
         """How the run ended; waits until it has (with a journal: until the outcome is committed).
 
         Cancelling the wait leaves the run alone.
+
+        Raises:
+            UserError: a run waits for itself, or for one that it is a child of.
         """
         if self._outcome is None:
             if self._ended is None:
                 self._ended = trio.Event()
-            await self._ended.wait()
+            parking = self._sup.parking
+            waiter = parking.caller()
+            if waiter is None:
+                await self._ended.wait()
+            else:
+                check_no_circle(waiter, self)  # pyright: ignore[reportArgumentType]  # every handle is an actor
+                await parking.wait(waiter, self._ended.wait, f"it waits for run {self.run_id}")
             assert self._outcome is not None
         else:
             await trio.lowlevel.checkpoint()
@@ -171,33 +186,53 @@ class RunHandle:
         """
         return self._sup.cancel_run(self, reason)
 
-    def pause(self) -> None:
+    def pause(self) -> Answer[None]:
         """Stop the run at its next node boundary; its place goes to another. Does nothing when it is paused.
 
+        Returns:
+            The answer, given when it has stopped.
+
         Raises:
             RunEnded: it has ended.
         """
-        self._sup.pause_run(self)
+        return commands.pause(self._sup, self)  # pyright: ignore[reportArgumentType]
 
-    def resume(self) -> None:
+    def resume(self) -> Answer[None]:
         """Let a paused run queue for a place again. Does nothing when it is not paused.
 
+        Returns:
+            The answer, given when it goes on.
+
         Raises:
             RunEnded: it has ended.
         """
-        self._sup.resume_run(self)
+        return commands.resume(self._sup, self)  # pyright: ignore[reportArgumentType]
 
-    def send(self, content: Any) -> None:
+    def send(self, content: Any) -> Answer[None]:
         """Add a user message, delivered before the run's next model request.
 
         Args:
             content: text or a list of content parts.
 
+        Returns:
+            The answer, given when it is part of a request.
+
         Raises:
             RunEnded: it has ended.
-            trio.WouldBlock: its mailbox is full.
+            trio.WouldBlock: 64 messages wait for it already.
         """
-        self._sup.send_to_run(self, content)
+        return commands.send(self, content)  # pyright: ignore[reportArgumentType]
+
+    async def snapshot(self) -> Any:
+        """The `RunSnapshot` of the run at its next node boundary. Cancelling the wait does it no harm.
+
+        What it holds is shared with the run: take what you need before you wait for anything else.
+
+        Raises:
+            RunEnded: it ended before it came to one.
+            UserError: it runs a graph, which has none.
+        """
+        return await commands.ask_snapshot(self).wait()  # pyright: ignore[reportArgumentType]
 
     def events(
         self, *, buffer: int = 1_000, streams: bool = True
@@ -214,13 +249,21 @@ class RunHandle:
         return self._sup.facade.subscribe(filter=mine, buffer=buffer, streams=streams)
 
     def usage(self) -> Any:
-        """`RunUsage` of the run so far, over all its attempts."""
+        """`RunUsage` of the run so far, over all its attempts, and of the runs that it submitted."""
         from runmgr.usage import RunUsage
 
         if self._outcome is not None:
             return self._outcome.usage
         usage = RunUsage() if self._tally is None else self._tally.usage()
-        return usage if self._before is None else usage + self._before.usage()
+        if self._before is not None:
+            usage = usage + self._before.usage()
+        extras = self._extras
+        if extras is not None:
+            if extras.below is not None:
+                usage = usage + extras.below.usage()
+            for child in extras.children or ():
+                usage = usage + child.usage()
+        return usage
 
     def all_messages(self) -> list[Any]:
         """The run's history so far, oldest first."""

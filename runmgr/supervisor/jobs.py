@@ -6,8 +6,15 @@ graphs.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any, Protocol
+
+from runmgr.agent.host import current_host
+from runmgr.exceptions import UserError
+from runmgr.journal.codec import encode_any
+
+from .family import fork
 
 if TYPE_CHECKING:
     from runmgr.records.outcomes import RunOutcome
@@ -35,9 +42,18 @@ class Job(Protocol):
     """How to begin a run."""
 
     is_agent: bool
+    budget: Any
+    """The run's own `Budget`, or None: the supervisor's ``run_budget`` then."""
+    cache_salt: Any
+    """Answers are shared through a cache only between runs of equal salt."""
 
     @property
     def prompt(self) -> Any: ...
+
+    @property
+    def name(self) -> str:
+        """The agent's name, for accounting; of a graph its name."""
+        ...
 
     def open(self, host: Any, snapshot: Any) -> AbstractAsyncContextManager[Any]:
         """Open the stepper; ``snapshot`` is where to go on from, or None."""
@@ -51,18 +67,49 @@ class Job(Protocol):
         """The result of a run that was read from the journal."""
         ...
 
+    def abandoned_threads(self, stepper: Any) -> tuple[str, ...]:
+        """Names of the sync tools whose threads were left behind."""
+        ...
+
+
+def encode_prompt(agent: Any, prompt: Any) -> bytes:
+    """What tells one child run from another, as bytes.
+
+    Raises:
+        UserError: the prompt has no JSON form, which a journal needs.
+    """
+    try:
+        text = encode_any(prompt)
+    except (ValueError, TypeError) as error:
+        raise UserError(
+            f"the prompt of this run cannot be kept in the journal: {error}. Give plain data, or no journal"
+        ) from error
+    return f"{getattr(agent, 'name', None)} ".encode() + text
+
+
+_DOOR_OPTIONS = frozenset({"budget", "cache_salt"})
+
 
 class AgentJob:
     """One run of an agent."""
 
-    __slots__ = ("agent", "options", "prompt")
+    __slots__ = ("agent", "budget", "cache_salt", "options", "prompt")
 
     is_agent = True
 
     def __init__(self, agent: Any, prompt: Any, options: dict[str, Any] | None) -> None:
         self.agent = agent
         self.prompt = prompt
-        self.options = options
+        self.budget = self.cache_salt = None
+        if options is not None and not options.keys().isdisjoint(_DOOR_OPTIONS):
+            options = dict(options)
+            self.budget = options.pop("budget", None)
+            self.cache_salt = options.pop("cache_salt", None)
+        self.options = options or None
+
+    @property
+    def name(self) -> str:
+        return getattr(self.agent, "name", None) or "agent"
 
     def open(self, host: Any, snapshot: Any) -> AbstractAsyncContextManager[Any]:
         options = self.options
@@ -87,6 +134,9 @@ class AgentJob:
         )
         return AgentRunResult(outcome.output, None, state, outcome.new_message_index, None)
 
+    def abandoned_threads(self, stepper: Any) -> tuple[str, ...]:
+        return tuple(stepper.ctx.deps.run_context.abandoned_threads)
+
 
 def _for_snapshot(options: dict[str, Any] | None) -> dict[str, Any]:
     """Without what the snapshot holds already."""
@@ -97,19 +147,34 @@ def _for_snapshot(options: dict[str, Any] | None) -> dict[str, Any]:
 class GraphJob:
     """One run of a user's own node graph."""
 
-    __slots__ = ("deps", "graph", "node", "state")
+    __slots__ = ("budget", "cache_salt", "deps", "graph", "node", "state")
 
     is_agent = False
     prompt = None
 
+    @property
+    def name(self) -> str:
+        return getattr(self.graph, "name", None) or "graph"
+
     def __init__(self, graph: Any, node: Any, state: Any, deps: Any) -> None:
+        self.budget = self.cache_salt = None
         self.graph = graph
         self.node = node
         self.state = state
         self.deps = deps
 
-    def open(self, host: Any, snapshot: Any) -> AbstractAsyncContextManager[Any]:  # noqa: ARG002  graphs have no host
-        return self.graph.iter(self.node, state=self.state, deps=self.deps)
+    def open(self, host: Any, snapshot: Any) -> AbstractAsyncContextManager[Any]:  # noqa: ARG002  none are made of graphs
+        # In the run's own task, whose context ends with it: agents in the graph's nodes pass its doors.
+        current_host.set(host)
+
+        async def run_branches(branches: Sequence[Any]) -> list[Any]:
+            return await fork(host, self, branches)
+
+        return self.graph.iter(self.node, state=self.state, deps=self.deps, fork=run_branches)
+
+    def branch(self, node: Any) -> GraphJob:
+        """One of several nodes that a node returned, to its own end, with the same state and dependencies."""
+        return GraphJob(self.graph, node, self.state, self.deps)
 
     def again(self, stepper: Any, *, from_start: bool) -> Any:
         if not from_start:
@@ -118,3 +183,6 @@ class GraphJob:
 
     def result_of(self, outcome: RunOutcome) -> Any:
         return outcome.output
+
+    def abandoned_threads(self, stepper: Any) -> tuple[str, ...]:  # noqa: ARG002  nodes have no threads of ours
+        return ()

@@ -199,7 +199,9 @@ class Outcomes:
                 raise StopAsyncIteration
             if self._task is not None:
                 raise trio.BusyResourceError("another task already waits for this map's outcomes")
-            await self._sleep()
+            await self._runtime.parking.wait(
+                self._runtime.parking.caller(), self._sleep, "it waits for runs of its map"
+            )
         self._open -= 1
         if self._room is not None and self._open < self._window:
             self._room.set()

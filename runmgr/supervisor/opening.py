@@ -12,27 +12,20 @@ from typing import TYPE_CHECKING, Literal
 import trio
 
 from runmgr.concurrency import open_timers
-from runmgr.exceptions import UserError
 from runmgr.models.retry import RetryPolicy
 
-from .budget import Meter, Purse
+from .family import Family
 from .gates import Gates
 from .groups import has_cancelled, not_cancelled, raise_bare
 from .journaling import open_run_journal
 from .runtime import Runtime
-from .supervisor import Supervisor
+from .supervisor import Supervisor, checked
 
 if TYPE_CHECKING:
-    from runmgr.records.budgets import Budget, Price, RateLimit, RestartPolicy
+    from runmgr.records.budgets import Budget, CachePolicy, Hedge, Price, RateLimit, RestartPolicy
     from runmgr.usage import UsageLimits
 
 __all__ = ("open_supervisor",)
-
-
-def _positive(name: str, value: int, least: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise UserError(f"open_supervisor({name}={value!r}): must be a whole number of at least {least}")
-    return value
 
 
 @asynccontextmanager
@@ -41,8 +34,14 @@ async def open_supervisor(
     max_running: int = 100,
     max_queued: int = 1_000,
     max_parked: int = 1_000,
+    max_depth: int = 8,
+    max_children: int = 10_000,
+    group_weights: Mapping[str, float] | None = None,
+    group_limits: Mapping[str, int] | None = None,
     limits: UsageLimits | None = None,
     budget: Budget | None = None,
+    group_budgets: Mapping[str, Budget] | Budget | None = None,
+    run_budget: Budget | None = None,
     rate_limits: Mapping[str, RateLimit] | RateLimit | None = None,
     prices: Mapping[str, Price] | None = None,
     restart: RestartPolicy | None = None,
@@ -54,6 +53,8 @@ async def open_supervisor(
     durability: Literal["process", "power"] = "process",
     journal_thread: bool | None = None,
     retries: int | RetryPolicy = 8,
+    hedge: Hedge | None = None,
+    cache: CachePolicy | str | PathLike[str] | None = None,
     remember: int = 1_000,
     rng: random.Random | None = None,
     wall_clock: Callable[[], float] = time.time,
@@ -65,9 +66,15 @@ async def open_supervisor(
     Args:
         max_running: runs that hold a place at once.
         max_queued: runs that wait for a place; beyond it `submit` waits.
-        max_parked: paused runs that give up their place; beyond it they keep it.
+        max_parked: runs that give up their place because they are paused or wait for other runs; beyond it they keep it.
+        max_depth: how many levels of child runs there may be below a run that was submitted from outside.
+        max_children: how many runs there may be below one, at all levels, over its whole life.
+        group_weights: shares of groups where not 1: a group of weight 2 gets two places for each of another's.
+        group_limits: places that a group may hold at once, where not all.
         limits: `UsageLimits` of every run that does not bring its own.
         budget: what all runs together may spend.
+        group_budgets: what a group's runs together may spend: by group, or one for each group.
+        run_budget: what each run may spend that brings no ``budget`` of its own.
         rate_limits: how fast models may be asked: by model name (or ``system:name``), or one for each.
         prices: what models cost, by model name, where the published table does not know or you pay otherwise.
         restart: which failed runs begin again.
@@ -82,6 +89,9 @@ async def open_supervisor(
         journal_thread: write it in a thread (True) or in the event loop (False: for virtual time, which would jump while a
             thread works); by the clock when left out.
         retries: resends of one request, or a whole policy.
+        hedge: send a second copy of requests that are slow.
+        cache: answer requests that were answered before from this SQLite file, and send equal requests in flight once; only
+            between runs of equal ``cache_salt``. Off by default.
         remember: how many ended runs `get`, deduplication by ``run_id`` and ``usage(by='run')`` know one by one.
         rng: source of the jitter.
         wall_clock: Unix seconds, read once; from there on trio's clock counts.
@@ -93,13 +103,19 @@ async def open_supervisor(
         RunmgrError: a task of the supervisor itself failed: a bug in runmgr.
     """
     runtime = Runtime(
-        max_running=_positive("max_running", max_running, 1),
-        max_queued=_positive("max_queued", max_queued, 0),
-        max_parked=_positive("max_parked", max_parked, 0),
+        max_running=checked("max_running", max_running, 1),
+        max_queued=checked("max_queued", max_queued, 0),
+        max_parked=checked("max_parked", max_parked, 0),
+        family=Family(checked("max_depth", max_depth, 0), checked("max_children", max_children, 0)),
+        group_weights=group_weights,
+        group_limits={
+            group: checked(f"group_limits[{group!r}]", limit, 0)
+            for group, limit in (group_limits or {}).items()
+        },
         limits=limits,
         max_failures=max_failures,
         min_sample=min_sample,
-        remember=_positive("remember", remember, 0),
+        remember=checked("remember", remember, 0),
         retry_failed=retry_failed,
         gates=lambda ledger: Gates(
             ledger,
@@ -108,32 +124,43 @@ async def open_supervisor(
             retry_policy=RetryPolicy(max_retries=retries) if isinstance(retries, int) else retries,
             restart=restart,
             rng=rng or random.Random(),
+            hedge=hedge,
+            max_running=max_running,
         ),
         wall_clock=wall_clock,
     )
+
+    def set_up() -> None:
+        runtime.gates.set_up_budgets(budget, group_budgets, run_budget)
+
     if journal is None:
-        async with _open(runtime, budget) as sup:
+        async with _open(runtime, set_up, cache) as sup:
             yield sup
     else:
         async with (
             open_run_journal(
                 runtime, journal, resume=resume, durability=durability, threaded=journal_thread
             ) as runtime.journal,
-            _open(runtime, budget) as sup,
+            _open(runtime, set_up, cache) as sup,
         ):
             yield sup
 
 
 @asynccontextmanager
-async def _open(runtime: Runtime, budget: Budget | None) -> AsyncGenerator[Supervisor, None]:
+async def _open(
+    runtime: Runtime, set_up: Callable[[], None], cache: CachePolicy | str | PathLike[str] | None
+) -> AsyncGenerator[Supervisor, None]:
     """The block itself: its nurseries, and how it is left."""
-    sup = Supervisor(runtime)
-    if budget is not None:
-        runtime.gates.purse = Purse(Meter(budget, runtime.gates.spent_before()))
+    sup = runtime.facade = Supervisor(runtime)
+    set_up()  # with what the journal says of earlier processes
+    if cache is not None:
+        from .cache import open_cache
+
+        runtime.gates.cache = open_cache(cache)
     body_error: BaseException | None = None
     try:
         async with open_timers() as runtime.gates.timers, trio.open_nursery() as services:
-            runtime.services = services
+            runtime.services = runtime.gates.services = services
             await services.start(_own_actors, runtime)
             try:
                 yield sup
@@ -149,6 +176,8 @@ async def _open(runtime: Runtime, budget: Budget | None) -> AsyncGenerator[Super
                 with trio.CancelScope(shield=True):
                     await runtime.wait_idle()
                     await runtime.gates.close_models()
+                    if runtime.gates.cache is not None:
+                        runtime.gates.cache.close()
                 runtime.events.close()
                 services.cancel_scope.cancel()
     except BaseExceptionGroup as group:

@@ -9,28 +9,33 @@ from __future__ import annotations
 
 import secrets
 from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import trio
 
-from runmgr.exceptions import RunEnded, SupervisorClosed, TooManyFailures, UserError
+from runmgr.exceptions import SupervisorClosed, TooManyFailures, UserError
 from runmgr.records.events import RunAdmitted, RunStateChanged
 from runmgr.records.events import RunEnded as RunEndedEvent
 from runmgr.records.outcomes import RunError, RunOutcome, RunState
-from runmgr.records.snapshots import ModelState, SupervisorSnapshot
+from runmgr.records.snapshots import SupervisorSnapshot
 from runmgr.usage import RunUsage
 
-from .actor import MAILBOX_SIZE, Actor
+from .actor import Actor
 from .admission import Admission
+from .commands import answer_all, come_back, refuse_all
+from .family import born, died
 from .jobs import new_message_index
 from .ledger import Ledger, Tally
+from .parking import Parking
 from .states import TERMINAL, step
 from .subscriptions import Subscriptions
 
 if TYPE_CHECKING:
     from runmgr.usage import UsageLimits
 
+    from .extras import Extras
+    from .family import Family
     from .gates import Gates
     from .jobs import Job
     from .journaling import RunJournal
@@ -56,6 +61,9 @@ class Runtime:
         max_running: int,
         max_queued: int,
         max_parked: int,
+        family: Family,
+        group_weights: Mapping[str, float] | None,
+        group_limits: Mapping[str, int] | None,
         limits: UsageLimits | None,
         max_failures: float | None,
         min_sample: int,
@@ -66,11 +74,14 @@ class Runtime:
     ) -> None:
         self.facade: Any = None
         self.limits = limits
-        self.max_parked = max_parked
+        self.family = family
+        self.parking = Parking(self, max_parked)
         self.retry_failed = retry_failed
         self.journal: RunJournal | None = None
         self.events = Subscriptions(self.now)
-        self.admission = Admission(max_running, max_queued, self._enter, self._start)
+        self.admission = Admission(
+            max_running, max_queued, self._enter, self._start, weights=group_weights, limits=group_limits
+        )
         self.ledger = Ledger(remember)
         self.gates = gates(self.ledger)
         self.live: dict[str, Actor] = {}
@@ -79,9 +90,9 @@ class Runtime:
         """The last runs whose outcome is told."""
         self.counts: dict[RunState, int] = dict.fromkeys(RunState, 0)
         """Runs by state; the ended ones since the beginning."""
-        self.parked = 0
-        """Paused runs that gave their place up and hold a task."""
         self.pausing = False
+        self.leaving = False
+        """Whether every run is asked to end at its next node boundary."""
         self.closed: str | None = None
         """Why no run is admitted any more; None while they are."""
         self.stop_reason: str | None = None
@@ -121,12 +132,13 @@ class Runtime:
         input: Any = None,
         fingerprint: str | None = None,
         listener: Any = None,
+        parent: Actor | None = None,
     ) -> Actor:
-        """A run that is not admitted yet."""
+        """A run that is not admitted yet. See `Family.adopt` for what is raised for child runs."""
         number = self.submitted
         self.submitted = number + 1
         time = trio.current_time()
-        return Actor(
+        actor = Actor(
             self,
             job,
             run_id=run_id or f"{self._id_prefix}-{number:06d}",
@@ -141,6 +153,9 @@ class Runtime:
             queued_at=self._wall_offset + time,
             listener=listener,
         )
+        if parent is not None:
+            self.family.adopt(parent, actor)
+        return actor
 
     def known(self, run_id: str) -> Actor | None:
         """The run of this id that is live or remembered."""
@@ -176,9 +191,9 @@ class Runtime:
             )
         actor.go_on(found)
 
-    def check_open(self) -> None:
-        """Raise `SupervisorClosed` where no run is admitted any more."""
-        if self.closed is not None:
+    def check_open(self, parent: Actor | None = None) -> None:
+        """Raise `SupervisorClosed` where no run is admitted any more. While it is drained, child runs still are."""
+        if self.closed is not None and (parent is None or self.stop_reason is not None):
             raise self.closed_error()
 
     def closed_error(self) -> SupervisorClosed:
@@ -187,21 +202,29 @@ class Runtime:
 
     def admit_nowait(self, actor: Actor) -> None:
         """Admit the run, or raise `trio.WouldBlock`."""
-        self.check_open()
+        self.check_open(None if actor._extras is None else actor._extras.parent)
         if not self.admission.offer(actor):
             raise trio.WouldBlock
 
-    async def admit(self, actor: Actor) -> None:
-        """Admit the run as soon as there is room. Cancelled: it was not admitted."""
-        self.check_open()
+    async def admit(self, actor: Actor, waiter: Actor | None = None) -> None:
+        """Admit the run as soon as there is room. Cancelled: it was not admitted.
+
+        Args:
+            actor: the run.
+            waiter: the run that waits for that, without its place.
+        """
+        self.check_open(None if actor._extras is None else actor._extras.parent)
         if self.admission.offer(actor):
             await trio.lowlevel.checkpoint_if_cancelled()
         else:
-            await self.admission.wait(actor)
+            await self.parking.wait(waiter, lambda: self.admission.wait(actor), "it waits to submit a run")
 
     def _enter(self, actor: Actor) -> None:
         self.live[actor.run_id] = actor
         self.counts[RunState.QUEUED] += 1
+        extras = actor._extras
+        if extras is not None and extras.parent is not None:
+            born(extras.parent, actor)
         if self.journal is not None:
             self.journal.admitted(actor)
         if self.events.listening:
@@ -211,12 +234,15 @@ class Runtime:
 
     def _start(self, actor: Actor) -> None:
         actor._holds = True
-        self.move(actor, "start", "a place is free")
-        gate = actor._gate
-        if gate is not None:  # it was paused between two nodes: its task waits at the gate
-            self.parked -= 1
-            gate.set()
+        if actor._scope is not None:  # it was parked: its task waits
+            self.goes_on(actor)
+            self.parking.seated(actor)
             return
+        self.move(actor, "start", "a place is free")
+        extras = actor._extras
+        if extras is not None and extras.resumed is not None:
+            answer_all(extras.resumed)
+            extras.resumed = None
         if actor._started_at is None:
             actor._started_at = self.now()
         assert self.actors is not None
@@ -249,25 +275,28 @@ class Runtime:
     def begin_wait(self, actor: Actor, reason: str) -> None:
         """The run, or a part of it, waits for the supervisor. Parts may wait at once."""
         actor._waits += 1
-        if actor._waits == 1:
+        if actor._waits == 1 and actor.state is RunState.RUNNING:
             self.move(actor, "wait", reason)
 
     def end_wait(self, actor: Actor) -> None:
         """The part goes on."""
         actor._waits -= 1
-        if actor._waits == 0:
+        if actor._waits == 0 and actor.state is RunState.WAITING:
             self.move(actor, "go", "its wait is over")
 
-    async def park(self, actor: Actor) -> None:
+    def goes_on(self, actor: Actor) -> None:
+        """A run that was parked has a place again."""
+        self.move(actor, "start", "it has a place again")
+        if actor._waits:
+            self.move(actor, "wait", "a part of it waits")
+
+    async def stop_here(self, actor: Actor, extras: Extras) -> None:
         """Called by the run's task between two nodes: stop until resumed and given a place again."""
-        gate = actor._gate = trio.Event()
-        self.move(actor, "pause", "paused")
-        self.parked += 1
-        if self.parked <= self.max_parked:
-            actor._holds = False
-            self.admission.give_back()
-        await gate.wait()
-        actor._gate = None
+        stopped = extras.stopped = trio.Event()
+        self.parking.leave(actor, "paused", for_runs=False)
+        answer_all(extras.pause_asked)
+        extras.pause_asked = None
+        await stopped.wait()
 
     # ---------------------------------------------------------------- commands
 
@@ -285,44 +314,6 @@ class Runtime:
             self.finish(actor, RunState.CANCELLED, None, error, stays_open=actor._abandoned)
         return True
 
-    def pause_run(self, actor: Actor) -> None:
-        """See `RunHandle.pause`."""
-        self._check_live(actor, "pause")
-        actor._pausing = True
-        actor._interrupts = True
-        if actor.state == RunState.QUEUED and actor._seated:
-            self.move(actor, "pause", "paused before it began")
-            self.admission.leave(actor)
-
-    def resume_run(self, actor: Actor) -> None:
-        """See `RunHandle.resume`."""
-        self._check_live(actor, "resume")
-        actor._pausing = False
-        if actor.state == RunState.PAUSED and not self.pausing:
-            self._come_back(actor)
-
-    def _come_back(self, actor: Actor) -> None:
-        self.move(actor, "resume", "resumed")
-        if actor._holds:  # too many were parked, so it kept its place
-            self._start(actor)
-        else:
-            self.admission.come_back(actor)
-
-    def send_to_run(self, actor: Actor, content: Any) -> None:
-        """See `RunHandle.send`."""
-        self._check_live(actor, "receive a message")
-        mailbox = actor._mailbox
-        if mailbox is None:
-            mailbox = actor._mailbox = deque()
-        if len(mailbox) >= MAILBOX_SIZE:
-            raise trio.WouldBlock
-        mailbox.append(content)
-        actor._interrupts = True
-
-    def _check_live(self, actor: Actor, verb: str) -> None:
-        if actor.state in TERMINAL:
-            raise RunEnded(f"run {actor.run_id} cannot {verb}: it has ended ({actor.state.value})")
-
     def pause(self) -> None:
         """Stop admitting to places, and every run at its next node boundary. O(live runs)."""
         self.pausing = True
@@ -335,28 +326,55 @@ class Runtime:
         self.pausing = False
         self.admission.closed = self.stop_reason is not None
         for actor in list(self.live.values()):
-            if actor.state == RunState.PAUSED and not actor._pausing:
-                self._come_back(actor)
+            extras = actor._extras
+            if extras is not None and not extras.pausing:
+                come_back(self, actor, extras)
         self.admission.fill()
 
     def close(self, reason: str) -> None:
         """Admit no more runs."""
         if self.closed is None:
             self.closed = reason
-            self.admission.dismiss(self.closed_error)
+            self.admission.dismiss(self.closed_error, children=False)
 
-    def stop(self, reason: str) -> None:
-        """Cancel every run; what the journal holds of them stays open, to be resumed. O(live runs)."""
+    def stop(self, reason: str, grace: float = 0.0) -> None:
+        """Cancel every run; what the journal holds of them stays open, to be resumed. O(live runs).
+
+        Args:
+            reason: why.
+            grace: seconds that runs have to come to a node boundary and end there, before they are cancelled where they are.
+        """
         self.close(reason)
-        if self.stop_reason is not None:
+        if self.stop_reason is None:
+            self.stop_reason = reason
+            self.admission.closed = True
+            self.admission.dismiss(self.closed_error, children=True)
+            for actor in list(self.live.values()):
+                if actor._scope is None and not actor._holds and actor.state not in TERMINAL:
+                    self.finish(actor, RunState.CANCELLED, None, self.shutdown_error(actor), stays_open=True)
+        elif not self.leaving:
             return
-        self.stop_reason = reason
-        self.admission.closed = True
-        for actor in list(self.live.values()):
-            if actor._scope is None and not actor._holds and actor.state not in TERMINAL:
-                self.finish(actor, RunState.CANCELLED, None, self.shutdown_error(actor), stays_open=True)
+        if grace > 0:
+            if not self.leaving:
+                self.leaving = True
+                self._ask_to_leave()
+            assert self.services is not None
+            self.services.start_soon(self._force_after, grace, reason, name="runmgr grace")
+            return
+        self.leaving = False
         if self.actors is not None:
             self.actors.cancel_scope.cancel(reason)
+
+    def _ask_to_leave(self) -> None:
+        for actor in list(self.live.values()):
+            actor._interrupts = True
+            extras = actor._extras
+            if extras is not None and (extras.stopped is not None or extras.gate is not None):
+                actor._leave()  # it is between two nodes
+
+    async def _force_after(self, grace: float, reason: str) -> None:
+        await trio.sleep(grace)
+        self.stop(reason)
 
     def shutdown_error(self, actor: Actor) -> RunError:
         """What the outcome of a run says that was cancelled with all others."""
@@ -384,8 +402,8 @@ class Runtime:
             stays_open: the journal is not to hold the outcome: the run can be resumed.
         """
         queued = actor._seated
-        if actor._gate is not None and actor.state != RunState.RUNNING:
-            self.parked -= 1
+        if actor.state is RunState.WAITING and status is RunState.SUCCEEDED:
+            self.move(actor, "go", "what waits is not a part of it any more")
         self.move(actor, _END[status], error.message if error is not None else "done")
         stepper = actor._stepper
         messages: list[Any] = []
@@ -402,6 +420,12 @@ class Runtime:
             self.count_tool_calls(actor)
         elif actor._snapshot is not None:  # it was to go on from there, and never began to
             messages, new_from = actor._snapshot.messages, actor._snapshot.new_message_index
+        extras = actor._extras
+        if extras is not None:
+            self.parking.ended(actor, extras)
+            refuse_all(actor, extras)
+            if extras.parent is not None:
+                died(extras.parent, actor)
         tally = actor._tally
         paid = actor.paid()
         outcome = RunOutcome(
@@ -422,10 +446,13 @@ class Runtime:
             messages=messages,
             input=actor._input,
             new_message_index=new_from,
+            earlier_errors=() if extras is None or extras.errors is None else tuple(extras.errors),
+            parent=None if extras is None or extras.parent is None else extras.parent.run_id,
+            abandoned_threads=() if stepper is None else actor._job.abandoned_threads(stepper),
         )
-        actor._scope = actor._gate = actor._stepper = actor._mailbox = actor._context = None
+        actor._scope = actor._stepper = actor._context = None
         if tally is not None:
-            self.ledger.close_run(actor.run_id, tally)
+            self.ledger.close_run(actor.run_id, tally, status.value)
         if self.journal is None or stays_open:
             self.tell(actor, outcome)
         else:
@@ -440,13 +467,7 @@ class Runtime:
         count = actor._stepper.usage().tool_calls - actor._tools_counted
         actor._tools_counted += count
         if count > 0:
-            tally = actor._tally
-            if tally is None:
-                tally = actor._tally = Tally()
-            tally.tool_calls += count
-            self.ledger.group(actor.group).tool_calls += count
-            self.ledger.model(actor._model or "").tool_calls += count
-            self.ledger.total.tool_calls += count
+            self.gates.count_tool_calls(actor, count)
 
     def tell(self, actor: Actor, outcome: RunOutcome) -> None:
         """Tell the outcome to whoever waits for it."""
@@ -469,7 +490,7 @@ class Runtime:
             self._idle = None
         if actor._holds:
             actor._holds = False
-            self.admission.give_back()
+            self.admission.give_back(actor)
 
     def _remember_run(self, actor: Actor) -> None:
         remembered = self.remembered
@@ -512,18 +533,6 @@ class Runtime:
     def snapshot(self) -> SupervisorSnapshot:
         """See `Supervisor.snapshot`."""
         now = trio.current_time()
-        models: dict[str, ModelState] = {}
-        for door in self.gates.doors.values():
-            limiter = None if door.rate is None else door.rate.in_flight
-            cool = None if door.rate is None else door.rate.cool_until
-            seen = models.get(door.name)
-            models[door.name] = ModelState(
-                usage=door.tally.usage(),
-                cost=_text(door.tally),
-                in_flight=door.in_flight + (0 if seen is None else seen.in_flight),
-                in_flight_limit=None if limiter is None else limiter.limit,
-                cooling_until=None if cool is None or cool <= now else self._wall_offset + cool,
-            )
         oldest = next(iter(self.live.values()), None)
         total = self.ledger.total
         return SupervisorSnapshot(
@@ -533,15 +542,15 @@ class Runtime:
             places_taken=self.admission.running,
             queued=self.admission.queued,
             submitting=self.admission.submitting,
-            parked=self.parked,
+            parked=self.parking.parked,
             submitted=self.submitted,
             usage=total.usage(),
             cost=_text(total),
             unpriced_requests=total.unpriced,
-            models=models,
+            models=self.gates.model_states(self._wall_offset),
             oldest_run=None if oldest is None else oldest.run_id,
             oldest_age=None if oldest is None else self._wall_offset + now - oldest._queued_at,
-            budget=None if self.gates.purse is None else self.gates.purse.state(),
+            **self.gates.budget_states(),
             closed=self.closed,
         )
 

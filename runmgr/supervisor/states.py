@@ -3,9 +3,10 @@
 Rules:
 
 1. A run begins ``queued`` and ends in exactly one of ``succeeded``, ``failed``, ``cancelled``; those have no exits.
-2. Only ``running`` does work. ``running`` and ``waiting`` hold one of ``max_running`` places; ``queued`` and ``paused``
-   hold none.
-3. A run is paused between two nodes, or before its first; when resumed it queues for a place again.
+2. ``running`` and ``waiting`` hold one of ``max_running`` places; ``queued`` and ``paused`` hold none. (Where more than
+   ``max_parked`` runs are paused, the others keep theirs, and nobody else gets it.)
+3. A run is paused between two nodes, or before its first, by who wants it to stop; or by itself, while it waits for other
+   runs (`runmgr.supervisor.parking`). Then it queues for a place again.
 4. Whatever has not ended can be cancelled, and can fail: a deadline may count from submission.
 5. Only ``running`` succeeds.
 6. A restart goes back through ``waiting`` (its backoff) to ``running``: the run keeps its place.
@@ -29,7 +30,7 @@ _S, _F, _C = RunState.SUCCEEDED, RunState.FAILED, RunState.CANCELLED
 TRANSITIONS: Final[dict[RunState, dict[Trigger, RunState]]] = {
     _Q: {"start": _R, "pause": _P, "fail": _F, "cancel": _C},
     _R: {"wait": _W, "pause": _P, "succeed": _S, "fail": _F, "cancel": _C},
-    _W: {"go": _R, "fail": _F, "cancel": _C},
+    _W: {"go": _R, "pause": _P, "fail": _F, "cancel": _C},
     _P: {"resume": _Q, "fail": _F, "cancel": _C},
     _S: {},
     _F: {},

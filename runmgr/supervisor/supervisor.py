@@ -4,42 +4,66 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Hashable, Iterable
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import trio
 
+from runmgr.agent.host import current_host
 from runmgr.concurrency import Overflow, Subscription
 from runmgr.exceptions import UserError
 from runmgr.usage import RunUsage
 
 from .actor import Actor
-from .jobs import AgentJob, GraphJob
+from .family import child_id
+from .jobs import AgentJob, GraphJob, encode_prompt
+from .ledger import BY, By
 from .mapping import Outcomes
 from .runtime import Runtime
 from .spec import AGENT_OPTIONS, RunSpec
 from .states import TERMINAL
 
 if TYPE_CHECKING:
+    from decimal import Decimal
+
     from runmgr.journal import JournalWriter
+    from runmgr.records.budgets import Budget
     from runmgr.records.snapshots import SupervisorSnapshot
 
     from .handle import RunHandle
+    from .tally import Tally
 
-__all__ = ("Supervisor",)
+__all__ = ("Supervisor", "current_supervisor")
 
 _AGENT_OPTIONS = frozenset(AGENT_OPTIONS)
+
+
+def checked(name: str, value: Any, least: int) -> int:
+    """A count that a user gave.
+
+    Raises:
+        UserError: it is none.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise UserError(f"{name}={value!r}: must be a whole number of at least {least}")
+    return value
+
+
 COMMITTING = 1_000
 """How many more runs of a map may be unfinished with a journal: those whose outcome is only being committed."""
 
 
 class Supervisor:
-    """Many runs under one owner: admits, accounts, steers and ends them. Made by `open_supervisor`."""
+    """Many runs under one owner: admits, accounts, steers and ends them. Made by `open_supervisor`.
 
-    __slots__ = ("_runtime",)
+    To a tool it is ``ctx.supervisor``, and there what it submits are child runs of the tool's run: cancelled with it, and
+    awaited before it ends. To a graph's node it is what `current_supervisor` gives.
+    """
 
-    def __init__(self, runtime: Runtime) -> None:
+    __slots__ = ("_parent", "_runtime")
+
+    def __init__(self, runtime: Runtime, parent: Actor | None = None) -> None:
         self._runtime = runtime
-        runtime.facade = self
+        self._parent = parent
 
     # ---------------------------------------------------------------- submitting
 
@@ -98,7 +122,7 @@ class Supervisor:
         if actor._outcome is not None or runtime.live.get(actor.run_id) is actor:
             await trio.lowlevel.checkpoint()
         else:
-            await runtime.admit(actor)
+            await runtime.admit(actor, runtime.parking.caller())
         return actor
 
     def submit_nowait(
@@ -188,11 +212,12 @@ class Supervisor:
             metadata=metadata,
             input=input,
             fingerprint=fingerprint,
+            parent=self._parent,
         )
         if runtime.journal is not None:
             runtime.from_journal(actor)
         if actor._outcome is None:
-            await runtime.admit(actor)
+            await runtime.admit(actor, runtime.parking.caller())
         else:
             await trio.lowlevel.checkpoint()
         return actor
@@ -231,7 +256,7 @@ class Supervisor:
             options: as in `submit`.
         """
         runtime = self._runtime
-        runtime.check_open()
+        runtime.check_open(self._parent)
 
         def make(item: Any, index: int) -> Actor:
             if isinstance(item, RunSpec):
@@ -294,6 +319,14 @@ class Supervisor:
             known = runtime.known(run_id)
             if known is not None:
                 return known
+        parent = self._parent
+        if parent is not None:
+            group = group or parent.group
+            if run_id is None and runtime.journal is not None:
+                run_id = child_id(parent, encode_prompt(agent, prompt))
+                known = runtime.known(run_id)
+                if known is not None:
+                    return known
         model = options.get("model")
         if isinstance(model, str):  # one object for all runs, so that they share its connections and doors
             options = {**options, "model": runtime.gates.named(model)}
@@ -310,6 +343,7 @@ class Supervisor:
             metadata=metadata,
             input=input,
             fingerprint=fingerprint,
+            parent=parent,
         )
         if runtime.journal is not None:
             runtime.from_journal(actor)
@@ -353,26 +387,62 @@ class Supervisor:
     @overload
     def usage(self, by: None = None) -> RunUsage: ...
     @overload
-    def usage(self, by: Literal["model", "group", "run"]) -> dict[str, RunUsage]: ...
-    def usage(self, by: Literal["model", "group", "run"] | None = None) -> RunUsage | dict[str, RunUsage]:
-        """What was used so far: in total, or by model, group or run. At every instant the sums are equal.
+    def usage(self, by: By) -> dict[str, RunUsage]: ...
+    def usage(self, by: By | None = None) -> RunUsage | dict[str, RunUsage]:
+        """What was used so far: in total, or by something. At every instant the sums are equal.
 
-        By run, the runs that ended longer ago than the last ``remember`` are one entry, ``'(older)'``.
+        Args:
+            by: ``'run'``, ``'attempt'`` (``RUN_ID#1``, ``#2`` after a restart), ``'group'``, ``'agent'``, ``'model'``, ``'provider'``, or
+                ``'status'``: how the runs ended that paid for it; of runs that have not, ``'live'``; of attempts that were
+                followed by others, ``'restarted'``. By run and attempt, the runs that ended longer ago than the last
+                ``remember`` are one entry, ``'(older)'``.
         """
-        runtime = self._runtime
-        ledger = runtime.ledger
         if by is None:
-            return ledger.total.usage()
-        if by == "run":
-            return ledger.by_run(
+            return self._runtime.ledger.total.usage()
+        return {name: tally.usage() for name, tally in self._tallies(by).items()}
+
+    @overload
+    def cost(self, by: None = None) -> Decimal | None: ...
+    @overload
+    def cost(self, by: By) -> dict[str, Decimal | None]: ...
+    def cost(self, by: By | None = None) -> Decimal | dict[str, Decimal | None] | None:
+        """What was paid so far, in US dollars, as `usage` gives what was used; None where any price is unknown."""
+        if by is None:
+            return self._runtime.ledger.total.known_cost
+        return {name: tally.known_cost for name, tally in self._tallies(by).items()}
+
+    def _tallies(self, by: By) -> dict[str, Tally]:
+        runtime = self._runtime
+        if by not in BY:
+            raise UserError(f"by={by!r}: it is one of {', '.join(map(repr, BY))}, or left out for the total")
+        return runtime.ledger.by(
+            by,
+            lambda: (
                 (actor.run_id, actor._tally)
                 for actor in runtime.live.values()
                 if actor._tally is not None and actor.state not in TERMINAL  # else the ledger has it already
-            )
-        if by not in {"model", "group"}:
-            raise UserError(f"usage(by={by!r}): by is 'model', 'group' or 'run', or left out for the total")
-        tallies = ledger.models if by == "model" else ledger.groups
-        return {name: tally.usage() for name, tally in tallies.items() if tally.requests or tally.tool_calls}
+            ),
+        )
+
+    def set_budget(self, budget: Budget, *, group: str | None = None, run_id: str | None = None) -> None:
+        """Give a budget, or another one, while runs go on. What is raised lets waiting requests go at once; what is lowered stops
+        only requests to come. What was spent so far counts.
+
+        Args:
+            budget: the new budget; ``Budget()`` limits nothing.
+            group: whose it is, instead of the supervisor's.
+            run_id: whose it is: a live run's.
+
+        Raises:
+            UserError: there is no live run of this id.
+        """
+        runtime = self._runtime
+        actor = None
+        if run_id is not None:
+            actor = runtime.live.get(run_id)
+            if actor is None:
+                raise UserError(f"set_budget(run_id={run_id!r}): there is no live run of this id")
+        runtime.gates.set_budget(budget, group=group, actor=actor)
 
     def snapshot(self) -> SupervisorSnapshot:
         """How it stands now: runs by state, queue, usage, models, budget. O(models)."""
@@ -390,21 +460,72 @@ class Supervisor:
 
     # ---------------------------------------------------------------- steering
 
+    @property
+    def max_running(self) -> int:
+        """How many runs hold a place at once. May be changed at any time; lowering it interrupts nobody."""
+        return self._runtime.admission.max_running
+
+    @max_running.setter
+    def max_running(self, places: int) -> None:
+        self._runtime.admission.max_running = checked("max_running", places, 1)
+
+    @property
+    def max_queued(self) -> int:
+        """How many runs wait for a place, beyond which `submit` waits. May be changed at any time."""
+        return self._runtime.admission.max_queued
+
+    @max_queued.setter
+    def max_queued(self, seats: int) -> None:
+        self._runtime.admission.max_queued = checked("max_queued", seats, 0)
+
+    def set_group(self, group: str, *, weight: float | None = None, max_running: int | None = None) -> None:
+        """Change a group's share of the places, or how many it may hold at once.
+
+        Args:
+            group: its name.
+            weight: its share relative to other groups', from its next run on; 1 where nothing is said.
+            max_running: places; lowering it interrupts nobody.
+
+        Raises:
+            ValueError: the weight is not a number over 0.
+            UserError: ``max_running`` is no whole number, or below 0.
+        """
+        admission = self._runtime.admission
+        if max_running is not None:
+            checked("max_running", max_running, 0)
+        admission.set_group(group, weight=weight, limit=max_running)
+        if max_running is not None:
+            admission.count_group(
+                group, sum(actor._holds and actor.group == group for actor in self._runtime.live.values())
+            )
+
     async def drain(self) -> None:
-        """Admit no more runs, and wait until all admitted ones have ended. Cancelling only ends the wait."""
+        """Admit no more runs, and wait until all admitted ones have ended, with the child runs that they still submit.
+
+        Cancelling only ends the wait.
+
+        Raises:
+            UserError: a run waits for its own supervisor.
+        """
+        if self._runtime.parking.caller() is not None:
+            raise UserError("a run cannot drain its own supervisor: it would wait for its own end")
         self._runtime.close("it is being drained")
         await self._runtime.wait_idle()
         await trio.lowlevel.checkpoint()
 
-    def cancel(self, reason: str | None = None) -> None:
+    def cancel(self, reason: str | None = None, *, grace: float = 0.0) -> None:
         """Admit no more runs and cancel all. In the journal they stay open, to be resumed.
 
-        Returns at once; `drain` waits for their ends.
+        Returns at once; `drain` waits for their ends. A second call with a shorter ``grace`` hurries the first.
 
         Args:
             reason: becomes their outcomes' error message; ``'shutdown'`` when left out.
+            grace: seconds that runs have to end at their next node boundary, before they are cancelled wherever they are:
+                what they have asked a model for is then answered, paid and kept.
         """
-        self._runtime.stop(reason or "shutdown")
+        if not grace >= 0:
+            raise UserError(f"cancel(grace={grace!r}): must be a number of seconds, not negative")
+        self._runtime.stop(reason or "shutdown", grace)
 
     def pause(self) -> None:
         """Give nobody a place, and stop every run at its next node boundary."""
@@ -413,3 +534,12 @@ class Supervisor:
     def resume(self) -> None:
         """Go on after `pause`."""
         self._runtime.resume()
+
+
+def current_supervisor() -> Supervisor | None:
+    """The supervisor of the run that this is called in, in its tools or in a graph's nodes; None where there is none.
+
+    As ``ctx.supervisor``: what is submitted there are child runs of this run.
+    """
+    host = current_host.get()
+    return None if host is None else host.supervisor

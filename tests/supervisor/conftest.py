@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from runmgr.agent.host import current_host
 from runmgr.graph import End
 from runmgr.messages import ModelRequest, ModelResponse, TextPart, UserPromptPart
 from runmgr.models.function import FunctionModel
@@ -30,7 +31,9 @@ class FakeRun:
         self.host = host
         self.messages = []
         self.history_epoch = 0
-        self.ctx = SimpleNamespace(deps=SimpleNamespace(new_message_index=0))
+        self.ctx = SimpleNamespace(
+            deps=SimpleNamespace(new_message_index=0, run_context=SimpleNamespace(abandoned_threads=[]))
+        )
         self.tool_calls = 0
         self.next_node = Step(self.steps.pop(0))
         self.result = None
@@ -67,6 +70,8 @@ class FakeAgent:
         run.metadata = options.pop("metadata", None)
         options.pop("run_id")
         run.options = options
+        run.supervisor = host.supervisor
+        current_host.set(host)
         yield run
 
 

@@ -430,7 +430,7 @@ async def test_a_bug_of_ours_ends_the_program_and_is_no_failed_run(fakes, autoju
         async with open_supervisor() as sup:
             runtime = sup._runtime
             if where == "ledger":
-                monkeypatch.setattr(type(runtime.ledger), "group", lambda *_: 1 / 0)
+                monkeypatch.setattr(type(runtime.ledger), "account", lambda *_: 1 / 0)
             else:
                 monkeypatch.setattr(type(runtime), "finish", lambda *_, **__: 1 / 0)
             await sup.submit(fakes.Agent(ask))
