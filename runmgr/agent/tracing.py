@@ -13,6 +13,7 @@ from runmgr.agent.state import GraphAgentDeps, GraphAgentState
 from runmgr.exceptions import ApprovalRequired, CallDeferred, ToolRetryError
 from runmgr.messages import ToolCallPart
 from runmgr.messages.codec import dump_any
+from runmgr.models.otel import note_failure
 from runmgr.tools.context import RunContext
 
 if TYPE_CHECKING:
@@ -45,6 +46,8 @@ def start_run_span(
     attributes: dict[str, Any] = {
         "gen_ai.operation.name": "invoke_agent",
         "gen_ai.agent.name": agent,
+        "gen_ai.provider.name": deps.model.system,
+        "gen_ai.request.model": deps.model.model_name,
         "gen_ai.conversation.id": state.run_id,
         "agent_name": agent,
         "model_name": deps.model.model_name,
@@ -84,7 +87,7 @@ class RunSpan:
                 if self.run is not None:
                     span.set_attributes(self._told(self.run))
                 if error is not None:
-                    _note(span, error)
+                    note_failure(span, error, include_content=self._settings.include_content)
         finally:
             span.end()
             detach(self._token)
@@ -106,16 +109,6 @@ class RunSpan:
             output = result.output
             attributes["final_result"] = output if isinstance(output, str) else dump_any(output).decode()
         return attributes
-
-
-def _note(span: Span, error: BaseException) -> None:
-    from opentelemetry.trace import Status, StatusCode
-
-    kind = type(error)
-    span.set_attribute("error.type", f"{kind.__module__}.{kind.__qualname__}")
-    if isinstance(error, Exception):
-        span.record_exception(error, escaped=True)
-    span.set_status(Status(StatusCode.ERROR, f"{kind.__name__}: {error}"))
 
 
 async def traced_tool_call(
@@ -142,6 +135,7 @@ def _tool_span(settings: InstrumentationSettings, call: ToolCallPart) -> Generat
     attributes: dict[str, Any] = {
         "gen_ai.operation.name": "execute_tool",
         "gen_ai.tool.name": call.tool_name,
+        "gen_ai.tool.type": "function",
         "gen_ai.tool.call.id": call.tool_call_id,
         "logfire.msg": f"running tool: {call.tool_name}",
     }
@@ -163,9 +157,9 @@ def _tool_span(settings: InstrumentationSettings, call: ToolCallPart) -> Generat
                     "gen_ai.tool.call.result" if current else "tool_response",
                     retry.tool_retry.model_response(),
                 )
-            _note(span, retry)
+            note_failure(span, retry, include_content=settings.include_content)
             raise
         except (Exception, trio.Cancelled) as error:
             if span.is_recording():
-                _note(span, error)
+                note_failure(span, error, include_content=settings.include_content)
             raise

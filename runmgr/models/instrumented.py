@@ -205,7 +205,12 @@ class InstrumentedModel(WrapperModel):
         about = model_attributes(self.wrapped)
         # Samplers see these; what takes longer to write down comes when somebody records.
         attributes = {"gen_ai.operation.name": "chat", **about}
-        with client_span(options.tracer, f"chat {self.model_name}", attributes) as span:
+        with client_span(
+            options.tracer,
+            f"chat {self.model_name}",
+            attributes,
+            include_content=options.include_content,
+        ) as span:
             if span.is_recording():
                 span.set_attributes(_parameters(prepared))
                 span.set_attributes(_settings(settings))

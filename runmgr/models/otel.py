@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
+from runmgr.exceptions import ModelRetry, ToolRetryError, UnexpectedModelBehavior
+
 if TYPE_CHECKING:
     from opentelemetry.metrics import Histogram, MeterProvider
     from opentelemetry.trace import Span, Tracer, TracerProvider
 
-__all__ = ("Meters", "client_span", "current_span", "make_meters", "make_tracer")
+__all__ = ("Meters", "client_span", "current_span", "make_meters", "make_tracer", "note_failure")
 
 # Boundaries that the conventions recommend.
 _TOKEN_BUCKETS = tuple(4**power for power in range(14))
@@ -92,17 +94,59 @@ def make_meters(provider: MeterProvider | None) -> Meters:
 
 
 @contextmanager
-def client_span(tracer: Tracer, name: str, attributes: dict[str, Any]) -> Generator[Span]:
+def client_span(
+    tracer: Tracer, name: str, attributes: dict[str, Any], *, include_content: bool
+) -> Generator[Span]:
     """A span of a call to somebody else, current within the block; a failure or cancellation is noted on it."""
     from opentelemetry.trace import SpanKind
 
-    with tracer.start_as_current_span(name, attributes=attributes, kind=SpanKind.CLIENT) as span:
+    with tracer.start_as_current_span(
+        name,
+        attributes=attributes,
+        kind=SpanKind.CLIENT,
+        record_exception=False,
+        set_status_on_exception=False,
+    ) as span:
         try:
             yield span
         except (Exception, trio.Cancelled) as failure:
-            kind = type(failure)
-            span.set_attribute("error.type", f"{kind.__module__}.{kind.__qualname__}")
+            note_failure(span, failure, include_content=include_content)
             raise
+
+
+def note_failure(span: Span, error: BaseException, *, include_content: bool) -> None:
+    """Write on a span why it failed: status, type, and the exception with its traceback.
+
+    Without content, what quotes a model (its arguments, its answer) is left out: the text of such an exception, and the
+    traceback of any that such an exception led to.
+    """
+    from opentelemetry.trace import Status, StatusCode
+
+    kind = type(error)
+    span.set_attribute("error.type", f"{kind.__module__}.{kind.__qualname__}")
+    if isinstance(error, Exception) and (include_content or not any(map(_quotes, _chain(error)))):
+        span.record_exception(error, escaped=True)
+    tells = include_content or not _quotes(error)
+    span.set_status(Status(StatusCode.ERROR, f"{kind.__name__}: {error}" if tells else kind.__name__))
+
+
+def _chain(error: BaseException) -> Generator[BaseException]:
+    """An exception and those that its traceback shows before it."""
+    seen: set[int] = set()
+    following: BaseException | None = error
+    while following is not None and id(following) not in seen:
+        yield following
+        seen.add(id(following))
+        following = following.__cause__ or following.__context__
+
+
+def _quotes(error: BaseException) -> bool:
+    """Whether an exception's text holds what a model wrote."""
+    from pydantic import ValidationError
+
+    return isinstance(error, (ToolRetryError, ModelRetry, ValidationError)) or (
+        isinstance(error, UnexpectedModelBehavior) and error.body is not None
+    )
 
 
 def _version() -> str:

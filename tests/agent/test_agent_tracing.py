@@ -1,6 +1,7 @@
 """Spans of runs and tools, recorded by a provider that is nothing but OpenTelemetry's API."""
 
 import json
+import traceback
 
 import pytest
 import trio
@@ -9,7 +10,7 @@ from opentelemetry import trace
 from opentelemetry.trace import Span, SpanContext, StatusCode, Tracer, TracerProvider
 
 from runmgr.agent import Agent, InstrumentationSettings
-from runmgr.exceptions import CallDeferred, ModelRetry
+from runmgr.exceptions import CallDeferred, ModelRetry, UnexpectedModelBehavior
 from runmgr.models.instrumented import InstrumentedModel
 from runmgr.models.test import TestModel
 from runmgr.tools import DeferredToolRequests, RunContext
@@ -44,6 +45,12 @@ class Recorded(Span):
 
     def set_status(self, status, description=None):
         self.status = status
+
+    @property
+    def told(self):
+        """Everything of it that leaves the program, as text."""
+        tracebacks = ["".join(traceback.format_exception(e)) for e in self.exceptions]
+        return str((self.name, self.attributes, self.status and self.status.description, tracebacks))
 
     def record_exception(self, exception, attributes=None, timestamp=None, escaped=False):
         self.exceptions.append(exception)
@@ -102,6 +109,7 @@ async def test_spans_of_a_run(recording, says, call):
     root, _, tool, _ = recording.spans
     assert root.attributes["gen_ai.operation.name"] == "invoke_agent"
     assert root.attributes["gen_ai.agent.name"] == "clerk"
+    assert root.attributes["gen_ai.provider.name"] == "function"
     assert root.attributes["gen_ai.usage.input_tokens"] == 20
     assert json.loads(root.attributes["metadata"]) == {"a": 1}
     assert tool.attributes["gen_ai.tool.name"] == "look"
@@ -149,6 +157,24 @@ async def test_errors_are_noted(recording, says, call):
     assert (root.status.status_code, tool.status.status_code) == (StatusCode.ERROR, StatusCode.ERROR)
     assert [type(e) for e in root.exceptions] == [LookupError]
     assert all(s.ended for s in recording.spans)
+
+
+@pytest.mark.parametrize("include_content", [False, True])
+async def test_arguments_that_a_failure_quotes_are_content(recording, says, call, include_content):
+    settings = InstrumentationSettings(tracer_provider=recording, include_content=include_content)
+    agent = Agent(says(*[[call("double", {"x": "the secret"})]] * 2), instrument=settings)
+
+    @agent.tool_plain
+    async def double(x: int) -> int:
+        return 2 * x
+
+    with pytest.raises(UnexpectedModelBehavior):
+        await agent.run("?")
+    assert ["the secret" in span.told for span in recording.spans] == [include_content] * 5
+    retried, gave_up = [s for s in recording.spans if s.name == "execute_tool double"]
+    assert retried.attributes["error.type"] == "runmgr.exceptions.ToolRetryError"
+    assert retried.attributes["gen_ai.tool.type"] == "function"
+    assert "exceeded max retries count of 1" in gave_up.status.description
 
 
 async def test_cancelled_runs_end_their_spans(recording, says, call):

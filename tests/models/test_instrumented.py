@@ -83,8 +83,22 @@ class RecordingTracer(Tracer):
         return span
 
     @contextlib.contextmanager
-    def start_as_current_span(self, name, context=None, kind=SpanKind.INTERNAL, attributes=None, **kwargs):
-        with trace.use_span(self.start_span(name, context, kind, attributes), end_on_exit=True) as span:
+    def start_as_current_span(
+        self,
+        name,
+        context=None,
+        kind=SpanKind.INTERNAL,
+        attributes=None,
+        record_exception=True,
+        set_status_on_exception=True,
+        **kwargs,
+    ):
+        with trace.use_span(
+            self.start_span(name, context, kind, attributes),
+            end_on_exit=True,
+            record_exception=record_exception,
+            set_status_on_exception=set_status_on_exception,
+        ) as span:
             yield span
 
 
