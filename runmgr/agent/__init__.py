@@ -15,6 +15,7 @@ from runmgr.agent.run import AgentRun
 from runmgr.agent.state import GraphAgentDeps, GraphAgentState, build_run_context
 
 if TYPE_CHECKING:
+    from runmgr.agent.events import RunEvents
     from runmgr.agent.stream import AgentStream
     from runmgr.agent.streamed import StreamedRunResult
     from runmgr.agent.sync_stream import StreamedRunResultSync
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 _LATER = {
     "AgentStream": "runmgr.agent.stream",
     "InstrumentationSettings": "runmgr.models.instrumented",
+    "RunEvents": "runmgr.agent.events",
     "StreamedRunResult": "runmgr.agent.streamed",
     "StreamedRunResultSync": "runmgr.agent.sync_stream",
     "WrapperAgent": "runmgr.agent.wrapper",
@@ -57,6 +59,7 @@ __all__ = (
     "GraphAgentState",
     "InstrumentationSettings",
     "ModelRequestNode",
+    "RunEvents",
     "RunHost",
     "StreamedRunResult",
     "StreamedRunResultSync",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterable, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeAlias, cast, overload
@@ -13,7 +13,7 @@ from typing_extensions import TypeIs, TypeVar, Unpack
 
 from runmgr.agent.nodes import AgentNode, CallToolsNode, ModelRequestNode, UserPromptNode
 from runmgr.agent.options import UNSET, AgentMetadata, RunOptions, Unset
-from runmgr.agent.outcome import AgentRunResult, AgentRunResultEvent
+from runmgr.agent.outcome import AgentRunResult
 from runmgr.agent.prompts import Instructions
 from runmgr.agent.result import FinalResult
 from runmgr.agent.run import AgentRun
@@ -29,6 +29,7 @@ from runmgr.toolsets.abstract import AbstractToolset
 from runmgr.toolsets.manager import sequential_tool_calls
 
 if TYPE_CHECKING:
+    from runmgr.agent.events import RunEvents
     from runmgr.agent.streamed import StreamedRunResult
     from runmgr.agent.sync_stream import StreamedRunResultSync
     from runmgr.models import KnownModelName, Model
@@ -298,9 +299,8 @@ class AbstractAgent(ABC, Generic[AgentDepsT, OutputDataT]):
 
         if self.name is None and options.pop("infer_name", True):
             self._infer_name(inspect.currentframe())
-        options["infer_name"] = False
         return open_stream(
-            self.iter(user_prompt, output_type=output_type, **options),
+            self._iter_for_run(user_prompt, output_type, options),
             event_stream_handler or self.event_stream_handler,
         )
 
@@ -355,7 +355,7 @@ class AbstractAgent(ABC, Generic[AgentDepsT, OutputDataT]):
         *,
         output_type: None = None,
         **options: Unpack[RunOptions[AgentDepsT]],
-    ) -> AsyncIterator[AgentStreamEvent | AgentRunResultEvent[OutputDataT]]: ...
+    ) -> RunEvents[AgentDepsT, OutputDataT]: ...
 
     @overload
     def run_stream_events(
@@ -364,7 +364,7 @@ class AbstractAgent(ABC, Generic[AgentDepsT, OutputDataT]):
         *,
         output_type: OutputSpec[RunOutputDataT],
         **options: Unpack[RunOptions[AgentDepsT]],
-    ) -> AsyncIterator[AgentStreamEvent | AgentRunResultEvent[RunOutputDataT]]: ...
+    ) -> RunEvents[AgentDepsT, RunOutputDataT]: ...
 
     def run_stream_events(
         self,
@@ -372,18 +372,21 @@ class AbstractAgent(ABC, Generic[AgentDepsT, OutputDataT]):
         *,
         output_type: OutputSpec[Any] | None = None,
         **options: Unpack[RunOptions[AgentDepsT]],
-    ) -> AsyncIterator[AgentStreamEvent | AgentRunResultEvent[Any]]:
+    ) -> RunEvents[AgentDepsT, Any]:
         """Run the agent to its end, and see everything on the way: ``async for event in agent.run_stream_events('Hi')``.
 
-        The last event holds the result. The run happens in the caller's task, while the next event is asked for. To
-        stop early, break out of the loop and ``aclose()`` the iterator, or cancel.
+        The last event holds the result. So written, the run happens in the caller's task, while the next event is asked
+        for: the results of tools that run at once are told when all of them have ended, and a loop that is left early
+        leaves a run behind that trio ends, with a ``ResourceWarning``. As a block it is told at once what happens, and
+        leaving it early ends the run: ``async with agent.run_stream_events('Hi') as events: async for event in events``.
+        The block is also the form for agents whose toolsets hold connections open, such as MCP servers, if the reader
+        opens cancel scopes between events.
         """
         from runmgr.agent.events import RunEvents
 
         if self.name is None and options.pop("infer_name", True):
             self._infer_name(inspect.currentframe())
-        options["infer_name"] = False
-        return RunEvents(self.iter(user_prompt, output_type=output_type, **options))
+        return RunEvents(self._iter_for_run(user_prompt, output_type, options))
 
     @abstractmethod
     def override(

@@ -71,5 +71,6 @@ def run_cancelled(ctx: GraphRunContext[GraphAgentState, GraphAgentDeps[Any, Any]
             messages=state.message_history,
             new_message_index=deps.new_message_index,
             model=deps.model.model_name,
+            abandoned_threads=tuple(state.abandoned_threads),
         )
     )

@@ -47,7 +47,7 @@ class RunEvents(Generic[AgentDepsT, OutputDataT]):
     async def __anext__(self) -> AgentStreamEvent | AgentRunResultEvent[OutputDataT]:
         if self._nursery is None:
             if self._plain is None:
-                self._plain = self._events()
+                self._plain = _stepwise(self._block)
             return await anext(self._plain)
         try:
             return await self._receive.receive()
@@ -58,30 +58,9 @@ class RunEvents(Generic[AgentDepsT, OutputDataT]):
             raise StopAsyncIteration from None
 
     async def aclose(self) -> None:
-        """End a run that is iterated over without a block, wherever it stands."""
+        """End a run that is iterated over without a block, wherever it stands; ``contextlib.aclosing`` does it too."""
         if self._plain is not None:
             await self._plain.aclose()
-
-    async def _events(self) -> AsyncGenerator[Any]:
-        async with self._block as run:
-            while not isinstance(node := cast("AgentNode[Any, Any] | End[Any]", run.next_node), End):
-                if isinstance(node, ModelRequestNode):
-                    async with ModelStream(node, run.ctx, helpers=False) as stream:
-                        async for event in stream:
-                            yield event
-                elif isinstance(node, CallToolsNode):
-                    steps = Stepwise(respond(node, run.ctx, StepEmit()))
-                    try:
-                        async for event in steps:
-                            yield event
-                    except GeneratorExit:
-                        steps.close()
-                        raise
-                    node._next_node = next_step(steps.result)
-                await run.next(node)
-            result = run.result
-            assert result is not None, "a run that is over has a result"
-            yield AgentRunResultEvent(result)
 
     async def __aenter__(self) -> Self:
         self._nursery = BareNursery("a run failed")
@@ -112,3 +91,30 @@ class RunEvents(Generic[AgentDepsT, OutputDataT]):
         nursery, self._nursery = self._nursery, None
         if nursery is not None:
             await nursery.__aexit__(kind, error, trace)
+
+
+async def _stepwise(block: AbstractAsyncContextManager[AgentRun[Any, Any]]) -> AsyncGenerator[Any]:
+    """The events of a run in the reader's task.
+
+    A function, so that a reader who forgets the iterator leaves no cycle behind: what is open is closed at once then, in
+    order, and not by the next garbage collection.
+    """
+    async with block as run:
+        while not isinstance(node := cast("AgentNode[Any, Any] | End[Any]", run.next_node), End):
+            if isinstance(node, ModelRequestNode):
+                async with ModelStream(node, run.ctx, helpers=False) as stream:
+                    async for event in stream:
+                        yield event
+            elif isinstance(node, CallToolsNode):
+                steps = Stepwise(respond(node, run.ctx, StepEmit()))
+                try:
+                    async for event in steps:
+                        yield event
+                except GeneratorExit:
+                    steps.close()
+                    raise
+                node._next_node = next_step(steps.result)
+            await run.next(node)
+        result = run.result
+        assert result is not None, "a run that is over has a result"
+        yield AgentRunResultEvent(result)

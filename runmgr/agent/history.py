@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Awaitable, Callable, Sequence
 from functools import lru_cache
+from operator import is_
 from typing import TYPE_CHECKING, Any, TypeAlias, get_type_hints
 
 from runmgr.exceptions import UserError
@@ -139,7 +140,7 @@ async def run_history_processors(
         raise UserError("Processed history cannot be empty.")
     if not isinstance(messages[-1], ModelRequest):
         raise UserError("Processed history must end with a `ModelRequest`.")
-    if len(messages) == len(before) and all(a is b for a, b in zip(messages, before, strict=True)):
+    if len(messages) == len(before) and all(map(is_, messages, before)):
         return
     own = {id(message) for message in before[deps.new_message_index :]}
     start = next((index for index, message in enumerate(messages) if id(message) in own), None)

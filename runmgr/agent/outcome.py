@@ -92,6 +92,11 @@ class AgentRunResult(Generic[OutputDataT]):
         """The run's id."""
         return self._state.run_id
 
+    @property
+    def abandoned_threads(self) -> tuple[str, ...]:
+        """Sync tools and validators whose threads outlived a timeout and were left behind; see `tool_threads`."""
+        return tuple(self._state.abandoned_threads)
+
     def _traceparent(self, *, required: bool = True) -> str | None:
         """The W3C traceparent of the run's span."""
         if self._traceparent_value is None and required:

@@ -9,6 +9,7 @@ from runmgr.agent.cancel import Cancellation, run_cancelled
 from runmgr.agent.nodes import AgentNode, CallToolsNode, ModelRequestNode, UserPromptNode
 from runmgr.agent.outcome import AgentRunResult
 from runmgr.agent.result import FinalResult
+from runmgr.agent.send import ends_with
 from runmgr.agent.state import GraphAgentDeps, GraphAgentState
 from runmgr.graph import BaseNode, End, GraphRunContext
 from runmgr.messages import ModelMessage, ModelMessagesTypeAdapter, ToolCallPart
@@ -95,6 +96,11 @@ class AgentRun(Generic[AgentDepsT, OutputDataT]):
     def history_epoch(self) -> int:
         """Goes up when history processors rewrote the history: between two equal epochs it was only appended to."""
         return self.ctx.state.history_epoch
+
+    @property
+    def abandoned_threads(self) -> tuple[str, ...]:
+        """Sync tools and validators whose threads outlived a cancellation or timeout: their late results are dropped."""
+        return tuple(self.ctx.state.abandoned_threads)
 
     def usage(self) -> RunUsage:
         """What was used so far."""
@@ -231,7 +237,7 @@ class AgentRun(Generic[AgentDepsT, OutputDataT]):
             pending = PendingModelRequest(node.request)
             if node._partial is not None and messages and messages[-1] is node._partial:
                 messages = messages[:-1]
-            if messages and messages[-1] is node.request:  # its step failed
+            if ends_with(messages, node.request, deps.kept):  # its step failed
                 messages = messages[:-1]
             else:
                 tool_retries = deps.tool_manager.pending_retries()

@@ -17,7 +17,7 @@ from runmgr.structs import replace
 if TYPE_CHECKING:
     from runmgr.tools.context import RunContext
 
-__all__ = ("Prepared", "prepare_request", "receive_response")
+__all__ = ("Prepared", "ends_with", "prepare_request", "receive_response")
 
 Prepared: TypeAlias = "tuple[list[ModelMessage], ModelSettings | None, ModelRequestParameters]"
 """What a model is given."""
@@ -39,7 +39,7 @@ async def prepare_request(
     deps = ctx.deps
     plan = deps.plan
     history = state.message_history
-    if not history or history[-1] is not request:  # it is there already when a failed step is tried again
+    if not ends_with(history, request, deps.kept):
         request.timestamp = now_utc()
         if request.run_id is None:
             request.run_id = state.run_id
@@ -52,6 +52,7 @@ async def prepare_request(
     await manager.prepare(run_context)
     if plan.history_processors:
         await run_history_processors(plan.history_processors, state, deps, run_context)
+        deps.kept = (request, history[-1])
         messages = merge_consecutive(history)
     else:
         messages = merge_consecutive(history) if deps.has_neighbours else history[:]
@@ -69,6 +70,22 @@ async def prepare_request(
         usage.incr(counted)
     limits.check_before_request(usage)
     return messages, deps.model_settings, params
+
+
+def ends_with(
+    history: list[ModelMessage], request: ModelRequest, kept: tuple[ModelRequest, ModelMessage] | None
+) -> bool:
+    """Whether a history ends with a request already, as it does when a failed step is tried again.
+
+    Args:
+        history: the messages.
+        request: the request.
+        kept: see `GraphAgentDeps.kept`.
+    """
+    if not history:
+        return False
+    last = history[-1]
+    return last is request or (kept is not None and kept[0] is request and kept[1] is last)
 
 
 async def settings_for_request(

@@ -125,6 +125,7 @@ class RunBlock(Generic[AgentDepsT, OutputDataT]):
             run_step=state.run_step,
             run_id=state.run_id,
             supervisor=None if host is None else host.supervisor,
+            abandoned_threads=state.abandoned_threads,
             validation_context=None if plan.validation_context_function else plan.validation_context,
         )
         if plan.validation_context_function:

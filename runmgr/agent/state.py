@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -11,7 +12,7 @@ from typing_extensions import TypeVar
 
 from runmgr.exceptions import IncompleteToolCall, UnexpectedModelBehavior
 from runmgr.graph import GraphRunContext
-from runmgr.messages import ModelMessage, ModelResponse, ToolCallPart, UserContent
+from runmgr.messages import ModelMessage, ModelRequest, ModelResponse, ToolCallPart, UserContent
 from runmgr.tools.context import RunContext
 from runmgr.usage import RunUsage, UsageLimits
 
@@ -33,6 +34,8 @@ DepsT = TypeVar("DepsT")
 OutputDataT = TypeVar("OutputDataT")
 
 _ids = random.Random()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_ids.seed)  # or parent and child would go on with the same ids
 
 
 def new_run_id() -> str:
@@ -57,6 +60,8 @@ class GraphAgentState:
     """The run's id, also on each message it makes."""
     metadata: dict[str, Any] | None = None
     """The run's metadata."""
+    abandoned_threads: list[str] = field(default_factory=list[str], repr=False, compare=False)
+    """Names of sync functions whose threads outlived a cancellation or timeout and were left behind."""
     history_epoch: int = field(default=0, repr=False, compare=False)
     """Goes up when the history was rewritten instead of appended to."""
 
@@ -127,6 +132,8 @@ class GraphAgentDeps(Generic[DepsT, OutputDataT]):
     """Whether the history may hold two requests in a row, which are sent as one."""
     host: RunHost | None = None
     """Whose doors model requests pass: of the run itself, or of the run that it is a part of."""
+    kept: tuple[ModelRequest, ModelMessage] | None = None
+    """The request that came into the history last, and what history processors left of it there."""
     hosted: bool = False
     """Whether the host is the run's own: it drives and cancels the run, and gets its events."""
     cancellation: Cancellation | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from types import TracebackType
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic, cast
 
 import trio
 
-from runmgr.agent.cancel import run_cancelled
+from runmgr.agent.cancel import Cancellation, run_cancelled
 from runmgr.agent.iterate import Outputs, Responses, Texts
 from runmgr.agent.nodes import CallToolsNode, ModelRequestNode
 from runmgr.agent.send import prepare_request
@@ -290,10 +290,11 @@ class ModelStream(Generic[AgentDepsT, OutputDataT]):
     Args:
         node: the node whose request is sent.
         ctx: the run.
-        helpers: whether to have a nursery for iterations that wait with a timeout.
+        helpers: whether to have a nursery for iterations that wait with a timeout, and a scope for ``AgentRun.cancel``:
+            both stay open as long as the stream.
     """
 
-    __slots__ = ("_ctx", "_helpers", "_node", "_nursery", "_opened", "_stream")
+    __slots__ = ("_ctx", "_helpers", "_node", "_nursery", "_opened", "_scope", "_stream")
 
     def __init__(
         self,
@@ -307,12 +308,17 @@ class ModelStream(Generic[AgentDepsT, OutputDataT]):
         self._helpers = helpers
         self._nursery: BareNursery | None = None
         self._opened: AbstractAsyncContextManager[StreamedResponse] | None = None
+        self._scope: trio.CancelScope | None = None
 
     async def __aenter__(self) -> AgentStream[AgentDepsT, OutputDataT]:
         node = self._node
         if node._streaming or node._result is not None:
             raise AgentRunError("stream() should only be called once per node")
-        raw = await guarded(self._ctx, self._open)
+        cancellation = self._ctx.deps.cancellation
+        if cancellation is None or not cancellation.scoped or not self._helpers:
+            raw = await self._open()
+        else:
+            raw = await self._open_within(cancellation)
         self._ctx.state.usage.requests += 1
         nursery: trio.Nursery | None = None
         if self._helpers:
@@ -321,6 +327,44 @@ class ModelStream(Generic[AgentDepsT, OutputDataT]):
         node._streaming = True
         self._stream: AgentStream[AgentDepsT, OutputDataT] = AgentStream(raw, self._ctx, nursery)
         return self._stream
+
+    async def _open_within(self, cancellation: Cancellation) -> StreamedResponse:
+        """Open the stream in a scope that stays open as long as it: a model may hold a nursery of its own open meanwhile.
+
+        The scope is cancelled only while the stream opens; later it would be the reader's code that it cancels.
+        """
+        if cancellation.reason is not None:
+            raise run_cancelled(self._ctx)
+        scope = self._scope = trio.CancelScope()
+        scope.__enter__()
+        cancellation.scopes.add(scope)
+        try:
+            raw = await self._open()
+            if scope.cancel_called:
+                await trio.lowlevel.checkpoint_if_cancelled()
+        except BaseException as error:
+            caught = await self._close_scope(type(error), error, error.__traceback__)
+            if caught:
+                raise run_cancelled(self._ctx) from None
+            raise
+        finally:
+            cancellation.scopes.discard(scope)
+        return raw
+
+    async def _close_scope(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        """Close the connection, then the scope around it; whether that was what ``error`` came from."""
+        scope, self._scope = self._scope, None
+        opened, self._opened = self._opened, None
+        try:
+            if opened is not None:
+                await opened.__aexit__(kind, error, trace)
+        except BaseException as late:
+            if scope is None or not scope.__exit__(type(late), late, late.__traceback__):
+                raise
+            return True
+        return scope is not None and bool(scope.__exit__(kind, error, trace))
 
     async def _open(self) -> StreamedResponse:
         ctx = self._ctx
@@ -361,9 +405,7 @@ class ModelStream(Generic[AgentDepsT, OutputDataT]):
                 if nursery is not None:
                     await nursery.__aexit__(kind, error, trace)
             finally:
-                opened, self._opened = self._opened, None
-                if opened is not None:
-                    await opened.__aexit__(kind, error, trace)
+                await self._close_scope(kind, error, trace)
         finally:
             self._keep(error)
 
@@ -405,16 +447,3 @@ def partial_response(response: ModelResponse) -> ModelResponse:
         and not (isinstance(part, BuiltinToolCallPart) and part.tool_call_id not in returned)
     ]
     return replace(response, parts=parts)
-
-
-async def guarded(
-    ctx: GraphRunContext[GraphAgentState, GraphAgentDeps[Any, Any]], call: Callable[[], Awaitable[Any]]
-) -> Any:
-    """Await a part of the run's work, so that ``AgentRun.cancel`` can end it."""
-    cancellation = ctx.deps.cancellation
-    if cancellation is None or not cancellation.scoped:
-        return await call()
-    result = await cancellation.guard(call)
-    if result is None and cancellation.reason is not None:
-        raise run_cancelled(ctx)
-    return result

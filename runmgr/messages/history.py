@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import islice
+from operator import is_
 
 from runmgr.messages.codec import ModelMessage
 from runmgr.messages.requests import ModelRequest, ModelRequestPart, RetryPromptPart, ToolReturnPart
@@ -19,6 +21,7 @@ __all__ = (
 
 # A request of nothing else was made by the agent and not by a person.
 _ANSWERS = (ToolReturnPart, RetryPromptPart)
+_KINDS = frozenset((ModelRequest, ModelResponse))
 
 
 def last_response(messages: Sequence[ModelMessage]) -> ModelResponse | None:
@@ -76,6 +79,9 @@ def merge_consecutive(messages: Sequence[ModelMessage]) -> list[ModelMessage]:
     wrote either of them, which is to say that they carry no model's or provider's name and no id. Merged requests keep
     a run's id, and metadata, only where both have the same. Merged messages are new; the others are the same objects.
     """
+    kinds = list(map(type, messages))
+    if _KINDS.issuperset(kinds) and not any(map(is_, kinds, islice(kinds, 1, None))):
+        return list(messages)  # nearly all histories: nothing follows its like
     merged: list[ModelMessage] = []
     for message in messages:
         last = merged[-1] if merged else None

@@ -9,10 +9,12 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from runmgr.agent import Agent, capture_run_messages
+from runmgr.concurrency import BareNursery
 from runmgr.exceptions import RunCancelled
 from runmgr.messages import ModelResponse, TextPart
 from runmgr.models.function import FunctionModel
 from runmgr.models.test import TestModel
+from runmgr.models.wrapper import WrapperModel
 from runmgr.tools import RunContext, tool_threads
 
 
@@ -138,6 +140,79 @@ async def test_in_a_stream():
     assert run.all_messages()[-1].parts == [TextPart("so far")]
 
 
+class Nursed(WrapperModel):
+    """Its streams hold a nursery open, as a context manager may."""
+
+    def __init__(self, wrapped, delay=0):
+        super().__init__(wrapped)
+        self.delay = delay
+        self.open = 0
+
+    @asynccontextmanager
+    async def request_stream(self, *args, **kwargs):
+        async with BareNursery() as nursery:
+            nursery.start_soon(trio.sleep_forever)
+            self.open += 1
+            try:
+                await trio.sleep(self.delay)
+                async with self.wrapped.request_stream(*args, **kwargs) as stream:
+                    yield stream
+            finally:
+                self.open -= 1
+
+
+@pytest.mark.parametrize("form", ["run_stream", "node", "handler", "events", "block"])
+async def test_a_models_stream_may_hold_a_nursery(form, autojump_clock):
+    model = Nursed(TestModel(custom_output_text="a b"), delay=1)
+    agent = Agent(model)
+    if form == "run_stream":
+        async with agent.run_stream("?") as streamed:
+            output = await streamed.get_output()
+    elif form == "handler":
+
+        async def handler(ctx, events):
+            async for _ in events:
+                pass
+
+        output = (await agent.run("?", event_stream_handler=handler)).output
+    elif form == "events":
+        output = [event async for event in agent.run_stream_events("?")][-1].result.output
+    elif form == "block":
+        async with agent.run_stream_events("?") as events:
+            output = [event async for event in events][-1].result.output
+    else:
+        async with agent.iter("?") as run:
+            async for node in run:
+                if Agent.is_model_request_node(node):
+                    async with node.stream(run.ctx) as stream:
+                        seen = [text async for text in stream.stream_text(debounce_by=0.1)]
+        output = run.result.output
+        assert seen == ["a b"]
+    assert (output, model.open) == ("a b", 0)
+
+
+@pytest.mark.parametrize("when", ["opening", "reading"])
+async def test_in_a_stream_that_holds_a_nursery(when, autojump_clock):
+    model = Nursed(Hangs(), delay=1)
+    async with Agent(model).iter("?") as run, trio.open_nursery() as nursery:
+        node = await run.next(run.next_node)
+
+        async def canceller():
+            await trio.sleep(0.5 if when == "opening" else 2)
+            run.cancel("enough")
+
+        nursery.start_soon(canceller)
+        with pytest.raises(RunCancelled, match="enough"):
+            async with node.stream(run.ctx) as stream:
+                async for _ in stream:
+                    pass
+        await trio.sleep(1)  # the reader's own code is not cancelled
+    assert model.open == 0
+    assert [m.kind for m in run.all_messages()] == ["request", "response"][: 1 + (when == "reading")]
+    resumed = await Agent(TestModel(custom_output_text="ok")).run("go on", message_history=run.all_messages())
+    assert resumed.output == "ok"
+
+
 async def test_in_a_debounced_stream():
     model = Hangs()
     async with Agent(model).iter("?") as run, trio.open_nursery() as nursery:
@@ -227,11 +302,12 @@ async def test_one_runs_cancellation_is_not_anothers(says):
 
 
 async def test_a_sync_tool_is_waited_for_and_then_left(says, call):
-    release = threading.Event()
+    begun, release = threading.Event(), threading.Event()
     agent = Agent(says([call("block")]))
 
     @agent.tool_plain
     def block() -> str:
+        begun.set()
         release.wait(10)
         return "too late"
 
@@ -244,10 +320,45 @@ async def test_a_sync_tool_is_waited_for_and_then_left(says, call):
                     pass
         assert scope.cancelled_caught
         assert time.perf_counter() - started < 5
-        assert run.ctx.deps.run_context.abandoned_threads == ["block"]
+        assert run.abandoned_threads == ("block",)
         assert run.usage().tool_calls == 0
+        begun.clear()
+        async with (
+            Agent(says([call("block")]), tools=[block]).iter("?") as run,
+            trio.open_nursery() as nursery,
+        ):
+
+            async def canceller():
+                await trio.to_thread.run_sync(begun.wait)
+                run.cancel("enough")
+
+            nursery.start_soon(canceller)
+            with pytest.raises(RunCancelled) as caught:
+                async for _ in run:
+                    pass
+        assert run.abandoned_threads == caught.value.outcome.abandoned_threads == ("block",)
     finally:
         release.set()
+
+
+async def test_a_thread_left_by_a_timeout_is_named_in_the_result(says, call):
+    release = threading.Event()
+    agent = Agent(says([call("block")], "done"), tool_timeout=0.05)
+
+    @agent.tool_plain
+    def block() -> str:
+        release.wait(10)
+        return "too late"
+
+    tool_threads().grace = 0.05
+    try:
+        result = await agent.run("?")
+    finally:
+        release.set()
+    assert result.abandoned_threads == ("block",)
+    (answer,) = result.all_messages()[2].parts
+    assert answer.content == "Timed out after 0.05 seconds."
+    assert result.usage().tool_calls == 0
 
 
 class Host:

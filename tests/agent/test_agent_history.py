@@ -3,7 +3,7 @@
 import pytest
 
 from runmgr.agent import Agent, capture_run_messages
-from runmgr.exceptions import UserError
+from runmgr.exceptions import ModelConnectionError, UserError
 from runmgr.messages import (
     ModelRequest,
     ModelResponse,
@@ -13,7 +13,9 @@ from runmgr.messages import (
     ToolReturnPart,
     UserPromptPart,
 )
+from runmgr.models.function import FunctionModel
 from runmgr.models.test import TestModel
+from runmgr.structs import replace
 from runmgr.tools import RunContext
 
 
@@ -321,3 +323,26 @@ async def test_the_answers_to_output_tools_are_in_the_history(says, call):
         timestamp=last.timestamp,
         run_id=result.run_id,
     )
+
+
+async def test_a_failed_request_that_processors_had_rewritten_is_in_the_history_once():
+    sent = []
+
+    def model(messages, info):
+        sent.append(messages)
+        if len(sent) == 1:
+            raise ModelConnectionError("m", "the line is dead")
+        return ModelResponse([TextPart("x")])
+
+    def rewritten(messages):
+        return [replace(m, metadata={"seen": True}) if isinstance(m, ModelRequest) else m for m in messages]
+
+    async with Agent(FunctionModel(model), history_processors=[rewritten]).iter("hi") as run:
+        node = await run.next(run.next_node)
+        with pytest.raises(ModelConnectionError):
+            await run.next(node)
+        assert run.snapshot().messages == []
+        await run.next(node)
+    assert [m.kind for m in run.all_messages()] == ["request", "response"]
+    assert [len(messages[0].parts) for messages in sent] == [1, 1]
+    assert run.ctx.state.run_step == 1

@@ -1,6 +1,9 @@
 """Runs: the order of nodes, driving by hand, results, what a run can be asked."""
 
 import dataclasses
+import os
+import subprocess
+import sys
 
 import pytest
 import trio
@@ -206,6 +209,24 @@ async def test_run_ids_are_uuids_and_differ():
     import uuid
 
     assert {uuid.UUID(i).version for i in ids} == {4}
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_run_ids_differ_after_a_fork():
+    script = """
+import os, sys
+from runmgr.agent.state import GraphAgentState
+read, write = os.pipe()
+child = os.fork()
+os.write(write, GraphAgentState().run_id.encode())
+if child:
+    os.wait()
+    print(os.read(read, 100).decode())
+"""
+    out = subprocess.run(
+        [sys.executable, "-c", script], check=True, capture_output=True, text=True
+    ).stdout.strip()
+    assert len({out[:36], out[36:]} - {""}) == 2
 
 
 async def test_json_of_messages(says, call):

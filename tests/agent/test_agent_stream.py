@@ -2,6 +2,7 @@
 
 # ruff: noqa: PERF401  (loops that collect events read better as loops)
 
+import gc
 from contextlib import asynccontextmanager
 
 import pytest
@@ -493,6 +494,20 @@ async def test_events_stopped_early():
         async for _ in events:
             break
     assert model.open == 0
+
+
+async def test_events_forgotten_are_closed_at_once_and_in_order():
+    model = endless()
+    gc.disable()
+    try:
+        with pytest.warns(ResourceWarning) as warned:  # noqa: PT031 (leaving the loop is what warns)
+            async for _ in Agent(model).run_stream_events("?"):
+                break
+        await trio.testing.wait_all_tasks_blocked()
+        assert model.open == 0
+    finally:
+        gc.enable()
+    assert len(warned) == 1, "one warning, for the iterator, and not one for each thing in it"
 
 
 @pytest.mark.parametrize("block", [False, True])

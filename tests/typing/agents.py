@@ -17,6 +17,7 @@ from runmgr.agent import (
     CallToolsNode,
     FinalResult,
     ModelRequestNode,
+    RunEvents,
     StreamedRunResult,
     StreamedRunResultSync,
     WrapperAgent,
@@ -143,7 +144,13 @@ async def streaming() -> None:
     async with structured.run_stream("hi", output_type=int) as other:
         assert_type(await other.get_output(), int)
     events = structured.run_stream_events("hi")
-    assert_type(events, AsyncIterator[AgentStreamEvent | AgentRunResultEvent[City]])
+    assert_type(events, RunEvents[None, City])
+    as_iterator: AsyncIterator[AgentStreamEvent | AgentRunResultEvent[City]] = events
+    async for event in as_iterator:
+        assert_type(event, AgentStreamEvent | AgentRunResultEvent[City])
+    await events.aclose()
+    async with structured.run_stream_events("hi", output_type=int) as block:
+        assert_type(block, RunEvents[None, int])
     assert_type(structured.run_stream_sync("hi"), StreamedRunResultSync[None, City])
 
 
