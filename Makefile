@@ -58,6 +58,11 @@ pytest: $(STAMP) ## the tests
 test-examples: .venv-examples/.stamp ## the services of docs/examples/pool_*: FastAPI, Flask, trio, Jupyter, Redis
 	PYTHONPATH=. .venv-examples/bin/python -m pytest tests/examples -rs
 
+SEEDS ?= 1000
+.PHONY: simulate
+simulate: $(STAMP) ## faults and crashes in virtual time, SEEDS=1000 of them
+	$(BIN)/python -m runmgr.testing --seeds $(SEEDS)
+
 .PHONY: format
 format: $(STAMP) ## ruff: mend what it can
 	$(BIN)/ruff check --fix .

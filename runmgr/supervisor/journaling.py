@@ -167,16 +167,19 @@ class RunJournal:
         snapshot = stepper.snapshot()
         pending = snapshot.pending
         if type(pending) is PendingCallTools:
-            if not any(type(part) is ToolCallPart for part in pending.response.parts):
-                # Nothing will be done on it but to look at it; mostly the run ends within this very step. It is kept with the
-                # next commit, if the run has not got further by then.
+            if stepper.ctx.deps.plan.plain_text and not _has_calls(pending.response):
+                # No tool, validator or output function will see it; mostly the run ends within this very step. It is kept
+                # with the next commit, if the run has not got further by then.
                 self._late[actor] = snapshot
                 self.writer.wake()
                 return False
             self._keep(actor, snapshot)
             return True
         self._keep(actor, snapshot)
-        return False
+        # After a response with tool calls, that response is committed already. One that was put off above is not, and the
+        # next request acts on it.
+        messages = snapshot.messages
+        return bool(messages) and not _has_calls(messages[-1])
 
     def _keep(self, actor: Actor, snapshot: RunSnapshot) -> None:
         if self._late:
@@ -239,6 +242,10 @@ class RunJournal:
         counts[outcome.status] -= 1
         counts[RunState.CANCELLED] += 1
         return msgspec.structs.replace(outcome, status=RunState.CANCELLED, output=None, error=error)
+
+
+def _has_calls(response: Any) -> bool:
+    return any(type(part) is ToolCallPart for part in response.parts)
 
 
 @asynccontextmanager

@@ -1,10 +1,10 @@
 """Deterministic simulation: your agents under the real supervisor, in virtual time, through faults and crashes, by one seed.
 
-    from runmgr.testing import simulate
+from runmgr.testing import simulate
 
-    def test_my_agent():
-        for seed in range(10):
-            simulate(my_agent, prompts, answers=FunctionModel(...), seed=seed)
+def test_my_agent():
+    for seed in range(10):
+        simulate(my_agent, prompts, answers=FunctionModel(...), seed=seed)
 """
 
 from .book import Violation

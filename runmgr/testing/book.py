@@ -6,7 +6,7 @@ Everything that a simulation holds against the supervisor is worked out here, fr
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, cast
 
 import attrs
 
@@ -84,7 +84,7 @@ class Book:
     """Responses that were lost in a crash and asked for again."""
     most_lost: int = 0
     """The most that one crash lost."""
-    first: Violation | None = None
+    first: Exception | None = None
     """What was found where raising it would only have failed a run."""
 
     # ---------------------------------------------------------------- as it happens
@@ -116,7 +116,9 @@ class Book:
         before = self.outcomes.get(run_id)
         if before is not None:
             if not outcome.replayed:
-                raise Violation(f"run {run_id}: has ended as {before.status} and now again as {outcome.status}")
+                raise Violation(
+                    f"run {run_id}: has ended as {before.status} and now again as {outcome.status}"
+                )
             same = (before.status, before.output, before.usage, before.error)
             if same != (outcome.status, outcome.output, outcome.usage, outcome.error):
                 raise Violation(f"run {run_id}: was told as {before} and is replayed as {outcome}")
@@ -135,7 +137,11 @@ class Book:
     # ---------------------------------------------------------------- after a crash
 
     def crashed(
-        self, finished: Callable[[str], RunOutcome | None], paid: Callable[[str], RunUsage | None], *, at_once: int
+        self,
+        finished: Callable[[str], RunOutcome | None],
+        paid: Callable[[str], RunUsage | None],
+        *,
+        at_once: int,
     ) -> None:
         """The process is dead: compare with what its journal holds, and take out what is lost.
 
@@ -176,7 +182,9 @@ class Book:
             sums.add(charge.input_tokens, charge.output_tokens)
         if sums == said:
             return len(charges)
-        raise Violation(f"run {run_id}: the journal says that it was charged {said}; no part of {charges} is that")
+        raise Violation(
+            f"run {run_id}: the journal says that it was charged {said}; no part of {charges} is that"
+        )
 
     @staticmethod
     def _lose(run_id: str, charges: list[Charge]) -> bool:
@@ -184,7 +192,9 @@ class Book:
         if len(whole) > 1:
             raise Violation(f"run {run_id}: a crash lost {len(whole)} of its answers")
         if any(charge.acted_on for charge in whole):
-            raise Violation(f"run {run_id}: a tool began before the response that asked for it was in the journal")
+            raise Violation(
+                f"run {run_id}: a tool began before the response that asked for it was in the journal"
+            )
         return bool(whole)
 
 
@@ -192,11 +202,13 @@ def check_history(outcome: RunOutcome) -> None:
     """Raise where a history is none that a provider would take: requests and responses in turn, every call answered."""
     messages: list[Any] = outcome.messages
     calls: set[str] = set()
-    previous: type[Any] | None = None
+    previous: Any = None
     for position, message in enumerate(messages):
-        kind = type(message)
+        kind: Any = cast("Any", type(message))
         if kind is previous:
-            raise Violation(f"run {outcome.run_id}: messages {position - 1} and {position} are both {kind.__name__}")
+            raise Violation(
+                f"run {outcome.run_id}: messages {position - 1} and {position} are both {kind.__name__}"
+            )
         previous = kind
         if isinstance(message, ModelResponse):
             calls = {part.tool_call_id for part in message.parts if isinstance(part, ToolCallPart)}

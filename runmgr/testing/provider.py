@@ -64,7 +64,9 @@ class SimulatedProvider(WrapperModel):
             self.book.answered(*_which(messages), response.usage, whole=True)
             return response
         except trio.Cancelled:
-            if not told and self.rng.random() < 0.5:  # it had begun to answer: that is charged for all the same
+            if (
+                not told and self.rng.random() < 0.5
+            ):  # it had begun to answer: that is charged for all the same
                 await self._charge_in_passing(messages, model_settings, model_request_parameters)
             raise
         finally:
@@ -138,10 +140,14 @@ class SimulatedProvider(WrapperModel):
         if fault in {"429", "500", "503"}:
             await self._wait(life, rng.random() * 0.1)
             headers = {"retry-after": "0.5"} if fault != "500" and rng.random() < 0.5 else {}
-            raise ModelHTTPError(int(fault), name, {"error": {"message": f"simulated {fault}"}}, headers=headers)
+            raise ModelHTTPError(
+                int(fault), name, {"error": {"message": f"simulated {fault}"}}, headers=headers
+            )
         if fault == "hang":
             await self._wait(life, self.faults.hang_seconds)
-            raise ModelConnectionError(name, "the simulated provider stayed silent, then closed the connection")
+            raise ModelConnectionError(
+                name, "the simulated provider stayed silent, then closed the connection"
+            )
         await self._wait(life, rng.random() * self.faults.latency)
         if fault == "disconnect":
             raise ModelConnectionError(name, "the simulated provider closed the connection")
@@ -169,7 +175,7 @@ class SimulatedProvider(WrapperModel):
     ) -> None:
         with trio.CancelScope(shield=True):
             response = await self.wrapped.request_once(messages, settings, parameters)
-        self.book.lost(response.usage)
+            self.book.lost(response.usage)
 
 
 def _which(messages: list[ModelMessage]) -> tuple[str, int]:
@@ -212,7 +218,10 @@ class _Stream(StreamedResponse):
             elif isinstance(part, ToolCallPart):
                 self._break()
                 yield manager.handle_tool_call_part(
-                    vendor_part_id=number, tool_name=part.tool_name, args=part.args, tool_call_id=part.tool_call_id
+                    vendor_part_id=number,
+                    tool_name=part.tool_name,
+                    args=part.args,
+                    tool_call_id=part.tool_call_id,
                 )
             else:
                 yield manager.handle_part(vendor_part_id=number, part=part)

@@ -48,12 +48,14 @@ def draw_options(simulation: Simulation, rng: random.Random, runs: int) -> None:
 def check_output(spec: RunSpec, outcome: RunOutcome) -> None:
     """Raise where a run that succeeded says what another should have said."""
     if outcome.succeeded and outcome.output != expected_output(spec.prompt):
-        raise Violation(f"run {outcome.run_id}: its output is {outcome.output!r}, not {expected_output(spec.prompt)!r}")
+        raise Violation(
+            f"run {outcome.run_id}: its output is {outcome.output!r}, not {expected_output(spec.prompt)!r}"
+        )
 
 
 def expected_output(prompt: str) -> str:
     """What the run of a prompt comes to, if nothing ends it before."""
-    return f"answer {prompt.split()[0]}"
+    return f"answer {prompt.partition(' ')[0]}"
 
 
 def _answer(messages: list[ModelMessage], info: AgentInfo) -> ModelResponse:  # noqa: ARG001  (a model function's)

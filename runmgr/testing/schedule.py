@@ -32,7 +32,7 @@ def deterministic_trio(seed: int) -> Generator[None]:
         seed: equal seeds give equal schedules, in other processes and on other machines too, as long as the program itself does
             not depend on the real time, on threads, or on the order of a set.
     """
-    run: Any = trio._core._run  # type: ignore[attr-defined]  # pyright: ignore
+    run: Any = trio._core._run  # pyright: ignore[reportUnknownMemberType, reportAttributeAccessIssue]
     allowed, state, outer = run._ALLOW_DETERMINISTIC_SCHEDULING, run._r.getstate(), random.getstate()
     run._ALLOW_DETERMINISTIC_SCHEDULING = True
     run._r.seed(seed)
@@ -45,7 +45,9 @@ def deterministic_trio(seed: int) -> Generator[None]:
         random.setstate(outer)
 
 
-def run_in_virtual_time(function: Callable[[*Args], Awaitable[T]], *args: *Args, seed: int | None = None) -> T:
+def run_in_virtual_time(
+    function: Callable[[*Args], Awaitable[T]], *args: *Args, seed: int | None = None
+) -> T:
     """``trio.run`` under a clock that jumps to the next deadline whenever all tasks wait.
 
     Args:

@@ -11,10 +11,10 @@ import hashlib
 import random
 import tempfile
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import attrs
 import msgspec
@@ -154,10 +154,16 @@ class Simulation:
             while True:
                 self._processes += 1
                 if self._processes > MOST_LIVES:
-                    raise Violation(f"not done after {MOST_LIVES} processes: {len(ids - self.book.outcomes.keys())} runs left")
-                life = self.life = provider.life = Life(self._processes - 1, self._draw_crash() if crashes > 0 else None)
+                    raise Violation(
+                        f"not done after {MOST_LIVES} processes: {len(ids - self.book.outcomes.keys())} runs left"
+                    )
+                life = self.life = provider.life = Life(
+                    self._processes - 1, self._draw_crash() if crashes > 0 else None
+                )
                 crashes -= 1
-                run_in_virtual_time(self._live, life, agent, specs, provider, path, check, seed=self.rng.getrandbits(32))
+                run_in_virtual_time(
+                    self._live, life, agent, specs, provider, path, check, seed=self.rng.getrandbits(32)
+                )
                 if self.book.first is not None:
                     raise self.book.first
                 self._after(life, provider, path)
@@ -208,23 +214,23 @@ class Simulation:
         tasks = trio.lowlevel.current_statistics().tasks_living
         token = current_disk.set(CrashingDisk(life))
         offset = NOON + 100_000.0 * life.number
+        options: dict[str, Any] = {
+            "max_running": self.max_running,
+            "max_queued": rng.choice((1, 10, 1000)),
+            "retries": RetryPolicy(max_retries=rng.choice((2, 8))),
+            "journal": path,
+            "journal_thread": False,
+            "resume": True,
+            "budget": None if self.budget is None else Budget(tokens=self.budget),
+            "rng": random.Random(rng.getrandbits(32)),
+            "wall_clock": lambda: offset,
+            **self.options,
+        }
+        limit = trio.move_on_after(FOREVER)
         try:
-            with trio.move_on_after(FOREVER) as limit:
+            with limit:
                 with life.scope:
-                    async with open_supervisor(
-                        **{
-                            "max_running": self.max_running,
-                            "max_queued": rng.choice((1, 10, 1000)),
-                            "retries": RetryPolicy(max_retries=rng.choice((2, 8))),
-                            "journal": path,
-                            "journal_thread": False,
-                            "resume": True,
-                            "budget": None if self.budget is None else Budget(tokens=self.budget),
-                            "rng": random.Random(rng.getrandbits(32)),
-                            "wall_clock": lambda: offset,
-                            **self.options,
-                        }
-                    ) as sup:
+                    async with open_supervisor(**options) as sup:
                         await self._work(life, sup, agent, specs, provider, check)
         except BaseException:
             if not life.dead:  # what a process says as it is taken down, nobody hears
@@ -256,18 +262,28 @@ class Simulation:
                 async for outcome in outcomes:
                     if life.dead:
                         await trio.sleep_forever()
-                    self._told(by_id[outcome.run_id], outcome, check)
+                    try:
+                        self._told(by_id[outcome.run_id], outcome, check)
+                    except Exception as error:  # noqa: BLE001  raised bare, when this process has been taken down
+                        self.book.first = self.book.first or error
+                        life.die()
             nursery.cancel_scope.cancel()
         if not life.dead:
             used, told = Sums.of_usage(sup.usage()), self.book.told_now
             if used != told:
-                raise Violation(f"seed {self.seed}: the supervisor says that it used {used}, the provider {told}")
+                raise Violation(
+                    f"seed {self.seed}: the supervisor says that it used {used}, the provider {told}"
+                )
             for by in ("model", "group", "run"):
                 parts = sum(sup.usage(by=by).values(), RunUsage())
                 if Sums.of_usage(parts) != told:
-                    raise Violation(f"seed {self.seed}: its usage by {by} adds up to {parts}, the provider says {told}")
+                    raise Violation(
+                        f"seed {self.seed}: its usage by {by} adds up to {parts}, the provider says {told}"
+                    )
 
-    def _told(self, spec: RunSpec, outcome: RunOutcome, check: Callable[[RunSpec, RunOutcome], None] | None) -> None:
+    def _told(
+        self, spec: RunSpec, outcome: RunOutcome, check: Callable[[RunSpec, RunOutcome], None] | None
+    ) -> None:
         self.saw("told", outcome.run_id, outcome.status, outcome.finished_at)
         if outcome.error is not None and outcome.error.type == "BudgetExhausted":
             self._refused = True
@@ -326,7 +342,7 @@ class Simulation:
         async with sup.subscribe(
             buffer=rng.choice((1, 10, 1000)),
             overflow=overflow,
-            key=lambda event: type(event),
+            key=_kind,
             streams=rng.random() < 0.5,
         ) as events:
             async for _ in events:
@@ -370,8 +386,12 @@ class Simulation:
             spent = Sums.of_usage(_usage_of(journal.meta("spent")))
         least = Sums.of_charges(charge for charges in self.book.kept.values() for charge in charges)
         most = self.book.charged
-        if not (least.requests <= spent.requests <= most.requests and least.tokens <= spent.tokens <= most.tokens):
-            raise Violation(f"the journal says that {spent} was spent; its runs used {least}, the provider charged {most}")
+        if not (
+            least.requests <= spent.requests <= most.requests and least.tokens <= spent.tokens <= most.tokens
+        ):
+            raise Violation(
+                f"the journal says that {spent} was spent; its runs used {least}, the provider charged {most}"
+            )
 
 
 def simulate(
@@ -420,6 +440,10 @@ def simulate(
 def _spec(number: int, item: str | RunSpec) -> RunSpec:
     spec = item if isinstance(item, RunSpec) else RunSpec(prompt=item)
     return spec if spec.run_id is not None else attrs.evolve(spec, run_id=f"r{number:05d}")
+
+
+def _kind(event: Any) -> Hashable:
+    return cast("Hashable", type(event))
 
 
 @contextmanager
