@@ -35,6 +35,11 @@ _DISTRIBUTION = "A number, or uniform(a,b), normal(mean,sd), exp(mean), lognorma
     help="Recorded arrivals: JSONL or CSV with timestamp (ms), input_length, output_length.",
 )
 @click.option(
+    "--sweep",
+    metavar="LOW..HIGH",
+    help="Search between these rates for the highest that meets --slo; --duration is of each. [10]",
+)
+@click.option(
     "--arrival", metavar="KIND", default="constant", show_default=True, help="constant, poisson or gamma."
 )
 @click.option(
@@ -80,6 +85,10 @@ _DISTRIBUTION = "A number, or uniform(a,b), normal(mean,sd), exp(mean), lognorma
     default="runmgr",
     show_default=True,
     help="Whose definitions: runmgr, vllm, guidellm or aiperf.",
+)
+@click.option("--processes", metavar="N", type=int, default=1, help="Processes that share the schedule. [1]")
+@click.option(
+    "--calibrate", is_flag=True, help="First measure this client against a server that does nothing."
 )
 @click.option(
     "--timeout", metavar="S", type=float, default=600.0, help="Seconds that one request may take. [600]"
@@ -132,6 +141,7 @@ def command(
 def _config(
     *,
     rate: str | None,
+    sweep: str | None,
     input_tokens: str | None,
     output_tokens: str | None,
     slo: str | None,
@@ -143,6 +153,7 @@ def _config(
     from runmgr.load import LoadConfig
     from runmgr.load.arrivals import parse_rates
     from runmgr.load.slo import parse_slo
+    from runmgr.load.sweep import parse_sweep
     from runmgr.load.write import new_directory
     from runmgr.models.sim_config import parse_distribution
 
@@ -150,6 +161,7 @@ def _config(
         _check_failures(max_failures)
     return LoadConfig(
         rates=None if rate is None else parse_rates(rate),
+        sweep=None if sweep is None else parse_sweep(sweep),
         input_tokens=None if input_tokens is None else parse_distribution(input_tokens, "--input-tokens"),
         output_tokens=None if output_tokens is None else parse_distribution(output_tokens, "--output-tokens"),
         objectives=() if slo is None else parse_slo(slo),
@@ -244,6 +256,9 @@ def _tell(result: LoadResult, *, quiet: bool) -> None:
     if result.exit_code == 130:
         print(f"runmgr: interrupted; what was measured is in {result.out}", file=sys.stderr)
     elif result.exit_code == 1:
+        if result.summary["kind"] == "sweep":
+            print("runmgr: not even the lowest rate met", file=sys.stderr)
+            return
         missed = [name for name, one in result.summary["slo"].items() if not one["met"]]
         why = f"missed: {', '.join(missed)}" if missed else f"{result.summary['failed']} requests failed"
         print(f"runmgr: {why}", file=sys.stderr)

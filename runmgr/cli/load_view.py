@@ -149,12 +149,63 @@ _ROWS = (
 )
 
 
+def _print_sweep(summary: dict[str, Any], console: Any, out: Path | None) -> None:
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for name in (
+        "rate",
+        "met",
+        "requests/s",
+        "tokens/s",
+        "TTFT p50",
+        "TTFT p99",
+        "ITL p99",
+        "e2e p99",
+        "client",
+    ):
+        table.add_column(name, justify="right")
+
+    def shown(value: float | None) -> str:
+        return "-" if value is None else f"{value:,.1f}"
+
+    for row in summary["steps"]:
+        times = [row["ttft_ms"]["p50"], row["ttft_ms"]["p99"], row["itl_ms"]["p99"], row["e2e_ms"]["p99"]]
+        figures = [row["requests_per_second"], row["output_tokens_per_second"], *times]
+        table.add_row(
+            f"{row['rate']:g}",
+            "yes" if row["met"] else "no",
+            *map(shown, figures),
+            row["validity"]["verdict"],
+        )
+    console.print(table)
+    best = summary["best_rate"]
+    print(
+        f"highest rate that met: {best:g} requests/s" if best is not None else "no rate met", file=sys.stderr
+    )
+    for note in summary["notes"]:
+        print(f"note: {note}", file=sys.stderr)
+    if out is not None:
+        print(f"results in {out}", file=sys.stderr)
+
+
 def print_figures(summary: dict[str, Any], out: Path | None) -> None:
     """The figures as a table, on stderr."""
     from rich.console import Console
     from rich.table import Table
 
     console = Console(stderr=True, highlight=False)
+    calibration = summary.get("calibration")
+    if calibration is not None:
+        print(
+            f"this client, of a server that needs no time: {calibration['requests_per_second']:,.0f} requests/s at "
+            f"{calibration['concurrency']} at once; TTFT {calibration['ttft_ms']['p50']:.2f} ms then, "
+            f"{calibration['alone_ttft_ms']['p50']:.2f} ms alone",
+            file=sys.stderr,
+        )
+    if summary["kind"] == "sweep":
+        _print_sweep(summary, console, out)
+        return
     table = Table(box=None, pad_edge=False)
     table.add_column("milliseconds")
     columns = ("mean", "p50", "p90", "p99", "p99.9", "max")

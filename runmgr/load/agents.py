@@ -87,7 +87,7 @@ class _Run:
             timing.tool += trio.current_time() - began
             if timing.tool_at is None:
                 timing.tool_at = began
-        return after
+        return after  # pyright: ignore[reportUnknownVariableType]
 
 
 class _Agent:

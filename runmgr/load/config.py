@@ -12,12 +12,16 @@ from runmgr.exceptions import UserError
 from runmgr.load.arrivals import Arrival, Rates, check_shape
 from runmgr.load.measures import DEFS, Defs
 from runmgr.load.slo import Objective
+from runmgr.load.sweep import Sweep
 from runmgr.models.sim_config import Distribution
 
 __all__ = ("DEFAULT_SECONDS", "LoadConfig")
 
 DEFAULT_SECONDS = 30.0
 """How long a load without ``duration`` and ``requests`` sends."""
+
+SWEEP_SECONDS = 10.0
+"""How long a sweep sends at each rate, unless told otherwise."""
 
 
 @attrs.frozen(kw_only=True)
@@ -30,6 +34,7 @@ class LoadConfig:
         rates: requests a second (open loop).
         concurrency: requests in flight (closed loop).
         trace: a file of recorded arrivals.
+        sweep: between which rates to search for the highest that meets the objectives.
         arrival: how arrivals are spread.
         burstiness: of gamma arrivals.
         time_scale: multiplies a trace's times.
@@ -62,6 +67,7 @@ class LoadConfig:
     rates: Rates | None = None
     concurrency: int | None = None
     trace: Path | None = None
+    sweep: Sweep | None = None
     arrival: Arrival = "constant"
     burstiness: float = 1.0
     time_scale: float = 1.0
@@ -122,13 +128,14 @@ class LoadConfig:
                 ("--rate", self.rates),
                 ("--concurrency", self.concurrency),
                 ("--trace", self.trace),
+                ("--sweep", self.sweep),
             )
             if value is not None
         ]
         if len(shapes) != 1:
             said = " and ".join(shapes) if shapes else "none"
             raise UserError(
-                f"one of --rate, --concurrency and --trace is needed to say how to send, not {said}"
+                f"one of --rate, --concurrency, --trace and --sweep is needed to say how to send, not {said}"
             )
         check_shape(self.arrival, self.burstiness)
         if self.rates is not None and not self.rates.constant and self.duration is None:
@@ -146,8 +153,10 @@ class LoadConfig:
         if self.agent is not None:
             if self.prompts is None:
                 raise UserError("--agent needs --prompts FILE: what to run it on")
-            if self.trace is not None or self.processes > 1:
-                raise UserError("--agent runs with --rate or --concurrency, in one process")
+            if self.trace is not None or self.processes > 1 or self.calibrate:
+                raise UserError(
+                    "--agent runs with --rate, --concurrency or --sweep, in one process, without --calibrate"
+                )
             return
         if self.base_url is None:
             raise UserError("--base-url is needed: the server to send to, e.g. http://127.0.0.1:8000/v1")
@@ -171,7 +180,7 @@ class LoadConfig:
         if self.duration is not None:
             return self.duration
         if self.requests is None and self.trace is None:
-            return DEFAULT_SECONDS
+            return DEFAULT_SECONDS if self.sweep is None else SWEEP_SECONDS
         if (
             self.requests is not None
             and self.rates is not None

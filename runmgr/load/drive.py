@@ -110,6 +110,8 @@ async def drive_closed(
                 _end(record, state, ended)
         _sent_all(state)
 
+    if clock() < started:
+        await trio.sleep_until(started)
     async with trio.open_nursery() as nursery:
         for _ in range(at_once):
             nursery.start_soon(worker)

@@ -13,15 +13,15 @@ import attrs
 import trio
 
 from runmgr.exceptions import UserError
-from runmgr.load.arrivals import arrivals
-from runmgr.load.config import DEFAULT_SECONDS, LoadConfig
+from runmgr.load.arrivals import Rates, arrivals
+from runmgr.load.config import DEFAULT_SECONDS, SWEEP_SECONDS, LoadConfig
 from runmgr.load.drive import Target, drive_closed, drive_open
 from runmgr.load.histogram import Histogram
 from runmgr.load.measures import Measures
 from runmgr.load.prompts import FilePrompts, Prompts, SyntheticPrompts, TracePrompts, read_prompts
 from runmgr.load.record import Record
 from runmgr.load.state import LoadState
-from runmgr.load.summary import Part, summarize
+from runmgr.load.summary import Part, merged, summarize, summarize_sweep
 from runmgr.load.trace import TraceRow, read_trace
 from runmgr.load.watch import watch_loop
 from runmgr.load.write import RequestsFile, make_directory, write_summary
@@ -35,6 +35,7 @@ Watch = Callable[[LoadState], Awaitable[None]]
 DEFAULT_INPUT = 64
 _MOST_CONNECTIONS = 1 << 20
 _MOST_RUNS = 100_000
+_ONE = Rates((1.0,))
 
 
 @attrs.frozen
@@ -88,10 +89,25 @@ async def run_load(
     Raises:
         UserError: a file or an argument is wrong; nothing was sent.
     """
-    if agent is None:
-        plan = make_plan(config)
-        part, stopped = await _recorded(config, plan, watch)
-    else:
+    calibration = None
+    if config.calibrate:
+        from runmgr.load.calibrate import calibrate
+
+        make_plan(attrs.evolve(config, sweep=None, rates=_ONE) if config.sweep else config)
+        calibration = await calibrate(config, watch[0] if watch else None)
+    if config.out is not None:
+        make_directory(config.out)
+    if config.sweep is not None:
+        return await _swept(config, agent, model, watch, calibration)
+    parts, stopped = await _parts(config, agent, model, watch)
+    return finish(config, parts, stopped, calibration)
+
+
+async def _parts(
+    config: LoadConfig, agent: Any, model: Any, watch: Sequence[Watch], *, mode: str = "wb"
+) -> tuple[list[Part], str | None]:
+    """Send, in this process or in several; lines go to the directory's ``requests.jsonl``."""
+    if agent is not None:
         from runmgr.load.agents import AgentTarget
         from runmgr.supervisor import open_supervisor
 
@@ -103,15 +119,59 @@ async def run_load(
         places = config.concurrency or _MOST_RUNS
         async with open_supervisor(max_running=places, max_queued=places) as supervisor:
             target = AgentTarget(supervisor, agent, prompts, model=model, timeout=config.timeout)
-            part, stopped = await _recorded(config, make_plan(config, target=target), watch)
-    return finish(config, [part], stopped)
+            part, stopped = await _recorded(config, make_plan(config, target=target), watch, mode)
+        return [part], stopped
+    if config.processes > 1:
+        from runmgr.load.processes import measure_in_processes
+
+        return await measure_in_processes(config, watch, mode=mode)
+    part, stopped = await _recorded(config, make_plan(config), watch, mode)
+    return [part], stopped
 
 
-async def _recorded(config: LoadConfig, plan: Plan, watch: Sequence[Watch]) -> tuple[Part, str | None]:
+async def _swept(
+    config: LoadConfig,
+    agent: Any,
+    model: Any,
+    watch: Sequence[Watch],
+    calibration: dict[str, Any] | None,
+) -> LoadResult:
+    from runmgr.load.sweep import sweep
+
+    assert config.sweep is not None
+    began = True
+
+    async def at(rate: float) -> dict[str, Any]:
+        nonlocal began
+        step = attrs.evolve(
+            config,
+            sweep=None,
+            rates=Rates((rate,)),
+            duration=config.duration or (SWEEP_SECONDS if config.requests is None else None),
+        )
+        parts, stopped = await _parts(step, agent, model, watch, mode="wb" if began else "ab")
+        began = False
+        return summarize(step, parts, status="interrupted" if stopped else "complete")
+
+    rows, best = await sweep(config.sweep, at)
+    summary = summarize_sweep(config, rows, best)
+    if calibration is not None:
+        summary["calibration"] = calibration
+    if config.out is not None:
+        from runmgr.load.page import build_sweep_page
+
+        write_summary(config.out / "summary.json", summary)
+        (config.out / "report.html").write_bytes(build_sweep_page(summary))
+    code = 130 if summary["status"] == "interrupted" else int(best is None)
+    return LoadResult(summary, config.out, code)
+
+
+async def _recorded(
+    config: LoadConfig, plan: Plan, watch: Sequence[Watch], mode: str
+) -> tuple[Part, str | None]:
     if config.out is None:
         return await measure(config, plan, lambda _: None, watch=watch)
-    make_directory(config.out)
-    with RequestsFile(config.out / "requests.jsonl", chunks=config.record_chunks) as lines:
+    with RequestsFile(config.out / "requests.jsonl", chunks=config.record_chunks, mode=mode) as lines:
         return await measure(config, plan, lines.add, watch=watch)
 
 
@@ -123,7 +183,10 @@ def finish(
         config, parts, status="interrupted" if stopped else "complete", calibration=calibration
     )
     if config.out is not None:
+        from runmgr.load.page import build_page
+
         write_summary(config.out / "summary.json", summary)
+        (config.out / "report.html").write_bytes(build_page(summary, merged(config, parts)))
     return LoadResult(summary, config.out, exit_code_of(config, summary))
 
 
@@ -272,10 +335,10 @@ async def measure(
         for each in watch:
             nursery.start_soon(each, state)
         nursery.start_soon(partial(watch_loop, loop_lag, config.warmup))
-        if config.warmup:
-            nursery.start_soon(_mark_first, state, config.warmup)
-        else:
+        if state.elapsed >= config.warmup:
             state.first = state.mark()
+        else:
+            nursery.start_soon(_mark_first, state, config.warmup)
         with state.scope:
             if plan.schedule is not None:
                 await drive_open(plan.schedule, plan.target, state, one, until=plan.until)

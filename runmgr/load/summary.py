@@ -11,9 +11,9 @@ from runmgr.load.config import LoadConfig
 from runmgr.load.histogram import Histogram
 from runmgr.load.measures import Measures
 from runmgr.load.state import Mark
-from runmgr.load.verdict import judge_objectives, judge_validity
+from runmgr.load.verdict import judge_objectives, judge_validity, keeps_up
 
-__all__ = ("Part", "summarize")
+__all__ = ("Part", "merged", "summarize", "summarize_sweep")
 
 
 @attrs.frozen(kw_only=True)
@@ -48,10 +48,9 @@ def summarize(
         status: ``complete`` or ``interrupted``.
         calibration: the client's own figures, where they were taken.
     """
-    measures = Measures(warmup=config.warmup, objectives=config.objectives, defs=config.defs)
+    measures = merged(config, parts)
     loop_lag = Histogram()
     for part in parts:
-        measures.merge(part.measures)
         loop_lag.merge(part.loop_lag)
     window = _window(parts, measures)
     open_loop = config.concurrency is None
@@ -63,6 +62,7 @@ def summarize(
         open_loop=open_loop,
         offered=rates.get("offered_per_second"),
         achieved=rates.get("requests_per_second"),
+        seconds=window["seconds"],
     )
     objectives, met = judge_objectives(config.objectives, measures)
     times, totals = measures.times, measures.totals
@@ -88,6 +88,11 @@ def summarize(
         "input_tokens": totals["input_tokens"],
         "output_tokens": totals["output_tokens"],
         "cached_tokens": totals["cached_tokens"] if totals["cached_of"] else None,
+        "kept_up": keeps_up(
+            measures, rates["offered_per_second"], rates["requests_per_second"], window["seconds"]
+        )
+        if open_loop and rates.get("offered_per_second")
+        else None,
         "prefix_cache_share": round(totals["cached_tokens"] / totals["cached_of"], 4)
         if totals["cached_of"]
         else None,
@@ -128,9 +133,48 @@ def summarize(
     return whole
 
 
+def merged(config: LoadConfig, parts: Sequence[Part]) -> Measures:
+    """What all processes measured, added up."""
+    measures = Measures(warmup=config.warmup, objectives=config.objectives, defs=config.defs)
+    for part in parts:
+        measures.merge(part.measures)
+    return measures
+
+
+def summarize_sweep(config: LoadConfig, rows: Sequence[dict[str, Any]], best: float | None) -> dict[str, Any]:
+    """The figures of a sweep, as JSON values."""
+    interrupted = any(row["status"] == "interrupted" for row in rows)
+    notes = [f"at {row['rate']:g}/s: {row['why']}" for row in rows if row["why"]]
+    at_best = next((row for row in rows if row["rate"] == best), None)
+    if config.sweep is not None and best == config.sweep.high:
+        notes.append("the highest rate to be tried met everything: the limit is above it")
+    return {
+        "status": "interrupted" if interrupted else "complete",
+        "kind": "sweep",
+        "load": _load(config),
+        "requests": sum(row["requests"] for row in rows),
+        "succeeded": sum(row["succeeded"] for row in rows),
+        "failed": sum(row["failed"] for row in rows),
+        "best_rate": best,
+        "at_best": at_best,
+        "schedule_lag_ms": None if at_best is None else at_best["schedule_lag_ms"],
+        "slo_met": best is not None,
+        "steps": list(rows),
+        "notes": notes,
+    }
+
+
 def _load(config: LoadConfig) -> dict[str, Any]:
     if config.concurrency is not None:
         mode: dict[str, Any] = {"mode": "closed", "concurrency": config.concurrency}
+    elif config.sweep is not None:
+        mode = {
+            "mode": "sweep",
+            "low": config.sweep.low,
+            "high": config.sweep.high,
+            "precision": config.sweep.precision,
+            "arrival": config.arrival,
+        }
     elif config.trace is not None:
         mode = {
             "mode": "trace",
@@ -164,6 +208,7 @@ def _window(parts: Sequence[Part], measures: Measures) -> dict[str, Any]:
     if not whole or seconds <= 0:
         return {
             "shown": None,
+            "seconds": 0.0,
             "rates": {"requests_per_second": None, "output_tokens_per_second": None},
             "concurrency": {"mean": None, "max": max((part.most_in_flight for part in parts), default=0)},
             "cpu": None,
@@ -183,6 +228,7 @@ def _window(parts: Sequence[Part], measures: Measures) -> dict[str, Any]:
     a_piece = totals["output_tokens"] / totals["chunks"] if totals["chunks"] else 0.0
     tokens = rate("chunks") * a_piece if totals["chunks"] else rate("tokens")
     return {
+        "seconds": seconds,
         "shown": {"from": round(begin, 4), "to": round(end, 4), "seconds": round(seconds, 4)},
         "rates": {
             "requests_per_second": round(rate("succeeded"), 4),

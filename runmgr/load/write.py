@@ -45,12 +45,13 @@ class RequestsFile:
     """Lines of requests, in the order in which they end. Written in large pieces; blocks as long as the page cache takes.
 
     Args:
-        path: the file; replaced where it exists.
+        path: the file.
         chunks: whether each line says when each piece of content arrived.
+        mode: ``wb`` replaces the file, ``ab`` goes on behind what it holds.
     """
 
-    def __init__(self, path: Path, *, chunks: bool) -> None:
-        self._file = path.open("wb", buffering=0)
+    def __init__(self, path: Path, *, chunks: bool, mode: str = "wb") -> None:
+        self._file: Any = path.open(mode, buffering=0)
         self._chunks = chunks
         self._lines: list[bytes] = []
         self._size = 0

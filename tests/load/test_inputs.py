@@ -125,7 +125,7 @@ SOUND = {"base_url": "http://x/v1", "model": "openai:m", "rates": parse_rates("5
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"rates": None}, "one of --rate, --concurrency and --trace"),
+        ({"rates": None}, "one of --rate, --concurrency, --trace and --sweep"),
         ({"concurrency": 3}, "not --rate and --concurrency"),
         ({"base_url": None}, "--base-url is needed"),
         ({"model": None}, "--model is needed"),
