@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from runmgr.agent.options import UNSET
 from runmgr.agent.plan import Plan
@@ -22,6 +22,11 @@ from runmgr.toolsets.prepared import PreparedToolset
 if TYPE_CHECKING:
     from runmgr.agent.agent import Agent
     from runmgr.models.instrumented import InstrumentationSettings
+
+T = TypeVar("T")
+
+_REMEMBERED = 64
+"""Output types of single runs whose plans and schemas an agent keeps."""
 
 __all__ = ("AgentToolset", "Override", "instrumentation_for", "overrides", "own_toolset", "plan_for")
 
@@ -120,8 +125,9 @@ def plan_for(
         plan = _make_plan(agent, override, output_type)
     else:
         plans = agent._plans if override is None else override.plans
-        kept = plans.get(key)
-        plan = plans[key] = _make_plan(agent, override, output_type) if kept is None else kept
+        plan = plans.get(key)
+        if plan is None:
+            plan = _remember(plans, key, _make_plan(agent, override, output_type))
     if instructions is not None and (override is None or override.instructions is UNSET):
         plan = plan.with_instructions(*split_instructions(agent._instructions, instructions))
     return plan
@@ -191,8 +197,16 @@ def _schema_for(agent: Agent[Any, Any], output_type: Any) -> OutputSchema[Any]:
         return OutputSchema[Any].build(output_type)
     schema = agent._output_schemas.get(key)
     if schema is None:
-        schema = agent._output_schemas[key] = OutputSchema[Any].build(output_type)
+        schema = _remember(agent._output_schemas, key, OutputSchema[Any].build(output_type))
     return schema
+
+
+def _remember(kept: dict[Any, T], key: Any, made: T) -> T:
+    """Keep something for the next run, and no more than a few: a program may make its output types anew for each run."""
+    if len(kept) >= _REMEMBERED:
+        del kept[next(iter(kept))]
+    kept[key] = made
+    return made
 
 
 def _key(output_type: Any) -> Any:

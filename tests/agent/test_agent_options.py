@@ -1,7 +1,9 @@
 """What an agent and a run can be given, and what overrides what."""
 
+import gc
 import subprocess
 import sys
+import weakref
 from dataclasses import dataclass
 
 import pytest
@@ -169,6 +171,18 @@ async def test_constants_are_worked_out_once():
     agent.tool_plain(lambda y: y, name="other") if False else agent.tool_plain(name="other")(lambda y: y)
     await agent.run("?")
     assert [t.name for t in seen[4].function_tools] == ["tool", "other"]
+
+
+async def test_output_types_of_single_runs_do_not_pile_up():
+    agent = Agent(TestModel())
+    types = []
+    for _ in range(200):
+        kind = type("Made", (BaseModel,), {"__annotations__": {"x": int}})
+        types.append(weakref.ref(kind))
+        assert (await agent.run("?", output_type=kind)).output.x == 0
+    del kind
+    gc.collect()
+    assert sum(ref() is not None for ref in types) < 150
 
 
 async def test_attributes_can_be_changed_between_runs(says, call):

@@ -4,6 +4,7 @@ import dataclasses
 import os
 import subprocess
 import sys
+import tracemalloc
 
 import pytest
 import trio
@@ -24,13 +25,15 @@ from runmgr.messages import (
     ModelRequest,
     ModelResponse,
     TextPart,
+    ToolCallPart,
     ToolReturnPart,
     UserPromptPart,
 )
+from runmgr.models import Model
 from runmgr.models.function import FunctionModel
 from runmgr.models.test import TestModel
 from runmgr.tools import RunContext
-from runmgr.usage import RunUsage
+from runmgr.usage import RequestUsage, RunUsage, UsageLimits
 
 
 class City(BaseModel):
@@ -421,3 +424,62 @@ def test_nodes_are_dataclasses_that_compare():
         "system_prompt_dynamic_functions={})"
     )
     assert repr(End(3)) == "End(data=3)"
+
+
+class Calls(Model):
+    """Calls a tool so many times; adds nothing of its own to what a turn costs."""
+
+    model_name = "calls"
+    system = "test"
+
+    def __init__(self, turns):
+        super().__init__()
+        self.left = turns
+
+    async def request(self, messages, model_settings, model_request_parameters):
+        self.left -= 1
+        usage = RequestUsage(input_tokens=1, output_tokens=1)
+        if self.left:
+            return ModelResponse([ToolCallPart("look", {"x": self.left}, f"c{self.left}")], usage=usage)
+        return ModelResponse([TextPart("done")], usage=usage)
+
+
+def cost_of_turns(turns, **options):
+    """Calls of functions (C ones too) and bytes that a run of so many turns takes."""
+    calls = 0
+
+    def count(frame, event, argument):
+        nonlocal calls
+        calls += event in {"call", "c_call"}
+
+    async def main():
+        agent = Agent(Calls(turns), **options)
+
+        @agent.tool_plain
+        async def look(x: int) -> int:
+            return x
+
+        tracemalloc.start()
+        sys.setprofile(count)
+        try:
+            result = await agent.run("?", usage_limits=UsageLimits(request_limit=None))
+        finally:
+            sys.setprofile(None)
+            _, peak = tracemalloc.get_traced_memory()
+            tracemalloc.stop()
+        assert result.usage().requests == turns
+        return peak
+
+    peak = trio.run(main)
+    return calls, peak
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"instructions": [lambda: "be brief"]}, {"history_processors": [lambda messages: messages]}],
+)
+def test_long_runs_are_linear(options):
+    cost_of_turns(10, **options)
+    (calls, size), (more_calls, more_size) = cost_of_turns(200, **options), cost_of_turns(800, **options)
+    assert more_calls / 800 == pytest.approx(calls / 200, rel=0.1)
+    assert more_size / 800 < 1.2 * size / 200

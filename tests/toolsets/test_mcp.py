@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 import trio
 
-from runmgr.exceptions import ModelRetry, UserError
-from runmgr.messages import BinaryContent
+from runmgr.agent import Agent
+from runmgr.exceptions import ModelRetry, RunCancelled, UserError
+from runmgr.messages import BinaryContent, ModelResponse, TextPart, ToolCallPart
+from runmgr.models.function import FunctionModel
 from runmgr.toolsets import CombinedToolset
 
 pytest.importorskip("mcp")
@@ -236,3 +238,31 @@ def test_loading_from_a_file(tmp_path, monkeypatch):
         load_mcp_servers(path)
     with pytest.raises(UserError, match="expected a JSON file"):
         load_mcp_servers(tmp_path / "nowhere.json")
+
+
+async def test_a_run_opens_a_server_and_closes_it_at_its_end():
+    """Also one that is cancelled; within the agent's own block all runs share a connection."""
+
+    def model(messages, info):
+        if len(messages) > 1:
+            return ModelResponse([TextPart("done")])
+        return ModelResponse([ToolCallPart("add", {"a": n}, f"c{n}") for n in range(3)])
+
+    server = InProcess()
+    agent = Agent(FunctionModel(model), toolsets=[server])
+    result = await agent.run("?")
+    assert [part.content for part in result.all_messages()[2].parts] == [1, 2, 3]
+    assert (server.connections, server.is_running) == (1, False)
+
+    async with agent.iter("?") as run:
+        await run.next(await run.next(run.next_node))
+        run.cancel("enough")
+        with pytest.raises(RunCancelled):
+            await run.next(run.next_node)
+        assert server.is_running
+    assert (server.connections, server.is_running) == (2, False)
+
+    async with agent, trio.open_nursery() as nursery:
+        for _ in range(5):
+            nursery.start_soon(agent.run, "?")
+    assert (server.connections, server.is_running) == (3, False)
