@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal, TypedDict
 
 if TYPE_CHECKING:
     from runmgr.models.retry import RetryPolicy
-    from runmgr.records.budgets import Budget, Price, RateLimit, RestartPolicy
+    from runmgr.records.budgets import Budget, CachePolicy, Hedge, Price, RateLimit, RestartPolicy
     from runmgr.usage import UsageLimits
 
 __all__ = ("SupervisorOptions",)
@@ -21,8 +21,16 @@ class SupervisorOptions(TypedDict, total=False):
     max_running: int
     max_queued: int
     max_parked: int
+    max_depth: int
+    max_children: int
+    group_weights: Mapping[str, float] | None
+    group_limits: Mapping[str, int] | None
     limits: UsageLimits | None
     budget: Budget | None
+    group_budgets: Mapping[str, Budget] | Budget | None
+    run_budget: Budget | None
+    hedge: Hedge | None
+    cache: CachePolicy | str | PathLike[str] | None
     rate_limits: Mapping[str, RateLimit] | RateLimit | None
     prices: Mapping[str, Price] | None
     restart: RestartPolicy | None

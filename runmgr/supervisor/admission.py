@@ -17,7 +17,6 @@ from collections.abc import Callable, Hashable, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-import outcome
 import trio
 
 from runmgr.concurrency import FairQueue
@@ -32,6 +31,41 @@ _DEEPER = 1_000_000
 """How much more a level of depth counts than any priority."""
 
 
+class Ticket:
+    """A submitter's turn in line."""
+
+    __slots__ = ("_error", "_task", "actor", "called")
+
+    def __init__(self, actor: Actor) -> None:
+        self.actor = actor
+        self.called = False
+        """Whether it has its place or seat, or was sent away."""
+        self._error: BaseException | None = None
+        self._task: trio.lowlevel.Task | None = None
+
+    def call(self, error: BaseException | None = None) -> None:
+        """Its turn has come, or never will."""
+        self.called = True
+        self._error = error
+        if self._task is not None:
+            trio.lowlevel.reschedule(self._task)
+
+    async def wait(self, abort: Callable[[], None]) -> None:
+        """Wait for the turn. Cancelled: ``abort`` is called."""
+        if not self.called:
+            self._task = trio.lowlevel.current_task()
+
+            def leave(_: trio.lowlevel.RaiseCancelT) -> trio.lowlevel.Abort:
+                abort()
+                return trio.lowlevel.Abort.SUCCEEDED
+
+            await trio.lowlevel.wait_task_rescheduled(leave)
+        else:
+            await trio.lowlevel.cancel_shielded_checkpoint()
+        if self._error is not None:
+            raise self._error
+
+
 class _Lane:
     """A queue, and the line of those who wait for room in it."""
 
@@ -40,7 +74,7 @@ class _Lane:
     def __init__(self, weights: Mapping[str, float]) -> None:
         shares: dict[Hashable, float] = {**weights}
         self.queue: FairQueue[Actor, Actor] = FairQueue(weights=shares)
-        self.line: FairQueue[trio.lowlevel.Task, Actor] = FairQueue(weights=shares)
+        self.line: FairQueue[Actor, Ticket] = FairQueue(weights=shares)
 
 
 class Admission:
@@ -68,6 +102,7 @@ class Admission:
         "_roots",
         "_start",
         "closed",
+        "finishing",
         "running",
     )
 
@@ -87,6 +122,8 @@ class Admission:
         """Places taken."""
         self.closed = False
         """While set, nobody gets a place: the supervisor is paused, or stops."""
+        self.finishing = False
+        """While set, only those get one that had one before."""
         self._enter = enter
         self._start = start
         self._limits: dict[str, int] = dict(limits or {})
@@ -183,17 +220,16 @@ class Admission:
             return True
         return False
 
-    async def wait(self, actor: Actor) -> None:
-        """Stand in line until the run has a place or a seat. Cancelling leaves the line, the run not admitted."""
-        task = trio.lowlevel.current_task()
-        line = self._lane(actor).line
-        line.push(task, actor, priority=_priority(actor), group=actor.group)
+    def stand(self, actor: Actor) -> Ticket:
+        """Stand in line until the run has a place or a seat: to be waited for, or given up, at once after this."""
+        ticket = Ticket(actor)
+        self._lane(actor).line.push(actor, ticket, priority=_priority(actor), group=actor.group)
+        return ticket
 
-        def leave(_: trio.lowlevel.RaiseCancelT) -> trio.lowlevel.Abort:
-            line.remove(task)
-            return trio.lowlevel.Abort.SUCCEEDED
-
-        await trio.lowlevel.wait_task_rescheduled(leave)
+    def give_up(self, ticket: Ticket) -> None:
+        """Leave the line, the run not admitted; nothing where its turn has come already."""
+        if not ticket.called:
+            self._lane(ticket.actor).line.remove(ticket.actor)
 
     def come_back(self, actor: Actor) -> None:
         """A run that gave its place up wants one again."""
@@ -234,9 +270,8 @@ class Admission:
     def dismiss(self, error: Callable[[], BaseException], *, children: bool) -> None:
         """Send those in line away: each one's wait raises an error of its own. Child runs' parents only where said so."""
         for lane in self._lanes if children else (self._roots,):
-            for task in list(lane.line):
-                lane.line.remove(task)
-                trio.lowlevel.reschedule(task, outcome.Error(error()))
+            for actor in list(lane.line):
+                lane.line.remove(actor).call(error())
 
     # ---------------------------------------------------------------- inside
 
@@ -250,7 +285,7 @@ class Admission:
                 if actor.group not in self._held:
                     del self._returning[actor]
                     return actor
-        for lane in self._lanes:
+        for lane in () if self.finishing else self._lanes:
             if lane.queue:
                 with suppress(IndexError):  # all of them are held
                     _, actor = lane.queue.pop()
@@ -260,8 +295,8 @@ class Admission:
                     return actor
             if lane.line:
                 with suppress(IndexError):
-                    task, actor = lane.line.pop()
-                    trio.lowlevel.reschedule(task)
+                    actor, ticket = lane.line.pop()
+                    ticket.call()
                     self._enter(actor)
                     return actor
         return None
@@ -287,11 +322,11 @@ class Admission:
         while lane.line and len(lane.queue) < self._max_queued:
             first = lane.line.peek()
             if first is None:  # all of them are held: the first to come sits down
-                task = next(iter(lane.line))
-                actor = lane.line.remove(task)
+                actor = next(iter(lane.line))
+                ticket = lane.line.remove(actor)
             else:
-                task, actor = lane.line.pop()
-            trio.lowlevel.reschedule(task)
+                actor, ticket = lane.line.pop()
+            ticket.call()
             self._seat(actor, lane)
 
     def _hold(self, group: str) -> None:

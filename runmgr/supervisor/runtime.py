@@ -217,7 +217,23 @@ class Runtime:
         if self.admission.offer(actor):
             await trio.lowlevel.checkpoint_if_cancelled()
         else:
-            await self.parking.wait(waiter, lambda: self.admission.wait(actor), "it waits to submit a run")
+            # In line before its parent's place goes on to somebody: to the child, if to anybody.
+            ticket = self.admission.stand(actor)
+            try:
+                await self.parking.wait(
+                    waiter,
+                    lambda: ticket.wait(lambda: self.admission.give_up(ticket)),
+                    "it waits to submit a run",
+                )
+            except UserError:  # it may not wait
+                self.admission.give_up(ticket)
+                raise
+            except trio.Cancelled:
+                if (
+                    self.live.get(actor.run_id) is actor
+                ):  # admitted, but the submitter waits for its own place
+                    self.cancel_run(actor, "whoever submitted it was cancelled")
+                raise
 
     def _enter(self, actor: Actor) -> None:
         self.live[actor.run_id] = actor
@@ -324,7 +340,7 @@ class Runtime:
     def resume(self) -> None:
         """Undo `pause`; runs that were paused one by one stay paused. O(live runs)."""
         self.pausing = False
-        self.admission.closed = self.stop_reason is not None
+        self.admission.closed = self.stop_reason is not None and not self.leaving
         for actor in list(self.live.values()):
             extras = actor._extras
             if extras is not None and not extras.pausing:
@@ -347,7 +363,7 @@ class Runtime:
         self.close(reason)
         if self.stop_reason is None:
             self.stop_reason = reason
-            self.admission.closed = True
+            self.admission.finishing = True
             self.admission.dismiss(self.closed_error, children=True)
             for actor in list(self.live.values()):
                 if actor._scope is None and not actor._holds and actor.state not in TERMINAL:
@@ -358,10 +374,13 @@ class Runtime:
             if not self.leaving:
                 self.leaving = True
                 self._ask_to_leave()
+                self.admission.closed = False
+                self.admission.fill()
             assert self.services is not None
             self.services.start_soon(self._force_after, grace, reason, name="runmgr grace")
             return
         self.leaving = False
+        self.admission.closed = True
         if self.actors is not None:
             self.actors.cancel_scope.cancel(reason)
 
