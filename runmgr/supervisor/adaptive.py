@@ -1,36 +1,38 @@
 """How many requests to have in flight, found from the answers. Pure: the caller brings the time.
 
-Grows while answers come, shrinks when the provider pushes back:
-
-* *Additive increase, multiplicative decrease* (D.-M. Chiu, R. Jain, "Analysis of the Increase and Decrease Algorithms for
-  Congestion Avoidance in Computer Networks", Computer Networks and ISDN Systems 17, 1989), with TCP's slow start (RFC 5681:
-  one more for each answer, doubling within a round trip) until the first push-back, and then the growth curve of CUBIC (RFC
-  9438, section 4.1): quickly back to just under where it was pushed back, long there, then carefully on. At most one
-  decrease a round trip, as requests of one round trip tell the same news.
-* *A gradient* (TCP Vegas: L. Brakmo, L. Peterson, IEEE JSAC 13(8), 1995; Netflix concurrency-limits, ``VegasLimit`` and
-  ``Gradient2Limit``, Apache-2.0, github.com/Netflix/concurrency-limits): where the mean latency of a window is well above the
-  lowest seen, and the throughput is no more than it was with fewer in flight, the rest only queues at the provider, and
-  the limit shrinks by the ratio. Latency that grows *with* throughput is a model that batches, and is left alone.
-
-What pushes back is a 429, a 503 or a timeout of a request with *more* in flight than lately succeeded. With no more than that, the
-number in flight cannot be the reason (a fault, or another limit), and shrinking would only make a faulty provider slow.
+* *Up:* one more for each answer, doubling within a round trip, until the first refusal (slow start, RFC 5681). After that by
+  trials: a step more for two round trips; where that brings refusals it is taken back, and the next trial comes later (up to
+  `LONGEST_PAUSE`); where not, the next one comes at once and is twice as large. So a limit is neither forgotten nor hammered.
+* *Down, for refusals:* what is still in flight when a refusal arrives is what the provider serves, and that is the new limit:
+  exact, without the loss of a multiplicative decrease. Where a whole window goes badly (503 and timeouts, which do not say
+  what is served, or a limit that has fallen) the decrease is multiplicative: AIMD (D.-M. Chiu, R. Jain, "Analysis of the Increase
+  and Decrease Algorithms for Congestion Avoidance in Computer Networks", Computer Networks and ISDN Systems 17, 1989).
+* *Down, by a gradient:* where the mean latency of a window is well above the lowest seen, and the throughput is no more than
+  it was with fewer in flight, the rest only queues at the provider, and the limit shrinks by the ratio (TCP Vegas: L.
+  Brakmo, L. Peterson, IEEE JSAC 13(8), 1995; Netflix concurrency-limits, ``VegasLimit`` and ``Gradient2Limit``, Apache-2.0,
+  github.com/Netflix/concurrency-limits). Latency that grows *with* throughput is a model that batches, and is left alone.
+* *Noise:* a faulty provider pushes back whatever is in flight, and shrinking would only make it slow. The share that is pushed
+  back while nothing is being tried is learned, and only more than that counts.
 """
 
 from __future__ import annotations
 
 import math
 
-__all__ = ("Adaptive",)
+__all__ = ("LONGEST_PAUSE", "Adaptive")
 
 INITIAL = 20
 """In flight to begin with, as in Netflix' ``Gradient2Limit``."""
-DECREASE = 0.9
-_CUBIC = 0.4
+LONGEST_PAUSE = 5.0
+"""Seconds between trials where they fail, or twenty round trips where that is longer."""
 _SMOOTHING = 0.1
+_NOISE_SMOOTHING = 0.2
 _TOLERANCE = 1.5
 """A window's latency may be this many times the lowest one: answers differ in length (``Gradient2Limit``'s default too)."""
 _DRIFT = 1.005
 """The lowest latency is forgotten by this factor a window, so that longer prompts are not for ever taken for a queue."""
+_BADLY = 0.2
+"""Share above the usual noise at which a window goes badly."""
 _LEAST_SAMPLES = 10
 
 
@@ -43,18 +45,24 @@ class Adaptive:
     """
 
     __slots__ = (
-        "_anchor",
+        "_bad",
+        "_before",
         "_count",
+        "_floor",
         "_floor_latency",
         "_full",
+        "_length",
         "_limit",
         "_mark_limit",
         "_mark_rate",
-        "_peak",
-        "_proven",
-        "_proven_at",
-        "_reduced_at",
+        "_next_trial",
+        "_noise",
+        "_others",
+        "_pause",
+        "_served",
+        "_since",
         "_slow_start",
+        "_step",
         "_sum",
         "_window_at",
         "ceiling",
@@ -67,16 +75,22 @@ class Adaptive:
         self.latency: float | None = None
         """Smoothed seconds to an answer: the round trip."""
         self._slow_start = True
-        self._peak = self._limit  # where it was pushed back last: the plateau of the curve
-        self._anchor: float | None = None  # when the curve began
-        self._reduced_at = -math.inf
-        self._proven = 0  # the most in flight with which a request of the last round trips succeeded
-        self._proven_at = -math.inf
+        self._before: float | None = None  # the limit before the trial that is going on
+        self._step = 1.0
+        self._pause = 0.0
+        self._next_trial = 0.0
+        self._noise = 0.0
+        self._since = -math.inf  # what was sent earlier is of an earlier limit and says nothing of this one
         # the present window
         self._window_at: float | None = None
+        self._length = 0.0
         self._count = 0
+        self._served = 0
         self._sum = 0.0
+        self._bad = 0
+        self._others: int | None = None
         self._full = False
+        self._floor = 1.0  # not below this in one burst
         # earlier windows
         self._floor_latency: float | None = None
         self._mark_limit = 0.0
@@ -87,82 +101,159 @@ class Adaptive:
         """Requests that may be in flight; at least 1."""
         return max(1, int(self._limit))
 
-    def succeeded(self, now: float, sent_at: float, in_flight: int) -> None:
+    def restore(self, limit: float) -> None:
+        """What was pushed back lately was not about the number in flight: back to what it was."""
+        self._set(limit)
+
+    # ---------------------------------------------------------------- what happens
+
+    def succeeded(self, now: float, sent_at: float, *, full: bool) -> None:
         """An answer has come.
 
         Args:
             now: seconds.
             sent_at: when its request was sent.
-            in_flight: requests in flight when it was sent, itself included.
+            full: whether requests were kept waiting by the limit within the last round trips.
         """
         seconds = now - sent_at
         latency = self.latency
-        self.latency = latency = seconds if latency is None else latency + (seconds - latency) * _SMOOTHING
-        if in_flight >= self._proven or now - self._proven_at > 3 * latency:
-            self._proven, self._proven_at = in_flight, now
-        full = in_flight >= self._limit - 1
+        self.latency = seconds if latency is None else latency + (seconds - latency) * _SMOOTHING
         if full:
             self._full = True
-            self._grow(now, latency)
+            if self._slow_start:
+                self._set(self._limit + 1)
         if self._window_at is None:
-            self._window_at = now
-            return
-        self._count += 1
-        self._sum += seconds
-        if (
-            self._count >= _LEAST_SAMPLES
-            and self._count >= self._limit
-            and now - self._window_at >= 2 * latency
-        ):
-            self._end_window(now)
-
-    def pushed_back(self, now: float, sent_at: float, in_flight: int) -> bool:
-        """A request was refused or timed out; arguments as of `succeeded`. Gives whether the limit went down by it."""
-        if in_flight <= self._proven and now - self._proven_at <= 3 * (self.latency or 0.0):
-            return False
-        if sent_at < self._reduced_at:
-            return False
-        self._reduce(now, in_flight - 1, DECREASE)
-        return True
-
-    def _reduce(self, now: float, peak: float, factor: float) -> None:
-        self._slow_start = False
-        self._peak = max(1.0, min(peak, self._limit))
-        self._limit = max(1.0, self._peak * factor)
-        self._anchor = self._reduced_at = now
-        self._proven = 0
-
-    def _grow(self, now: float, latency: float) -> None:
-        limit = self._limit
-        if self._slow_start:
-            limit += 1
+            self._begin_window(now)
         else:
-            assert self._anchor is not None
-            # Time in seconds, as in TCP, or in round trips where these are longer: nothing is learned within one.
-            elapsed = (now - self._anchor) / max(1.0, latency)
-            back = ((self._peak * (1 - DECREASE)) / _CUBIC) ** (1 / 3)
-            target = _CUBIC * (elapsed - back) ** 3 + self._peak
-            if target <= limit:
+            self._served += 1
+            if sent_at >= self._since:
+                self._count += 1
+                self._sum += seconds
+        self._look(now)
+
+    def pushed_back(self, now: float, sent_at: float, others: int | None) -> None:
+        """A request was refused, or has timed out.
+
+        Args:
+            now: seconds.
+            sent_at: when it was sent.
+            others: requests that are in flight still: with a 429, what the provider serves. None where the failure took long
+                enough that this says nothing.
+        """
+        if self._window_at is None:
+            self._begin_window(now)
+        if others is not None:
+            self._others = others
+        if self._slow_start:
+            self._slow_start = False
+            self._shrink(now, others)
+        elif others is not None and sent_at < self._since:
+            if others < self._limit and self._bad == 0 and self._since == self._window_at:
+                self._limit = max(
+                    self._floor, float(others)
+                )  # the same burst: only its last refusal tells what is served
+            return
+        else:
+            self._bad += 1
+            usual = self._noise * max(
+                self._count + self._bad, self._limit
+            )  # refusals come sooner than answers
+            if self._before is not None and self._bad - usual >= max(1.0, 2 * math.sqrt(usual) + 1):
+                self._take_back(now)
                 return
-            limit = min(target, limit + 1)  # for each answer at most one more: doubling within a round trip
+        self._look(now)
+
+    def _shrink(self, now: float, others: int | None) -> None:
+        # Far fewer in flight than allowed were no reason to refuse anything.
+        self._floor = max(1.0, self._limit / 2)
+        self._set(min(self._limit, self._limit * 0.9 if others is None else max(self._floor, others)))
+        self._since = now
+        self._pause_trials(now)
+        self._begin_window(now)
+
+    def _take_back(self, now: float) -> None:
+        """The trial has failed."""
+        assert self._before is not None
+        self._set(self._before)
+        self._before = None
+        self._step = 1.0
+        self._since = now
+        self._pause_trials(now)
+        self._begin_window(now)
+
+    def _pause_trials(self, now: float) -> None:
+        latency = self.latency or 1.0
+        self._pause = min(max(2 * self._pause, 4 * latency), max(LONGEST_PAUSE, 20 * latency))
+        self._next_trial = now + self._pause
+
+    def _set(self, limit: float) -> None:
+        limit = max(1.0, limit)
         self._limit = limit if self.ceiling is None else min(limit, float(self.ceiling))
 
-    def _end_window(self, now: float) -> None:
+    # ---------------------------------------------------------------- windows
+
+    def _begin_window(self, now: float) -> None:
+        self._window_at = now
+        self._length = 2 * (self.latency or 0.0)  # as latency is now: while it grows, windows must end
+        self._count = self._bad = self._served = 0
+        self._sum = 0.0
+        self._others = None
+        self._full = False
+
+    def _look(self, now: float) -> None:
+        """End the window where it is long enough to say something."""
         assert self._window_at is not None
-        mean = self._sum / self._count
-        rate = self._count / (now - self._window_at) if now > self._window_at else math.inf
-        full = self._full
-        self._window_at, self._count, self._sum, self._full = now, 0, 0.0, False
-        floor = self._floor_latency
-        self._floor_latency = floor = mean if floor is None else min(floor * _DRIFT, mean)
+        latency = self.latency or 0.0
+        elapsed = now - self._window_at
+        if elapsed < self._length or (self._count + self._bad < _LEAST_SAMPLES and elapsed < 10 * latency):
+            return
+        count, bad, total, full, others = self._count, self._bad, self._sum, self._full, self._others
+        served = self._served
+        asked = count + bad
+        self._begin_window(now)
+        if not asked:
+            return
+        if bad / asked > 2 * self._noise + _BADLY:
+            half = self._limit / 2
+            self._limit = max(
+                1.0, half, min(self._limit, others) if others is not None else self._limit * 0.7
+            )
+            self._before = None
+            self._slow_start = False
+            self._since = now
+            self._pause_trials(now)
+            return
+        if self._before is None:
+            self._noise += (bad / asked - self._noise) * (_NOISE_SMOOTHING if self._noise or not bad else 1.0)
+        else:  # the trial has not failed
+            self._before = None
+            self._step = min(self._step * 2, max(1.0, self._limit / 2))
+            self._pause = 0.0
+            self._next_trial = now
         if not full:
             return
+        if count >= _LEAST_SAMPLES and elapsed > 0 and self._queues(now, total / count, served / elapsed):
+            return
+        if not self._slow_start and now >= self._next_trial:
+            self._before = self._limit
+            self._set(self._limit + self._step)
+            self._since = now
+
+    def _queues(self, now: float, mean: float, rate: float) -> bool:
+        """Whether more in flight only wait longer, and so there are fewer from now on."""
+        floor = self._floor_latency
+        self._floor_latency = floor = mean if floor is None else min(floor * _DRIFT, mean)
         limit = self._limit
         if limit < self._mark_limit * 1.2:
             if limit <= self._mark_limit:
                 self._mark_limit, self._mark_rate = limit, rate
-            return
-        if self._mark_limit and mean > _TOLERANCE * floor and rate < self._mark_rate * 1.1:
-            self._reduce(now, limit, max(0.5, _TOLERANCE * floor / mean))
-            return
-        self._mark_limit, self._mark_rate = limit, rate
+            return False
+        if not self._mark_limit or mean <= _TOLERANCE * floor or rate >= self._mark_rate * 1.1:
+            self._mark_limit, self._mark_rate = limit, rate
+            return False
+        self._set(limit * max(0.5, _TOLERANCE * floor / mean))
+        self._slow_start = False
+        self._step = 1.0
+        self._since = now
+        self._pause_trials(now)
+        return True

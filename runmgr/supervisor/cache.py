@@ -44,7 +44,16 @@ create index if not exists responses_used on responses (used);
 _APPLICATION = 0x52634163
 _TRIM_EVERY = 64
 _NOT_OF_MESSAGES = frozenset(
-    {"timestamp", "run_id", "metadata", "usage", "provider_details", "provider_response_id", "finish_reason", "model_name"}
+    {
+        "timestamp",
+        "run_id",
+        "metadata",
+        "usage",
+        "provider_details",
+        "provider_response_id",
+        "finish_reason",
+        "model_name",
+    }
 )
 _NOT_OF_PARTS = frozenset({"timestamp", "metadata"})
 
@@ -214,13 +223,14 @@ def request_key(model: Any, messages: list[Any], settings: Any, params: Any, sal
         params: tools and output.
         salt: what keeps runs apart whose requests are equal.
     """
-    own: Any = getattr(model, "settings", None)
-    said = [
+    own: dict[str, Any] = getattr(model, "settings", None) or {}
+    given: dict[str, Any] = settings or {}
+    said: list[Any] = [
         model.system,
         model.model_name,
         model.base_url,
         salt,
-        {**(own or {}), **(settings or {})},
+        {**own, **given},
         params,
         [_said(message) for message in messages],
     ]

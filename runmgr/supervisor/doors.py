@@ -66,7 +66,7 @@ async def request(
             _sent(self, door, attempt)
         if rate is not None or events.listening:
             started = trio.current_time()
-        in_flight = door.count_in()
+        door.count_in()
         try:
             if door.hedging is None:
                 response = await model.request_once(messages, settings, params)
@@ -74,7 +74,7 @@ async def request(
                 response = await _hedged(self, door, entry, model, messages, settings, params)
         except BaseException as exc:
             door.in_flight -= 1
-            _leave_failed(self, door, entry, exc, started, in_flight)
+            _leave_failed(self, door, entry, exc, started)
             if not isinstance(exc, Exception):
                 raise
             wait = gates.retry_delay(door, exc, attempt)
@@ -87,7 +87,7 @@ async def request(
         else:
             door.in_flight -= 1
             self._ours = True  # an error in here is a bug of ours, though it goes up through the agent
-            cost = _settle(self, door, response, entry, started, in_flight)
+            cost = _settle(self, door, response, entry, started)
             self._ours = False
             if events.listening:
                 _settled(self, door, response, cost, started)
@@ -113,7 +113,7 @@ async def request_stream(
         if sup.events.listening:
             _sent(self, door, attempt)
         started = trio.current_time()
-        in_flight = door.count_in()
+        door.count_in()
         stream: Any = None
         wait: float | None = None
         try:
@@ -121,7 +121,7 @@ async def request_stream(
                 yield stream
         except BaseException as exc:
             if stream is None:
-                _leave_failed(self, door, entry, exc, started, in_flight)
+                _leave_failed(self, door, entry, exc, started)
                 wait = gates.retry_delay(door, exc, attempt) if isinstance(exc, Exception) else None
                 if isinstance(exc, Exception) and sup.events.listening:
                     _failed(self, door, attempt, exc, wait)
@@ -131,7 +131,7 @@ async def request_stream(
             door.in_flight -= 1
             if stream is not None:
                 response = stream.get()
-                cost = _settle(self, door, response, entry, started, in_flight)
+                cost = _settle(self, door, response, entry, started)
                 if sup.events.listening:
                     _settled(self, door, response, cost, started)
         if wait is None:
@@ -275,7 +275,7 @@ async def _back_off(actor: Actor, seconds: float) -> None:
 
 
 def _settle(
-    actor: Actor, door: ModelDoor, response: Any, entry: Entry | None, started: float, in_flight: int
+    actor: Actor, door: ModelDoor, response: Any, entry: Entry | None, started: float
 ) -> Decimal | None:
     """Count a paid response in the run's, the account's and the model's tally. Gives its cost."""
     gates = actor._sup.gates
@@ -291,7 +291,7 @@ def _settle(
     rate = door.rate
     if rate is not None:
         now = trio.current_time()
-        rate.succeeded(now, started, in_flight)
+        rate.succeeded(now, started)
         if entry is not None and entry.booking is not None:
             rate.settle(now, entry.booking, usage.input_tokens, usage.output_tokens)
         rate.leave()
@@ -309,7 +309,7 @@ def _settle(
 
 
 def _leave_failed(
-    actor: Actor, door: ModelDoor, entry: Entry | None, error: BaseException, started: float, in_flight: int
+    actor: Actor, door: ModelDoor, entry: Entry | None, error: BaseException, started: float
 ) -> None:
     """Give back what a request held that got no answer, and learn from how it failed."""
     door.failed += 1
@@ -322,11 +322,11 @@ def _leave_failed(
             door.refused += 1
             if rate is not None:
                 quotas = rate_headers(error.headers.items())
-                rate.refused(trio.current_time(), started, in_flight, told=retry_after(error), quotas=quotas)
+                rate.refused(trio.current_time(), started, told=retry_after(error), quotas=quotas)
         elif status == 503 and rate is not None:
-            rate.pushed_back(trio.current_time(), started, in_flight)
+            rate.pushed_back(trio.current_time(), started)
     elif isinstance(error, ModelTimeoutError) and rate is not None:
-        rate.pushed_back(trio.current_time(), started, in_flight)
+        rate.pushed_back(trio.current_time(), started)
     if entry is not None:
         door.give_up(actor, entry, charged=charged)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import trio
 
@@ -199,7 +199,8 @@ class Gates:
                 amount.add(meter.spent)
                 amount.add(meter.reserved)
         return {
-            name: [one.requests, one.input_tokens, one.output_tokens, str(one.cost)] for name, one in spent.items()
+            name: [one.requests, one.input_tokens, one.output_tokens, str(one.cost)]
+            for name, one in spent.items()
         }
 
     def spent_so_far(self, group: str | None = None) -> Amount:
@@ -311,10 +312,10 @@ class Gates:
 
 def _credential(model: Any) -> int | None:
     """What tells apart models of one name that are asked with different keys; never shown."""
-    client = getattr(model, "client", None)
-    headers: Any = getattr(client, "_headers", None)
-    if not isinstance(headers, Mapping):
+    headers: Any = getattr(getattr(model, "client", None), "_headers", None)
+    if not isinstance(headers, dict):
         return None
+    given = cast("dict[str, str]", headers)
     return hash(
-        tuple(headers.get(name) for name in ("authorization", "x-api-key", "x-goog-api-key", "api-key"))
-    )  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType, reportUnknownVariableType]
+        tuple(given.get(name) for name in ("authorization", "x-api-key", "x-goog-api-key", "api-key"))
+    )

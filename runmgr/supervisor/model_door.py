@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import trio
 
@@ -77,7 +77,7 @@ class ModelDoor:
         self.in_flight = 0
         """Requests that are sent and not answered."""
         self.sent = self.failed = self.refused = self.resent = self.cached = 0
-        kind: Any = type(model)
+        kind = cast("type[Model]", type(model))
         self.counts = model.base_url is not None and kind.count_tokens is not Model.count_tokens
         """Whether the provider counts the tokens of a request before it is sent."""
         self._room = math.inf
@@ -93,13 +93,12 @@ class ModelDoor:
                     client.resize(connections)
                 self._room = max(found.limit, connections)
 
-    def count_in(self) -> int:
-        """One more in flight; gives how many that are."""
+    def count_in(self) -> None:
+        """One more is sent."""
         self.in_flight = count = self.in_flight + 1
         self.sent += 1
         if count > self._room:
             self.make_room(2 * count)
-        return count
 
     def listen(self) -> Callable[[], None]:
         """Hear of the provider's limits in the headers of its answers; gives what ends that."""

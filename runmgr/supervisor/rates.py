@@ -59,6 +59,7 @@ class RateDoor:
     __slots__ = (
         "_clock",
         "_due",
+        "_full_at",
         "_inputs",
         "_level",
         "_line",
@@ -86,6 +87,7 @@ class RateDoor:
         self.services = services
         self.used = 0
         """Permits out: requests in flight."""
+        self._full_at = -math.inf  # when a request was last kept waiting by those in flight
         self._level = 0  # what it was at the first refusal
         self.cool_until = 0.0
         """Nobody is sent before: the provider asked for it."""
@@ -134,9 +136,10 @@ class RateDoor:
         if self._line:
             return False
         limit = self.in_flight_limit
-        if limit is not None and self.used >= limit:
-            return False
         now = trio.current_time()
+        if limit is not None and self.used >= limit:
+            self._full_at = now
+            return False
         if self.cool_until > now:
             return False
         if self._requests is not None or booking is not None:
@@ -212,6 +215,7 @@ class RateDoor:
         while line:
             limit = self.in_flight_limit
             if limit is not None and self.used >= limit:
+                self._full_at = now
                 self._clock = now  # turns that pass meanwhile are lost, else they would come in a burst
                 if self._room_until > now:
                     self._wake_at(self._room_until)
@@ -285,28 +289,28 @@ class RateDoor:
             else:
                 bucket.give_back(now, before - after)
 
-    def succeeded(self, now: float, sent_at: float, in_flight: int) -> None:
-        """An answer has come; arguments as of `Adaptive.succeeded`."""
-        if self.adaptive is not None:
-            self.adaptive.succeeded(now, sent_at, in_flight)
+    def succeeded(self, now: float, sent_at: float) -> None:
+        """An answer has come to a request that was sent then."""
+        adaptive = self.adaptive
+        if adaptive is not None:
+            seconds = now - sent_at if adaptive.latency is None else adaptive.latency
+            adaptive.succeeded(now, sent_at, full=now - self._full_at <= 2 * seconds)
         if self.refusals.withheld:
             self.refusals.succeeded(sent_at)
 
-    def pushed_back(self, now: float, sent_at: float, in_flight: int) -> None:
+    def pushed_back(self, now: float, sent_at: float) -> None:
         """The provider is overloaded: 503, or a timeout."""
         if self.adaptive is not None:
-            self.adaptive.pushed_back(now, sent_at, in_flight)
+            self.adaptive.pushed_back(now, sent_at, None)
 
-    def refused(
-        self, now: float, sent_at: float, in_flight: int, *, told: float | None, quotas: list[Quota]
-    ) -> None:
+    def refused(self, now: float, sent_at: float, *, told: float | None, quotas: list[Quota]) -> None:
         """A request was answered with 429."""
         gone = [quota for quota in quotas if quota.remaining <= 0]
         if told is None and gone:
             told = max((quota.reset for quota in gone if quota.reset is not None), default=None)
         adaptive = self.adaptive
         if not self.refusals.withheld:
-            self._level = self.used
+            self._level = self.used if adaptive is None else adaptive.limit
         rest = self.refusals.refused(
             now,
             sent_at,
@@ -317,8 +321,10 @@ class RateDoor:
         )
         if rest is not None:
             self.cool_down(now + rest)
+            if adaptive is not None:  # it was not about the number in flight
+                adaptive.restore(self._level)
         elif adaptive is not None:
-            adaptive.pushed_back(now, sent_at, in_flight)
+            adaptive.pushed_back(now, sent_at, self.used - 1)
 
     def heard(self, now: float, quotas: list[Quota]) -> None:
         """An answer's headers told what is left: never have more in flight than that, and wait where it is nothing."""

@@ -68,9 +68,11 @@ class Refusals:
         self._count += 1
         self.withheld += self._count
         alone = not others
-        again = self._count > 1 and sent_at >= self._since
+        again = self._count > 1 and sent_at > self._since
         if not (
-            spent or probing or (again and (alone or (latency is not None and now - self._since >= latency)))
+            spent
+            or probing
+            or (again and (alone or (latency is not None and now - self._since >= 2 * latency)))
         ):
             return None
         rest = self._rest if told is None else told
