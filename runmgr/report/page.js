@@ -16,6 +16,7 @@ function element(name, className, text) {
 
 const columns = [
   { key: "index", title: "#", number: true, show: (r) => (data.epochs > 1 ? `${r.index}.${r.epoch}` : String(r.index)) },
+  ...(data.cases.some((r) => r.variant) ? [{ key: "variant", title: "combination", show: (r) => r.variant ?? "" }] : []),
   { key: "status", title: "status", show: (r) => r.status, mark: true },
   ...data.scorers.map((name) => ({ key: "score " + name, title: name, number: true, show: (r) => number(r.scores[name]), value: (r) => r.scores[name] ?? -1 })),
   { key: "seconds", title: "seconds", number: true, show: (r) => (r.seconds === null ? "" : r.seconds.toFixed(2)) },
@@ -115,7 +116,7 @@ for (const column of columns) {
   cell.append(button);
   head.append(cell);
 }
-for (const row of data.cases) row.search = [row.input, row.output, row.run_id, row.error?.type, row.error?.message].join("\n").toLowerCase();
+for (const row of data.cases) row.search = [row.input, row.output, row.run_id, row.variant, row.error?.type, row.error?.message].join("\n").toLowerCase();
 const scores = document.getElementById("score");
 for (const name of data.scorers) {
   for (const [kind, title] of [["right", "full score"], ["wrong", "less"]]) {

@@ -134,12 +134,18 @@ def _figures(given: PageInput) -> str:
     figures = [
         svg.bar_rows(shares, "Mean scores"),
         svg.histogram(tally.seconds, "Seconds a run, from start to end", text.duration),
+        svg.points(
+            _latencies(given.lines),
+            "Seconds a run, by when it began" + ("" if given.whole else " (sample)"),
+            text.duration,
+        ),
         svg.histogram(tally.costs, "Dollars a run", lambda value: f"${value:.2g}")
         if tally.costs.total
         else "",
     ]
     parts = ['<div class="figures">', *figures, "</div>"]
-    if len(summary.by_model) > 1:
+    several = summary.by_variant or summary.by_model
+    if len(several) > 1:
         rows = "".join(
             f'<tr><td class="mono">{escape(name)}</td>'
             + "".join(
@@ -156,14 +162,14 @@ def _figures(given: PageInput) -> str:
                 )
             )
             + "</tr>"
-            for name, model in summary.by_model.items()
+            for name, model in several.items()
         )
         heads = "".join(
             f'<th class="number">{name}</th>'
             for name in ("runs", "failed", "tokens in", "out", "cost", "scores")
         )
         parts.append(
-            f'<h2>Models</h2><div class="scroll"><table><thead><tr><th>model</th>{heads}</tr></thead><tbody>{rows}</tbody></table></div>'
+            f'<h2>{"Combinations" if summary.by_variant else "Models"}</h2><div class="scroll"><table><thead><tr><th></th>{heads}</tr></thead><tbody>{rows}</tbody></table></div>'
         )
     if tally.errors:
         kinds = "".join(
@@ -173,6 +179,15 @@ def _figures(given: PageInput) -> str:
         heads = '<tr><th>error</th><th class="number">runs</th></tr>'
         parts.append(f"<h2>Failures</h2><table><thead>{heads}</thead><tbody>{kinds}</tbody></table>")
     return "".join(parts)
+
+
+def _latencies(lines: Sequence[ResultLine]) -> list[tuple[float, float, bool]]:
+    """When each run began, how long it took, whether it failed."""
+    return [
+        (line.started_at, max(line.finished_at - line.started_at, 0.0), line.status == "failed")
+        for line in lines
+        if line.started_at is not None and line.finished_at is not None
+    ]
 
 
 def _cases_frame(given: PageInput) -> str:
@@ -242,6 +257,8 @@ def _case(line: ResultLine, said: Sequence[Entry] | None, longest: int) -> dict[
         "model": line.model,
         "attempts": line.attempts,
     }
+    if line.variant:
+        case["variant"] = line.variant
     if said is not None:
         case["transcript"] = [
             {"kind": e.kind, "text": short(e.text), "name": e.name, "note": e.note} for e in said

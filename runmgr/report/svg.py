@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from html import escape
 
 from runmgr.report.statistics import Histogram
 
-__all__ = ("bar_rows", "histogram")
+__all__ = ("bar_rows", "histogram", "points")
 
 _WIDTH, _HEIGHT = 420, 150
 _LEFT, _BOTTOM, _TOP = 8, 26, 18
@@ -45,6 +46,40 @@ def histogram(figure: Histogram, title: str, unit: Callable[[float], str], *, ba
     median, tail = figure.percentile(0.5), figure.percentile(0.99)
     if median is not None and tail is not None:
         parts.append(_label(_WIDTH / 2, _HEIGHT - 10, f"median {unit(median)}, p99 {unit(tail)}", "middle"))
+    return _figure(title, parts, _HEIGHT)
+
+
+def points(
+    values: Sequence[tuple[float, float, bool]], title: str, unit: Callable[[float], str], *, most: int = 600
+) -> str:
+    """A point a value over time, on a logarithmic axis; bad ones in another colour.
+
+    Args:
+        values: time in seconds, value, whether it is bad.
+        title: said above it and to screen readers.
+        unit: a value as people read it.
+        most: of more points only so many, evenly taken, are drawn.
+    """
+    if len(values) < 2:
+        return ""
+    step = max(1, len(values) // most)
+    drawn = [value for number, value in enumerate(sorted(values)) if number % step == 0 or value[2]][
+        : 2 * most
+    ]
+    first, last = drawn[0][0], max(time for time, _, _ in drawn)
+    least = max(min(value for _, value, _ in drawn), 1e-4)
+    largest = max(*(value for _, value, _ in drawn), least * 1.01)
+    width, room = _WIDTH - 2 * _LEFT, _HEIGHT - _BOTTOM - _TOP
+    parts: list[str] = []
+    for time, value, bad in drawn:
+        x = _LEFT + width * ((time - first) / (last - first) if last > first else 0.5)
+        y = _HEIGHT - _BOTTOM - room * math.log(max(value, least) / least) / math.log(largest / least)
+        parts.append(f'<circle class="{"bad" if bad else "bar"}" cx="{x:.1f}" cy="{y:.1f}" r="1.8"/>')
+    axis = _HEIGHT - _BOTTOM
+    parts.append(f'<line class="axis" x1="{_LEFT}" y1="{axis}" x2="{_WIDTH - _LEFT}" y2="{axis}"/>')
+    parts.append(_label(_LEFT, _TOP - 6, unit(largest), "start"))
+    parts.append(_label(_LEFT, _HEIGHT - 10, f"{unit(least)} at the bottom", "start"))
+    parts.append(_label(_WIDTH - _LEFT, _HEIGHT - 10, f"{unit(last - first)} later", "end"))
     return _figure(title, parts, _HEIGHT)
 
 

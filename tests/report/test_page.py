@@ -145,7 +145,12 @@ def test_what_the_page_shows(tmp_path):
     assert data["scorers"] == ["exact"]
     assert data["show"] == f"runmgr show {tmp_path}"
     figures = [attrs["aria-label"] for tag, attrs in page.tags if tag == "svg"]
-    assert figures == ["Mean scores", "Seconds a run, from start to end", "Dollars a run"]
+    assert figures == [
+        "Mean scores",
+        "Seconds a run, from start to end",
+        "Seconds a run, by when it began",
+        "Dollars a run",
+    ]
 
 
 def test_many_long_cases_are_sampled_and_cut_until_they_fit(tmp_path):
