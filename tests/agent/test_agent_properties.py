@@ -1,5 +1,7 @@
 """For random models and limits a run ends in a result or a documented exception; its history and usage hold up."""
 
+from contextlib import asynccontextmanager
+
 import pydantic
 import trio
 from hypothesis import event, given, settings
@@ -11,6 +13,7 @@ from runmgr.exceptions import (
     ModelAPIError,
     ModelConnectionError,
     ModelRetry,
+    RunCancelled,
     UnexpectedModelBehavior,
     UsageLimitExceeded,
     UserError,
@@ -27,6 +30,7 @@ from runmgr.messages import (
 )
 from runmgr.models.function import DeltaThinkingPart, DeltaToolCall, FunctionModel
 from runmgr.models.test import TestModel
+from runmgr.models.wrapper import WrapperModel
 from runmgr.tools import DeferredToolRequests, DeferredToolResults
 from runmgr.usage import RequestUsage, RunUsage, UsageLimits
 
@@ -283,5 +287,66 @@ def test_a_streamed_run_always_ends_well(responses, options, leave_after):
         assert result.usage() == counted
         if not result.is_complete and isinstance(history[-1], ModelResponse) and not history[-1].tool_calls:
             await goes_on(history, None)
+
+    trio.run(main)
+
+
+class Waits(WrapperModel):
+    """Can be cancelled before it answers."""
+
+    async def request(self, *args, **kwargs):
+        await trio.lowlevel.checkpoint()
+        return await self.wrapped.request(*args, **kwargs)
+
+    @asynccontextmanager
+    async def request_stream(self, *args, **kwargs):
+        await trio.lowlevel.checkpoint()
+        async with self.wrapped.request_stream(*args, **kwargs) as stream:
+            yield stream
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    responses=st.lists(RESPONSES, max_size=5),
+    options=OPTIONS,
+    streaming=st.booleans(),
+    after=st.integers(0, 25),
+)
+def test_a_run_can_be_cancelled_anywhere(responses, options, streaming, after):
+    async def main():
+        agent, _ = make(responses, options, streaming=streaming)
+        agent.model = Waits(agent.model)
+
+        async def cancel():
+            for _ in range(after):
+                await trio.lowlevel.checkpoint()
+            run.cancel("enough")
+
+        failure = None
+        with trio.fail_after(5):
+            async with agent.iter("hi") as run, trio.open_nursery() as nursery:
+                nursery.start_soon(cancel)
+                try:
+                    async for node in run:
+                        if streaming and not (Agent.is_end_node(node) or Agent.is_user_prompt_node(node)):
+                            async with node.stream(run.ctx) as stream:
+                                async for _ in stream:
+                                    await trio.lowlevel.checkpoint()
+                except (RunCancelled, *DOCUMENTED) as error:
+                    failure = error
+                await trio.lowlevel.checkpoint()  # the driver's own code is not cancelled
+        event(type(failure).__name__)
+        assert (run.result is None) == (failure is not None)
+        history = run.all_messages()
+        if isinstance(failure, RunCancelled):
+            assert failure.outcome.messages is history
+        total = RunUsage(tool_calls=run.usage().tool_calls)
+        for message in history:
+            if isinstance(message, ModelResponse):
+                total.requests += 1
+                total.incr(message.usage)
+        assert run.usage() == total
+        list(check_history(history))
+        await goes_on(history, run.result)
 
     trio.run(main)
