@@ -85,6 +85,10 @@ $(PEERS)/.venv-%/.stamp: $(PEERS)/%.txt
 bench-overhead: $(STAMP) $(PEERS)/.venv-pydantic-ai/.stamp ## cost of a run beside Pydantic AI and bare trio
 	$(BIN)/python bench/overhead.py
 
+.PHONY: bench-ledger
+bench-ledger: $(STAMP) ## cost of accounting, reservation and the rate door a request
+	$(BIN)/python bench/ledger.py
+
 .PHONY: bench-pool
 bench-pool: $(STAMP) ## cost of a pool's submission and result beside trio.from_thread
 	$(BIN)/python bench/pool.py
@@ -98,7 +102,7 @@ bench-batch: $(STAMP) $(PEERS)/.venv-inspect/.stamp ## a whole batch with two sc
 	$(BIN)/python bench/batch.py
 
 .PHONY: bench
-bench: bench-batch bench-http bench-overhead bench-pool ## every measurement
+bench: bench-batch bench-http bench-ledger bench-overhead bench-pool ## every measurement
 
 .PHONY: clean
 clean: ## remove environments and what tests and benches leave

@@ -67,11 +67,15 @@ class Adaptive:
         "_window_at",
         "ceiling",
         "latency",
+        "limit",
     )
 
     def __init__(self, ceiling: int | None = None, initial: int = INITIAL) -> None:
         self.ceiling = ceiling
-        self._limit = float(initial if ceiling is None else min(initial, ceiling))
+        self.limit = 1
+        """Requests that may be in flight; at least 1."""
+        self._limit = 1.0
+        self._set(initial)
         self.latency: float | None = None
         """Smoothed seconds to an answer: the round trip."""
         self._slow_start = True
@@ -95,11 +99,6 @@ class Adaptive:
         self._floor_latency: float | None = None
         self._mark_limit = 0.0
         self._mark_rate = 0.0
-
-    @property
-    def limit(self) -> int:
-        """Requests that may be in flight; at least 1."""
-        return max(1, int(self._limit))
 
     def restore(self, limit: float) -> None:
         """What was pushed back lately was not about the number in flight: back to what it was."""
@@ -149,9 +148,8 @@ class Adaptive:
             self._shrink(now, others)
         elif others is not None and sent_at < self._since:
             if others < self._limit and self._bad == 0 and self._since == self._window_at:
-                self._limit = max(
-                    self._floor, float(others)
-                )  # the same burst: only its last refusal tells what is served
+                # The same burst: only its last refusal tells what is served.
+                self._set(max(self._floor, float(others)))
             return
         else:
             self._bad += 1
@@ -187,8 +185,9 @@ class Adaptive:
         self._next_trial = now + self._pause
 
     def _set(self, limit: float) -> None:
-        limit = max(1.0, limit)
-        self._limit = limit if self.ceiling is None else min(limit, float(self.ceiling))
+        ceiling = self.ceiling
+        self._limit = limit = max(1.0, limit if ceiling is None else min(limit, float(ceiling)))
+        self.limit = int(limit)
 
     # ---------------------------------------------------------------- windows
 
@@ -215,9 +214,7 @@ class Adaptive:
             return
         if bad / asked > 2 * self._noise + _BADLY:
             half = self._limit / 2
-            self._limit = max(
-                1.0, half, min(self._limit, others) if others is not None else self._limit * 0.7
-            )
+            self._set(max(half, min(self._limit, others) if others is not None else self._limit * 0.7))
             self._before = None
             self._slow_start = False
             self._since = now

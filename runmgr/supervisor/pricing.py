@@ -20,6 +20,7 @@ PriceOf: TypeAlias = Callable[[Any], Decimal | None]
 
 _UNPRICED_SYSTEMS = frozenset({"test", "function", "sim"})
 _MILLION = Decimal(1_000_000)
+_ZERO = Decimal(0)
 
 
 class Prices:
@@ -29,11 +30,12 @@ class Prices:
         own: the user's prices by model name; they go first.
     """
 
-    __slots__ = ("_found", "_own")
+    __slots__ = ("_ceilings", "_found", "_own")
 
     def __init__(self, own: Mapping[str, Price] | None = None) -> None:
         self._own = dict(own or {})
         self._found: dict[tuple[str | None, str | None], PriceOf | None] = {}
+        self._ceilings: dict[tuple[str | None, str | None], tuple[Decimal, Decimal]] = {}
 
     def price(self, provider: str | None, model: str | None, usage: Any) -> Decimal | None:
         """US dollars for one request, or None where the price is unknown: never zero instead."""
@@ -42,11 +44,19 @@ class Prices:
             price_of = self._found[key]
         except KeyError:
             own = self._own.get(model or "")
-            price_of = self._found[key] = _own(own) if own is not None else _look_up(provider, model)
+            if own is not None:
+                given = _per_token(own)
+                self._ceilings[key] = (max(given["input"], given.get("cache_write", _ZERO)), given["output"])
+                price_of = self._found[key] = _own(given)
+            else:
+                price_of = self._found[key] = _look_up(provider, model)
         return None if price_of is None else price_of(usage)
 
     def at_most(self, provider: str | None, model: str | None, inputs: int, outputs: int) -> Decimal | None:
         """The most that so many tokens can cost: as if all input were written to a cache, where that is dearer."""
+        ceiling = self._ceilings.get((provider, model))
+        if ceiling is not None:
+            return inputs * ceiling[0] + outputs * ceiling[1]
         from runmgr.usage import RequestUsage
 
         plain = self.price(provider, model, RequestUsage(input_tokens=inputs, output_tokens=outputs))
@@ -56,12 +66,15 @@ class Prices:
         return max(plain, self.price(provider, model, written) or plain)
 
 
-def _own(price: Price) -> PriceOf:
-    given = {
+def _per_token(price: Price) -> dict[str, Decimal]:
+    return {
         name: Decimal(str(value)) / _MILLION
         for name in ("input", "output", "cache_read", "cache_write")
         if (value := getattr(price, name)) is not None
     }
+
+
+def _own(given: dict[str, Decimal]) -> PriceOf:
     return _multiply(
         given["input"],
         given["output"],

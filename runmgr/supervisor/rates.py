@@ -57,20 +57,18 @@ class RateDoor:
     """
 
     __slots__ = (
+        "_buckets",
         "_clock",
         "_due",
         "_full_at",
-        "_inputs",
         "_level",
         "_line",
         "_mean_output",
-        "_outputs",
         "_requests",
         "_room",
         "_room_until",
         "_scope",
         "_share",
-        "_tokens",
         "adaptive",
         "cool_until",
         "counts_tokens",
@@ -94,10 +92,16 @@ class RateDoor:
         # A burst of one: no window of the provider's, wherever it begins, sees more than its share.
         requests = limit.requests_per_minute
         self._requests = None if requests is None else Gcra(requests / 60, 1.0)
-        self._tokens = _a_minute(limit.tokens_per_minute)
-        self._inputs = _a_minute(limit.input_tokens_per_minute)
-        self._outputs = _a_minute(limit.output_tokens_per_minute)
-        self.counts_tokens = any(each is not None for each in (self._tokens, self._inputs, self._outputs))
+        self._buckets: tuple[tuple[Gcra, int, int], ...] = tuple(  # with what they count: inputs, outputs
+            (Gcra(tokens / 60, max(1.0, tokens / 60)), of_inputs, of_outputs)
+            for tokens, of_inputs, of_outputs in (
+                (limit.tokens_per_minute, 1, 1),
+                (limit.input_tokens_per_minute, 1, 0),
+                (limit.output_tokens_per_minute, 0, 1),
+            )
+            if tokens is not None
+        )
+        self.counts_tokens = bool(self._buckets)
         self._mean_output: float | None = None
         self._share = _FIRST_SHARE
         self._room = math.inf  # requests that the provider's headers leave room for, until then
@@ -114,9 +118,10 @@ class RateDoor:
         """Requests that may be in flight now; None: any number."""
         adaptive = self.adaptive
         limit = self.limit.max_in_flight if adaptive is None else adaptive.limit
-        withheld = self.refusals.withheld
-        if withheld:
-            limit = (self._level if limit is None else limit) - withheld
+        if not self.refusals.withheld and not self._room_until:
+            return limit
+        if self.refusals.withheld:
+            limit = (self._level if limit is None else limit) - self.refusals.withheld
         if self._room_until:
             if trio.current_time() >= self._room_until:
                 self._room, self._room_until = math.inf, 0.0
@@ -174,36 +179,35 @@ class RateDoor:
 
     def _delay(self, now: float, booking: Booking | None) -> float:
         """Seconds from ``now`` until a request's turn."""
-        wait = max(0.0, self.cool_until - now)
-        if self._requests is not None:
-            wait = max(wait, self._requests.delay(now))
+        wait = self.cool_until - now
+        if wait < 0:
+            wait = 0.0
+        requests = self._requests
+        if requests is not None:
+            until = requests.delay(now)
+            if until > wait:
+                wait = until
         if booking is not None:
             self._estimate(booking)
-            for bucket, tokens in self._buckets(booking):
-                wait = max(wait, bucket.delay(now, min(tokens, bucket.burst)))
+            for bucket, of_inputs, of_outputs in self._buckets:
+                tokens = booking.inputs * of_inputs + booking.outputs * of_outputs
+                burst = bucket.burst
+                until = bucket.delay(now, tokens if tokens < burst else burst)
+                if until > wait:
+                    wait = until
         return wait
 
     def _take(self, now: float, booking: Booking | None) -> None:
         if self._requests is not None:
             self._requests.force(now, 1.0)
         if booking is not None:
-            for bucket, tokens in self._buckets(booking):
-                bucket.force(now, tokens)
+            for bucket, of_inputs, of_outputs in self._buckets:
+                bucket.force(now, booking.inputs * of_inputs + booking.outputs * of_outputs)
 
     def _estimate(self, booking: Booking) -> None:
         bound, mean = booking.bound, self._mean_output
-        booking.inputs = min(bound.inputs, bound.inputs * self._share)
+        booking.inputs = bound.inputs * self._share
         booking.outputs = min(bound.outputs, _FIRST_OUTPUT) if mean is None else mean
-
-    def _buckets(self, booking: Booking) -> list[tuple[Gcra, float]]:
-        found: list[tuple[Gcra, float]] = []
-        if self._tokens is not None:
-            found.append((self._tokens, booking.inputs + booking.outputs))
-        if self._inputs is not None:
-            found.append((self._inputs, booking.inputs))
-        if self._outputs is not None:
-            found.append((self._outputs, booking.outputs))
-        return found
 
     # ---------------------------------------------------------------- the line
 
@@ -268,26 +272,26 @@ class RateDoor:
     def forget(self, booking: Booking) -> None:
         """The request used no tokens: it was refused, or never sent."""
         now = trio.current_time()
-        for bucket, tokens in self._buckets(booking):
-            bucket.give_back(now, tokens)
+        for bucket, of_inputs, of_outputs in self._buckets:
+            bucket.give_back(now, booking.inputs * of_inputs + booking.outputs * of_outputs)
         booking.inputs = booking.outputs = 0.0
 
     def settle(self, now: float, booking: Booking, inputs: int, outputs: int) -> None:
         """An answer used so many tokens: they take the place of what was booked."""
-        booked = self._buckets(booking)
-        share = inputs / max(1, booking.bound.inputs)
+        share = inputs / (booking.bound.inputs or 1)
         mean = self._mean_output
         if mean is None:
-            self._share, self._mean_output = share, float(outputs)
+            self._share, self._mean_output = min(share, 1.0), float(outputs)
         else:
             self._share += (share - self._share) * _SMOOTHING
             self._mean_output = mean + (outputs - mean) * _SMOOTHING
-        booking.inputs, booking.outputs = float(inputs), float(outputs)
-        for (bucket, before), (_, after) in zip(booked, self._buckets(booking), strict=True):
-            if after > before:
-                bucket.force(now, after - before)
+        more_inputs, more_outputs = inputs - booking.inputs, outputs - booking.outputs
+        for bucket, of_inputs, of_outputs in self._buckets:
+            more = more_inputs * of_inputs + more_outputs * of_outputs
+            if more > 0:
+                bucket.force(now, more)
             else:
-                bucket.give_back(now, before - after)
+                bucket.give_back(now, -more)
 
     def succeeded(self, now: float, sent_at: float) -> None:
         """An answer has come to a request that was sent then."""
@@ -345,7 +349,3 @@ class RateDoor:
     def cool_down(self, until: float) -> None:
         """Nobody is sent before ``until``."""
         self.cool_until = max(self.cool_until, until)
-
-
-def _a_minute(tokens: float | None) -> Gcra | None:
-    return None if tokens is None else Gcra(tokens / 60, max(1.0, tokens / 60))

@@ -43,7 +43,9 @@ async def test_a_group_and_a_run_have_budgets_of_their_own(fakes, autojump_clock
         outcomes = [await handle.outcome() for handle in (greedy, rich, *small)]
         outcomes[2:] = sorted(outcomes[2:], key=lambda outcome: not outcome.succeeded)
         assert statuses(outcomes) == ["failed", "succeeded", "succeeded", "failed"]
-        assert "budget of the run greedy is exhausted: requests=2 allowed, 2 spent" in outcomes[0].error.message
+        assert (
+            "budget of the run greedy is exhausted: requests=2 allowed, 2 spent" in outcomes[0].error.message
+        )
         assert "budget of the group 'small' is exhausted: requests=3" in outcomes[3].error.message
         assert sup.snapshot().group_budgets["small"].spent == {"requests": 3}
         assert sup.snapshot().budget.spent == {"requests": 8}
@@ -61,7 +63,9 @@ async def test_all_levels_are_reserved_at_once_or_none(fakes, autojump_clock):
         other = await sup.submit(fakes.Agent(asker(model)), group="h")
         await trio.sleep(0.5)
         state = sup.snapshot()
-        assert state.budget.reserved == {"requests": 2}  # what waits at its group's budget holds nothing of the other
+        assert state.budget.reserved == {
+            "requests": 2
+        }  # what waits at its group's budget holds nothing of the other
         assert state.group_budgets["g"].reserved == {"output_tokens": 4096}
         assert state.group_budgets["g"].waiting == 3
         assert (await other.outcome()).succeeded
@@ -129,7 +133,9 @@ async def test_budgets_of_groups_and_runs_count_over_resumes(tmp_path, autojump_
     path = tmp_path / "j.sqlite"
 
     async def run(most, **options):
-        async with open_supervisor(journal=path, group_budgets={"g": Budget(requests=most)}, **options) as sup:
+        async with open_supervisor(
+            journal=path, group_budgets={"g": Budget(requests=most)}, **options
+        ) as sup:
             handles = [await sup.submit(agent, "q", run_id=f"r{n}", group="g") for n in range(5)]
             return statuses([await handle.outcome() for handle in handles])
 
@@ -183,7 +189,9 @@ async def test_what_is_refused_holds_no_permit(fakes, autojump_clock):
     prices = {"counting": Price(input=1, output=1)}
     async with open_supervisor(budget=Budget(cost=0), rate_limits=limit, prices=prices) as sup:
         for _ in range(3):
-            assert (await (await sup.submit(fakes.Agent(asker(model)))).outcome()).error.type == "BudgetExhausted"
+            assert (
+                await (await sup.submit(fakes.Agent(asker(model)))).outcome()
+            ).error.type == "BudgetExhausted"
     assert model.sent == 0
 
 

@@ -9,7 +9,14 @@ import trio
 
 from runmgr.agent import Agent
 from runmgr.exceptions import ModelHTTPError, UserError
-from runmgr.messages import ModelRequest, ModelResponse, TextPart, ToolCallPart, ToolReturnPart, UserPromptPart
+from runmgr.messages import (
+    ModelRequest,
+    ModelResponse,
+    TextPart,
+    ToolCallPart,
+    ToolReturnPart,
+    UserPromptPart,
+)
 from runmgr.models.function import FunctionModel
 from runmgr.records.budgets import Budget, CachePolicy
 from runmgr.supervisor import RunSpec, open_supervisor

@@ -58,7 +58,9 @@ async def test_the_same_sum_by_everything(fakes, autojump_clock):
             sup.usage("colour")
 
 
-async def test_what_failed_and_cancelled_and_restarted_runs_paid_stays_counted_and_says_so(fakes, autojump_clock):
+async def test_what_failed_and_cancelled_and_restarted_runs_paid_stays_counted_and_says_so(
+    fakes, autojump_clock
+):
     model = fakes.Model(3, 2)
 
     async def fail(run):
@@ -124,7 +126,9 @@ def test_sums_are_equal_at_every_instant(seed, remember):
             raise ModelHTTPError(500, "m")
         return ModelResponse(
             parts=[TextPart("x")],
-            usage=RequestUsage(input_tokens=rng.randint(0, 9), output_tokens=1, details={"d": rng.randint(0, 2)}),
+            usage=RequestUsage(
+                input_tokens=rng.randint(0, 9), output_tokens=1, details={"d": rng.randint(0, 2)}
+            ),
         )
 
     agents = [Agent(FunctionModel(answer, model_name=f"m{n}"), name=f"agent{n % 2}") for n in range(3)]
@@ -134,7 +138,7 @@ def test_sums_are_equal_at_every_instant(seed, remember):
         async with open_supervisor(
             max_running=10, retries=rng.randint(0, 2), restart=restart, remember=remember, rng=rng
         ) as sup:
-            for number in range(30):
+            for _ in range(30):
                 handle = await sup.submit(rng.choice(agents), "q", group=f"g{rng.randint(0, 2)}")
                 if rng.random() < 0.1:
                     handle.cancel()
