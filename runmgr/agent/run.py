@@ -194,9 +194,12 @@ class AgentRun(Generic[AgentDepsT, OutputDataT]):
             raise TypeError(f"`node` must be an instance of `BaseNode`, but got {node!r}.")
         self._started = True
         self._next_node = node
-        following = cast(
-            "AgentNode[AgentDepsT, OutputDataT] | End[FinalResult[OutputDataT]]", await node.run(self.ctx)
-        )
+        try:
+            following = cast(
+                "AgentNode[AgentDepsT, OutputDataT] | End[FinalResult[OutputDataT]]", await node.run(self.ctx)
+            )
+        except StopAsyncIteration as error:  # it would end somebody's `async for` as if the run were over
+            raise RuntimeError(f"{type(node).__name__} raised StopAsyncIteration") from error
         if type(following) is End:
             self._end(following)
         else:

@@ -112,14 +112,22 @@ async def call_function(
         kwargs: its arguments by name.
         ctx: names the function's tool, and notes a thread that had to be left behind.
         is_async: whether calling it gives something to await.
+
+    Raises:
+        RuntimeError: it raised ``StopAsyncIteration``, which would end the loop of whoever iterates over the run.
+        Exception: whatever else it raises.
     """
-    if is_async:
-        return await function(*args, **kwargs)
-    return await run_in_thread(
-        ctx.tool_name or function_name(function) or "function",
-        partial(function, *args, **kwargs),
-        abandoned=ctx.abandoned_threads,
-    )
+    try:
+        if is_async:
+            return await function(*args, **kwargs)
+        return await run_in_thread(
+            ctx.tool_name or function_name(function) or "function",
+            partial(function, *args, **kwargs),
+            abandoned=ctx.abandoned_threads,
+        )
+    except StopAsyncIteration as error:
+        name = function_name(function) or repr(function)
+        raise RuntimeError(f"{name} raised StopAsyncIteration: give anext() a default there") from error
 
 
 def function_schema(

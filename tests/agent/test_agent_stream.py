@@ -530,6 +530,42 @@ async def test_errors_among_events(block):
     assert isinstance(seen[-1], FunctionToolCallEvent)
 
 
+@pytest.mark.parametrize("form", ["nodes", "streamed nodes", "events", "block"])
+@pytest.mark.parametrize("where", ["tool", "instructions"])
+async def test_a_stop_iteration_of_users_code_ends_no_loop(form, where):
+    async def stops() -> str:
+        return await anext(aiter(Nothing()))
+
+    model = streams(tool("stops", "{}"), HELLO)
+    model.function = lambda messages, info: ModelResponse([ToolCallPart("stops", {})])
+    agent = Agent(model, tools=[stops], instructions=stops if where == "instructions" else None)
+    with pytest.raises(RuntimeError, match="raised StopAsyncIteration"):
+        if form == "events":
+            async for _ in agent.run_stream_events("?"):
+                pass
+        elif form == "block":
+            async with agent.run_stream_events("?") as events:
+                async for _ in events:
+                    pass
+        else:
+            async with agent.iter("?") as run:
+                async for node in run:
+                    if form == "streamed nodes" and Agent.is_call_tools_node(node):
+                        async with node.stream(run.ctx) as events:
+                            async for _ in events:
+                                pass
+
+
+class Nothing:
+    """An async iterator that is at its end."""
+
+    def __aiter__(self):
+        return self
+
+    async def __anext__(self):
+        raise StopAsyncIteration
+
+
 async def test_event_stream_handler():
     seen = []
 
