@@ -22,7 +22,7 @@ from runmgr.graph import End
 from runmgr.records.events import RunNode, RunStarted, RunStream
 from runmgr.records.outcomes import RunError, RunOutcome, RunState
 
-from . import commands, doors
+from . import commands, deadlines, doors
 from .extras import Extras
 from .family import end_children, wait_alone
 from .handle import RunHandle
@@ -389,5 +389,5 @@ class Actor(RunHandle):
 
     def _timed_out(self) -> RunError:
         if self._deadline is not None and self._scope is not None and self._scope.deadline == self._deadline:
-            return RunError("TimeoutError", "the run's deadline passed, counted from its submission")
+            return deadlines.passed()
         return RunError("TimeoutError", f"the run took longer than its timeout of {self._timeout:g} s")

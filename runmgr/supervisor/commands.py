@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, cast
 
 import trio
 
-from runmgr.exceptions import RunEnded
+from runmgr.exceptions import RunEnded, UserError
 from runmgr.records.outcomes import RunState
 
 from .states import TERMINAL
@@ -174,6 +174,8 @@ def send(actor: Actor, content: Any) -> Answer[None]:
 def ask_snapshot(actor: Actor) -> Answer[Any]:
     """See `RunHandle.snapshot`."""
     check_live(actor, "give a snapshot")
+    if not actor._job.is_agent:
+        raise UserError(f"run {actor.run_id} runs a graph: only agents' runs have snapshots")
     extras = actor.extras()
     answer: Answer[Any] = Answer()
     if extras.snapshots is None:

@@ -8,15 +8,17 @@ import trio
 
 from runmgr.exceptions import RunCancelled, RunFailed
 from runmgr.records.outcomes import RunOutcome, RunState
+from runmgr.records.statistics import RunStatistics
 
 from . import commands
 from .family import check_no_circle
+from .run_events import RunEvents, events_of
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
     from contextvars import Context
 
-    from runmgr.concurrency import Subscription
+    from runmgr.concurrency import Overflow
 
     from .commands import Answer
     from .extras import Extras
@@ -96,6 +98,12 @@ class RunHandle:
     _job: Job
     _tally: Tally | None
     _extras: Extras | None
+    _stepper: Any
+    _steps: int
+    _attempts: int
+    _queued_at: float
+    _started_at: float | None
+    _holds: bool
     _before: Tally | None
     _exception: BaseException | None
     _outcome: RunOutcome | None
@@ -235,18 +243,36 @@ class RunHandle:
         return await commands.ask_snapshot(self).wait()  # pyright: ignore[reportArgumentType]
 
     def events(
-        self, *, buffer: int = 1_000, streams: bool = True
-    ) -> AbstractAsyncContextManager[Subscription[Any]]:
+        self, *, buffer: int = 1_000, overflow: Overflow = "drop_oldest", streams: bool = True
+    ) -> AbstractAsyncContextManager[RunEvents]:
         """This run's events from now on, those of its model streams too: ``async with handle.events() as events: ...``.
 
-        Ends with the supervisor; the run's own last event is a `RunEnded`. Otherwise as `Supervisor.subscribe`.
+        The last one is a `RunEnded`. Otherwise as `Supervisor.subscribe`.
         """
-        run_id = self.run_id
+        return events_of(self, buffer=buffer, overflow=overflow, streams=streams)
 
-        def mine(event: Any) -> bool:
-            return getattr(event, "run_id", None) == run_id
-
-        return self._sup.facade.subscribe(filter=mine, buffer=buffer, streams=streams)
+    def statistics(self) -> RunStatistics:
+        """How the run stands now."""
+        outcome, extras = self._outcome, self._extras
+        now = self._sup.now()
+        ended = now if outcome is None else outcome.finished_at
+        started = ended if self._started_at is None else self._started_at
+        node = getattr(self._stepper, "next_node", None)
+        return RunStatistics(
+            run_id=self.run_id,
+            state=self.state,
+            group=self.group,
+            attempts=self._attempts,
+            steps=self._steps,
+            node=None if node is None else node.get_node_id(),
+            queued_seconds=max(0.0, started - self._queued_at),
+            running_seconds=max(0.0, ended - started),
+            usage=self.usage(),
+            messages=len(self.all_messages()),
+            mail=0 if extras is None else len(extras.mailbox or ()),
+            children=0 if extras is None else len(extras.children or ()),
+            has_place=self._holds,
+        )
 
     def usage(self) -> Any:
         """`RunUsage` of the run so far, over all its attempts, and of the runs that it submitted."""

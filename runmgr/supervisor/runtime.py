@@ -24,6 +24,7 @@ from runmgr.usage import RunUsage
 from .actor import Actor
 from .admission import Admission
 from .commands import answer_all, come_back, refuse_all
+from .deadlines import Deadlines
 from .family import born, died
 from .jobs import new_message_index
 from .ledger import Ledger, Tally
@@ -82,6 +83,7 @@ class Runtime:
         self.admission = Admission(
             max_running, max_queued, self._enter, self._start, weights=group_weights, limits=group_limits
         )
+        self.deadlines = Deadlines(self)
         self.ledger = Ledger(remember)
         self.gates = gates(self.ledger)
         self.live: dict[str, Actor] = {}
@@ -241,6 +243,8 @@ class Runtime:
         extras = actor._extras
         if extras is not None and extras.parent is not None:
             born(extras.parent, actor)
+        if actor._deadline is not None:
+            self.deadlines.add(actor, actor._deadline)
         if self.journal is not None:
             self.journal.admitted(actor)
         if self.events.listening:
