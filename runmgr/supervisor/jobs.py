@@ -131,6 +131,7 @@ class AgentJob:
             usage=outcome.usage,
             run_id=outcome.run_id,
             metadata=outcome.metadata,
+            abandoned_threads=list(outcome.abandoned_threads),
         )
         return AgentRunResult(outcome.output, None, state, outcome.new_message_index, None)
 
