@@ -141,7 +141,9 @@ class _Step:
         self._prompt = prompt
         self._host = host
         self.next_node: Any = _Call()
-        self.ctx = SimpleNamespace(deps=SimpleNamespace(new_message_index=0))
+        # what a supervisor looks at when the run has ended: no messages of its own, no threads left behind
+        said = SimpleNamespace(new_message_index=0, run_context=SimpleNamespace(abandoned_threads=()))
+        self.ctx = SimpleNamespace(deps=said)
 
     async def next(self, _node: Any) -> Any:
         output = await self._agent.call(self._prompt, self._host)

@@ -109,6 +109,7 @@ class BatchConfig:
         tpm: tokens a minute for the model.
         budget_usd: US dollars, over all resumes.
         budget_tokens: tokens, over all resumes.
+        cache: an SQLite file that answers what was answered before; never between epochs.
         timeout: seconds a run.
         retries: resends of one request.
         epochs: how often each case is run.
@@ -151,6 +152,7 @@ class BatchConfig:
     tpm: float | None = attrs.field(default=None, validator=_checked_number("tpm", least=0, above=True))
     budget_usd: float | str | None = None
     budget_tokens: int | None = attrs.field(default=None, validator=_checked_number("budget-tokens", least=0))
+    cache: Path | None = attrs.field(default=None, converter=attrs.converters.optional(Path))
     timeout: float | None = attrs.field(
         default=None, validator=_checked_number("timeout", least=0, above=True)
     )

@@ -232,6 +232,7 @@ class _Batch:
                 retry_failed=config.retry_failed,
                 budget=self._budget(),
                 rate_limits=self._rates(),
+                cache=config.cache,
                 remember=0,
             ) as sup,
             sup.map(plan.agent, specs, **options) as outcomes,
@@ -258,7 +259,8 @@ class _Batch:
             budget = sup.snapshot().budget
             if budget is not None and budget.unbounded:
                 state.notes.append(
-                    f"the budget is not hard: {budget.unbounded} requests had no max_tokens (add --set max_tokens=N)"
+                    f"the budget is not hard: {budget.unbounded} requests had no max_tokens, and each counts as 4,096 output "
+                    f"tokens until it is answered (the longest answer had {budget.largest_output or 0:,}): add --set max_tokens=N"
                 )
         state.on_stop = None
 
@@ -420,10 +422,11 @@ class _Batch:
                         run_id=run_id,
                         message_history=history,
                         group=variant.label,
+                        cache_salt=epoch,
                         **variant.options,
                     )
                 else:
-                    yield RunSpec(prompt=prompt, run_id=run_id, message_history=history)
+                    yield RunSpec(prompt=prompt, run_id=run_id, message_history=history, cache_salt=epoch)
 
     def _budget(self) -> Budget | None:
         config = self.config

@@ -1,0 +1,166 @@
+"""A batch in virtual time: the supervisor that will run it, with a model that takes as long and as much as the samples did."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from types import SimpleNamespace
+from typing import Any, cast
+
+import attrs
+import trio
+import trio.testing
+
+from runmgr.batch.planning.pilot import RequestSample, Samples
+from runmgr.graph import End
+from runmgr.messages import (
+    ModelMessage,
+    ModelRequest,
+    ModelResponse,
+    ModelResponsePart,
+    TextPart,
+    UserPromptPart,
+)
+from runmgr.models.sim import SimModel
+from runmgr.records.definitions import ModelRequestParameters
+from runmgr.settings import ModelSettings
+from runmgr.supervisor import open_supervisor
+from runmgr.usage import RequestUsage, RunUsage
+
+__all__ = ("Replayed", "replay")
+
+_BYTES_A_TOKEN = 4
+_ANSWER: list[ModelResponsePart] = [TextPart("")]
+
+
+@attrs.frozen
+class Replayed:
+    """What a simulated batch took.
+
+    Args:
+        seconds: of virtual time.
+        ended: runs that succeeded.
+        usage: of all requests.
+        cost: dollars; None where the price is unknown.
+    """
+
+    seconds: float
+    ended: int
+    usage: RunUsage
+    cost: Any
+
+
+class _ReplayModel(SimModel):
+    """Answers as the samples did; to the supervisor it is the model that will be asked."""
+
+    def __init__(self, samples: Samples) -> None:
+        super().__init__()
+        self._asked = samples.model
+
+    @property
+    def model_name(self) -> str:
+        return self._asked.model_name
+
+    @property
+    def system(self) -> str:
+        return self._asked.system
+
+    @property
+    def base_url(self) -> str | None:
+        return self._asked.base_url
+
+    async def request_once(
+        self,
+        messages: list[ModelMessage],  # noqa: ARG002
+        model_settings: ModelSettings | None,
+        model_request_parameters: ModelRequestParameters,  # noqa: ARG002
+    ) -> ModelResponse:
+        sample = cast("dict[str, RequestSample]", model_settings)["replayed"]
+        await trio.sleep(sample.seconds)
+        usage = RequestUsage(input_tokens=sample.input_tokens, output_tokens=sample.output_tokens)
+        return ModelResponse(parts=_ANSWER, usage=usage)
+
+
+class _Agent:
+    """Each run is one of the samples' runs, drawn."""
+
+    name = "plan"
+
+    def __init__(self, samples: Samples, model: _ReplayModel, rng: random.Random) -> None:
+        self._runs = rng.choices(samples.runs, k=len(samples.runs))  # a bootstrap sample of the pilot
+        self._model = model
+        self._rng = rng
+        self._settings: dict[str, Any] = (
+            {} if samples.max_tokens is None else {"max_tokens": samples.max_tokens}
+        )
+
+    @asynccontextmanager
+    async def iter(self, prompt: Any = None, *, host: Any, **_: Any) -> AsyncGenerator[Any]:  # noqa: ARG002
+        yield _Run(self, host)
+
+    async def go(self, host: Any) -> None:
+        for sample in self._rng.choice(self._runs):
+            text = "x" * (sample.input_tokens * _BYTES_A_TOKEN)
+            messages = [ModelRequest(parts=[UserPromptPart(content=text)])]
+            await host.request(self._model, messages, {**self._settings, "replayed": sample}, None)
+
+
+class _Run:
+    """What an actor drives: one step, in which all requests of the run are made."""
+
+    history_epoch = 0
+    metadata = None
+    ctx = SimpleNamespace(
+        deps=SimpleNamespace(new_message_index=0, run_context=SimpleNamespace(abandoned_threads=()))
+    )
+
+    def __init__(self, agent: _Agent, host: Any) -> None:
+        self._agent = agent
+        self._host = host
+        self.next_node: Any = SimpleNamespace(get_node_id=lambda: "plan")
+        self.result = SimpleNamespace(output=None)
+
+    async def next(self, node: Any) -> Any:  # noqa: ARG002
+        await self._agent.go(self._host)
+        return End(None)
+
+    def all_messages(self) -> list[Any]:
+        return []
+
+    def usage(self) -> RunUsage:
+        return RunUsage()
+
+
+def replay(samples: Samples, runs: int, seed: int, *, max_running: int, **options: Any) -> Replayed:
+    """Run a batch in virtual time; blocks for some tenths of a millisecond a run.
+
+    Args:
+        samples: what runs take.
+        runs: how many.
+        seed: of what is drawn.
+        max_running: as of the batch.
+        options: as `open_supervisor` takes them.
+    """
+    rng = random.Random(seed)
+
+    async def main() -> Replayed:
+        model = _ReplayModel(samples)
+        agent = _Agent(samples, model, rng)
+        ended = 0
+        began = trio.current_time()
+        async with (
+            open_supervisor(
+                max_running=max_running,
+                max_queued=max(1, min(max_running, 1000)),
+                rng=rng,
+                remember=0,
+                **options,
+            ) as sup,
+            sup.map(agent, range(runs)) as outcomes,
+        ):
+            async for outcome in outcomes:
+                ended += outcome.succeeded
+            return Replayed(trio.current_time() - began, ended, sup.usage(), sup.cost())
+
+    return trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
