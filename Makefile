@@ -101,6 +101,16 @@ bench-http: $(STAMP) $(PEERS)/.venv-openai/.stamp ## CPU of a request beside bar
 bench-batch: $(STAMP) $(PEERS)/.venv-inspect/.stamp ## a whole batch with two scorers beside Inspect AI
 	$(BIN)/python bench/batch.py
 
+.PHONY: bench-journal
+bench-journal: $(STAMP) ## what the journal costs, beside plain sqlite3 inserts
+	$(BIN)/python bench/journal.py
+
+GSM8K_SERVER ?= ../shared/tools/gsm8k_server.py
+GSM8K_DATA   ?= ../shared/data/gsm8k
+.PHONY: kill-loop
+kill-loop: $(STAMP) ## 50 times kill -9 of a batch with tools against a faulty server
+	$(BIN)/python bench/kill_loop.py --server $(GSM8K_SERVER) --solutions $(GSM8K_DATA)/model_solutions.jsonl --input $(GSM8K_DATA)/test.jsonl
+
 .PHONY: bench
 bench: bench-batch bench-http bench-ledger bench-overhead bench-pool ## every measurement
 
