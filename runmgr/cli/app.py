@@ -22,6 +22,7 @@ _COMMANDS = {
     "compare": "Compare batches on the same cases, with intervals and tests; for CI.",
     "completion": "Print the shell code that completes commands and options.",
     "load": "Measure a model server, or whole agents, under load.",
+    "plan": "Say what a batch would take, before it is paid for.",
     "report": "Write a batch's report.html again from its results.",
     "score": "Score a finished batch again, without running it again.",
     "show": "Show one run's transcript.",

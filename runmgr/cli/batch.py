@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from runmgr.batch import BatchConfig, BatchResult
     from runmgr.batch.run import Watch
 
-__all__ = ("command",)
+__all__ = ("amount", "command")
 
 
 @click.command("batch")
@@ -89,6 +89,12 @@ __all__ = ("command",)
 @click.option(
     "--budget-tokens", metavar="N", type=int, help="Tokens that all runs together may use, over all resumes."
 )
+@click.option(
+    "--cache",
+    metavar="FILE",
+    type=click.Path(),
+    help="Answer from this SQLite file what was answered before; never between epochs.",
+)
 @click.option("--timeout", metavar="S", type=float, help="Seconds that one run may take.")
 @click.option(
     "--retries", metavar="N", type=int, default=8, show_default=True, help="Resends of one request."
@@ -148,7 +154,7 @@ def command(
     from runmgr.batch.settings import parse_assignments
 
     if options["budget_usd"] is not None:
-        options["budget_usd"] = _amount(options["budget_usd"])
+        options["budget_usd"] = amount(options["budget_usd"])
     if not input:
         raise click.UsageError("Missing argument 'INPUT'", click.get_current_context())
     given = input[0] if len(input) == 1 else input
@@ -176,7 +182,12 @@ def _with(config: BatchConfig, **changes: Any) -> BatchConfig:
     return attrs.evolve(config, **changes)
 
 
-def _amount(word: str) -> str:
+def amount(word: str) -> str:
+    """Dollars, as they were written, as a decimal.
+
+    Raises:
+        UserError: it is no amount.
+    """
     from decimal import Decimal, InvalidOperation
 
     try:
@@ -196,6 +207,22 @@ def _resume_command(said: Sequence[str], config: BatchConfig) -> tuple[str, ...]
     if not any(word == "--out" or word.startswith("--out=") for word in words):
         words += ["--out", str(config.out)]
     return ("runmgr", *words)
+
+
+def _with_more(config: BatchConfig) -> list[str]:
+    """The command to go on with, its budget doubled: with the old one it would stop at once."""
+    words = list(config.command)
+    for option, old in (("--budget-tokens", config.budget_tokens), ("--budget-usd", config.budget_usd)):
+        if old is None:
+            continue
+        from decimal import Decimal
+
+        new = format(max(2 * Decimal(str(old)), Decimal(1)).normalize(), "f")
+        at = [i for i, word in enumerate(words) if word == option or word.startswith(f"{option}=")]
+        for i in reversed(at):
+            del words[i : i + 1 + ("=" not in words[i])]
+        words += [option, new]
+    return words
 
 
 async def _watched(config: BatchConfig, quiet: bool) -> BatchResult:
@@ -238,7 +265,7 @@ def _tell(result: BatchResult, config: BatchConfig, *, quiet: bool) -> None:
         print(f"runmgr: interrupted; go on with:\n{shlex.join(config.command)}", file=sys.stderr)
     elif result.summary.status == "budget_exhausted":
         print(
-            f"runmgr: stopped by its budget; go on with a larger one:\n{shlex.join(config.command)}",
+            f"runmgr: stopped by its budget; go on with a larger one:\n{shlex.join(_with_more(config))}",
             file=sys.stderr,
         )
     elif result.summary.status == "failed" and not result.input_error:

@@ -185,16 +185,14 @@ class RateDoor:
         requests = self._requests
         if requests is not None:
             until = requests.delay(now)
-            if until > wait:
-                wait = until
+            wait = max(wait, until)
         if booking is not None:
             self._estimate(booking)
             for bucket, of_inputs, of_outputs in self._buckets:
                 tokens = booking.inputs * of_inputs + booking.outputs * of_outputs
                 burst = bucket.burst
                 until = bucket.delay(now, tokens if tokens < burst else burst)
-                if until > wait:
-                    wait = until
+                wait = max(wait, until)
         return wait
 
     def _take(self, now: float, booking: Booking | None) -> None:

@@ -60,7 +60,7 @@ def stats(url):
         return json.load(answer)
 
 
-def batch(url, out, *words):
+def batch(url, out, *words, code=0):
     command = [
         sys.executable,
         "-m",
@@ -91,7 +91,7 @@ def batch(url, out, *words):
         timeout=120,
         check=False,
     )
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == code, done.stderr
     return json.loads(done.stdout)
 
 
@@ -128,6 +128,22 @@ def test_faults_cost_nothing_and_change_nothing(tmp_path):
         seen["prompt_tokens"],
         seen["completion_tokens"],
     )
+
+
+def test_a_budget_of_tokens_is_never_passed_and_a_larger_one_goes_on(tmp_path):
+    with server() as url:
+        words = ["--set", "max_tokens=400", "--budget-tokens", "70000"]
+        stopped = batch(url, tmp_path / "out", *words, code=3)
+        seen = stats(url)
+        assert 70_000 - 1_200 < seen["prompt_tokens"] + seen["completion_tokens"] <= 70_000
+        assert stopped["status"] == "budget_exhausted"
+        assert stopped["remaining"] == 1319 - stopped["succeeded"] > 0
+        words[-1] = "140000"
+        summary = batch(url, tmp_path / "out", *words, "--resume")
+        seen = stats(url)
+    assert round(summary["scores"]["numeric"]["mean"] * 1319) == 742
+    assert (seen["completed"], seen["most_asked"]) == (1319, 1)
+    assert seen["prompt_tokens"] + seen["completion_tokens"] <= 140_000
 
 
 def test_compare_finds_the_difference_of_the_papers_verdicts(tmp_path, capsys):

@@ -17,6 +17,7 @@ from runmgr.batch.scan import cases_of_file
 from runmgr.exceptions import UserError
 from runmgr.records.budgets import Budget, RateLimit
 from runmgr.records.events import RequestSettled
+from runmgr.records.outcomes import RunError
 from runmgr.supervisor import RunSpec, open_supervisor
 
 __all__ = ("Figures", "RequestSample", "Samples", "limits_of", "run_pilot", "samples_of")
@@ -103,6 +104,7 @@ async def run_pilot(config: BatchConfig, cases: int) -> Samples:
         raise UserError("there are no cases in the input: nothing to plan")
     requests: dict[str, list[RequestSample]] = {}
     failed = 0
+    why: RunError | None = None
     variants = plan.variants
     async with open_supervisor(
         max_running=config.max_running, max_queued=max(1, len(drawn) * len(variants)), **limits_of(config)
@@ -132,12 +134,11 @@ async def run_pilot(config: BatchConfig, cases: int) -> Samples:
                 async for outcome in outcomes:
                     if not outcome.succeeded:
                         failed += 1
-                        first = outcome.error
+                        why = outcome.error
             await trio.lowlevel.checkpoint()
             nursery.cancel_scope.cancel()
-        if failed == len(specs):
-            assert first is not None
-            raise UserError(f"none of the pilot's {failed} runs succeeded: {first.type}: {first.message}")
+        if failed == len(specs) and why is not None:
+            raise UserError(f"none of the pilot's {failed} runs succeeded: {why.type}: {why.message}")
         usage, cost = sup.usage(), sup.cost()
     settings: Any = variants[0].options.get("model_settings") or {}
     return Samples(
