@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal, TypedDict
 if TYPE_CHECKING:
     from runmgr.models.retry import RetryPolicy
     from runmgr.records.budgets import Budget, CachePolicy, Hedge, Price, RateLimit, RestartPolicy
+    from runmgr.supervisor.breaker import BreakerPolicy
     from runmgr.usage import UsageLimits
 
 __all__ = ("SupervisorOptions",)
@@ -30,6 +31,7 @@ class SupervisorOptions(TypedDict, total=False):
     group_budgets: Mapping[str, Budget] | Budget | None
     run_budget: Budget | None
     hedge: Hedge | None
+    breaker: BreakerPolicy | None
     cache: CachePolicy | str | PathLike[str] | None
     rate_limits: Mapping[str, RateLimit] | RateLimit | None
     prices: Mapping[str, Price] | None

@@ -132,6 +132,8 @@ class ModelState(msgspec.Struct, frozen=True, kw_only=True):
     """Answers that came from the cache, or from an equal request in flight; not sent."""
     cooling_until: float | None = None
     """Unix seconds: nobody is sent before."""
+    taken_for_dead: bool = False
+    """Its breaker is open: nothing is sent but a probe now and then."""
 
 
 class SupervisorSnapshot(msgspec.Struct, frozen=True, kw_only=True):

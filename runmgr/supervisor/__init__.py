@@ -2,6 +2,7 @@
 
 from runmgr.records.outcomes import RunError, RunOutcome, RunState
 
+from .breaker import BreakerPolicy
 from .commands import Answer
 from .handle import RunHandle
 from .mapping import Outcomes
@@ -11,6 +12,7 @@ from .supervisor import Supervisor, current_supervisor
 
 __all__ = (
     "Answer",
+    "BreakerPolicy",
     "Outcomes",
     "RunError",
     "RunHandle",

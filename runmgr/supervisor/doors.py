@@ -28,6 +28,7 @@ from .rates import Booking, RateDoor
 
 if TYPE_CHECKING:
     from .actor import Actor
+    from .breaker import BreakerGate
 
 __all__ = ("ModelDoor", "request", "request_stream")
 
@@ -57,10 +58,18 @@ async def request(
     rate = door.rate
     attempt = 1
     door.retries.sent()
+    breaker = door.breaker
     while True:
+        probe = False
+        if breaker is not None and breaker.is_open:
+            attempt = await _wait_at_breaker(self, door, breaker, attempt)
+            probe = breaker.is_open
         entry: Entry | None = None
         if rate is not None or gates.purse is not None:
-            entry = await _enter(self, door, messages, settings, params)
+            entry = await _enter(self, door, messages, settings, params, probe=probe)
+            if breaker is not None and breaker.is_open and not probe:  # since it stood there
+                _turn_back(self, door, entry)
+                continue
         started = 0.0
         if events.listening:
             _sent(self, door, attempt)
@@ -86,6 +95,8 @@ async def request(
                 raise
         else:
             door.in_flight -= 1
+            if breaker is not None and breaker.breaker.troubled:
+                breaker.answered()
             self._ours = True  # an error in here is a bug of ours, though it goes up through the agent
             cost = _settle(self, door, response, entry, started)
             self._ours = False
@@ -107,9 +118,16 @@ async def request_stream(
     attempt = 1
     door.retries.sent()
     while True:
+        probe = False
+        if door.breaker is not None and door.breaker.is_open:
+            attempt = await _wait_at_breaker(self, door, door.breaker, attempt)
+            probe = door.breaker.is_open
         entry: Entry | None = None
         if door.rate is not None or gates.purse is not None:
-            entry = await _enter(self, door, messages, settings, params)
+            entry = await _enter(self, door, messages, settings, params, probe=probe)
+            if door.breaker is not None and door.breaker.is_open and not probe:
+                _turn_back(self, door, entry)
+                continue
         if sup.events.listening:
             _sent(self, door, attempt)
         started = trio.current_time()
@@ -118,6 +136,8 @@ async def request_stream(
         wait: float | None = None
         try:
             async with model.request_stream_once(messages, settings, params, run_context) as stream:
+                if door.breaker is not None and door.breaker.breaker.troubled:
+                    door.breaker.answered()
                 yield stream
         except BaseException as exc:
             if stream is None:
@@ -168,23 +188,37 @@ async def _hedged(
 # -------------------------------------------------------------------- entering
 
 
-async def _enter(actor: Actor, door: ModelDoor, messages: list[Any], settings: Any, params: Any) -> Entry:
+async def _enter(
+    actor: Actor, door: ModelDoor, messages: list[Any], settings: Any, params: Any, *, probe: bool
+) -> Entry:
     """Pass rate and budgets; gives what is held. Cancelled or refused: nothing is held.
 
     With a journal, what may be spent is in it before it is: so a budget holds over a ``kill -9``.
     """
     sup = actor._sup
-    entry = await _pass(actor, door, messages, settings, params)
-    if entry.reserved is None or sup.journal is None or sup.journal.claimed():
-        return entry
     try:
-        await sup.journal.claim()
+        entry = await _pass(actor, door, messages, settings, params)
+        if entry.reserved is None or sup.journal is None or sup.journal.claimed():
+            return entry
+        try:
+            await sup.journal.claim()
+        except BaseException:
+            _turn_back(actor, door, entry)
+            raise
     except BaseException:
-        assert sup.gates.purse is not None
-        sup.gates.purse.settle(entry.meters, entry.reserved, Amount())
-        door.leave(entry)
+        if probe and door.breaker is not None:
+            door.breaker.not_sent()
         raise
     return entry
+
+
+def _turn_back(actor: Actor, door: ModelDoor, entry: Entry) -> None:
+    """Give back all that a request holds that is not sent."""
+    if entry.reserved is not None:
+        purse = actor._sup.gates.purse
+        assert purse is not None
+        purse.settle(entry.meters, entry.reserved, Amount())
+    door.leave(entry)
 
 
 async def _pass(actor: Actor, door: ModelDoor, messages: list[Any], settings: Any, params: Any) -> Entry:
@@ -262,6 +296,15 @@ async def _wait_for_rate(actor: Actor, rate: RateDoor, booking: Booking | None) 
         sup.end_wait(actor)
 
 
+async def _wait_at_breaker(actor: Actor, door: ModelDoor, breaker: BreakerGate, attempt: int) -> int:
+    sup = actor._sup
+    sup.begin_wait(actor, "breaker")
+    try:
+        return await breaker.pass_(sup.gates.timers, attempt, sup.gates.tries, door.name)
+    finally:
+        sup.end_wait(actor)
+
+
 async def _back_off(actor: Actor, seconds: float) -> None:
     sup = actor._sup
     sup.begin_wait(actor, "backoff")
@@ -313,6 +356,8 @@ def _leave_failed(
 ) -> None:
     """Give back what a request held that got no answer, and learn from how it failed."""
     door.failed += 1
+    if door.breaker is not None:
+        door.breaker.ended(error, trio.current_time())
     # An error status is not charged for. Of everything else nobody can say: the answer may have been made and lost.
     charged = not isinstance(error, ModelHTTPError)
     rate = door.rate

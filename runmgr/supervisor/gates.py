@@ -15,6 +15,7 @@ from runmgr.models.retry import RetryClass, RetryPolicy, classify, delay, retry_
 from runmgr.records.budgets import Budget, RateLimit
 
 from .bounds import Bound
+from .breaker import BreakerGate, BreakerPolicy
 from .budget import Amount, Meter, Meters, Purse
 from .hedge import Hedging
 from .ledger import Ledger
@@ -54,6 +55,7 @@ class Gates:
         rng: random.Random,
         hedge: Hedge | None = None,
         max_running: int = 0,
+        breaker: BreakerPolicy | None = None,
     ) -> None:
         self._ledger = ledger
         self._rate_limits = rate_limits
@@ -62,6 +64,8 @@ class Gates:
         self._hedge = hedge
         self._max_running = max_running
         self._rates: dict[tuple[Any, ...], RateDoor] = {}
+        self._breaker = breaker
+        self._breakers: dict[tuple[Any, ...], BreakerGate] = {}
         self._named: dict[str, Any] = {}
         self._models = AsyncExitStack()
         self.restart = restart
@@ -108,12 +112,19 @@ class Gates:
             rate = self._rates.get(key)
             if rate is None:
                 rate = self._rates[key] = RateDoor(told or _UNTOLD, adapt=True, services=self.services)
+        breaker: BreakerGate | None = None
+        if self._breaker is not None:
+            key = (system, name, url)
+            breaker = self._breakers.get(key)
+            if breaker is None:
+                breaker = self._breakers[key] = BreakerGate(self._breaker)
         door = self.doors[id(model)] = ModelDoor(
             model,
             self._ledger.served(system or "", name),
             rate,
             RetryBudget(self._retry_policy.share),
             None if self._hedge is None else Hedging(self._hedge),
+            breaker,
         )
         door.make_room(self._max_running)
         with trio.CancelScope(shield=True):  # quick: nothing is connected here
@@ -278,6 +289,11 @@ class Gates:
         }
 
     # ---------------------------------------------------------------- failures
+
+    @property
+    def tries(self) -> int:
+        """How often one request may be sent."""
+        return 1 + self._retry_policy.max_retries
 
     def retry_delay(self, door: ModelDoor, error: Exception, attempt: int) -> float | None:
         """Seconds until the request is sent again after try number ``attempt``, or None where it is not."""

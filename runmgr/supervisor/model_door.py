@@ -16,6 +16,7 @@ from .budget import Amount, Meters
 
 if TYPE_CHECKING:
     from .actor import Actor
+    from .breaker import BreakerGate
     from .hedge import Hedging
     from .ledger import Tally
     from .rates import Booking, RateDoor
@@ -43,11 +44,13 @@ class ModelDoor:
         tally: what it served.
         rate: its rate door, shared with equal models; None where nothing limits it.
         retries: how many resends it may get.
+        breaker: shared with equal models; None where there is none.
         hedging: when a second copy is sent, where that is asked for.
     """
 
     __slots__ = (
         "_room",
+        "breaker",
         "cached",
         "counts",
         "failed",
@@ -65,7 +68,13 @@ class ModelDoor:
     )
 
     def __init__(
-        self, model: Any, tally: Tally, rate: RateDoor | None, retries: RetryBudget, hedging: Hedging | None
+        self,
+        model: Any,
+        tally: Tally,
+        rate: RateDoor | None,
+        retries: RetryBudget,
+        hedging: Hedging | None,
+        breaker: BreakerGate | None,
     ) -> None:
         self.model = model  # held, so that its id stays its own
         self.name: str = model.model_name
@@ -74,6 +83,7 @@ class ModelDoor:
         self.rate = rate
         self.retries = retries
         self.hedging = hedging
+        self.breaker = breaker
         self.in_flight = 0
         """Requests that are sent and not answered."""
         self.sent = self.failed = self.refused = self.resent = self.cached = 0
@@ -164,4 +174,5 @@ class ModelDoor:
             + (0 if seen is None else seen.hedged),
             cached=self.cached + (0 if seen is None else seen.cached),
             cooling_until=cooling_until,
+            taken_for_dead=self.breaker is not None and self.breaker.is_open,
         )

@@ -14,6 +14,7 @@ import trio
 from runmgr.concurrency import open_timers
 from runmgr.models.retry import RetryPolicy
 
+from .breaker import BREAKER, BreakerPolicy
 from .family import Family
 from .gates import Gates
 from .groups import has_cancelled, not_cancelled, raise_bare
@@ -54,6 +55,7 @@ async def open_supervisor(
     journal_thread: bool | None = None,
     retries: int | RetryPolicy = 8,
     hedge: Hedge | None = None,
+    breaker: BreakerPolicy | None = BREAKER,
     cache: CachePolicy | str | PathLike[str] | None = None,
     remember: int = 1_000,
     rng: random.Random | None = None,
@@ -77,6 +79,7 @@ async def open_supervisor(
         run_budget: what each run may spend that brings no ``budget`` of its own.
         rate_limits: how fast models may be asked: by model name (or ``system:name``), or one for each.
         prices: what models cost, by model name, where the published table does not know or you pay otherwise.
+        breaker: when a model is taken for dead and only probed, while requests to it wait; None: never.
         restart: which failed runs begin again.
         max_failures: failed runs (a whole number), or their share of the ended ones (a number below 1, over at least
             ``min_sample``), beyond which everything stops and `TooManyFailures` is raised from the block.
@@ -126,6 +129,7 @@ async def open_supervisor(
             rng=rng or random.Random(),
             hedge=hedge,
             max_running=max_running,
+            breaker=breaker,
         ),
         wall_clock=wall_clock,
     )

@@ -63,7 +63,7 @@ async def test_resends_are_at_most_a_part_of_first_sends(fakes, autojump_clock):
             raise ModelHTTPError(500, "m")
 
     model = Dying()
-    async with open_supervisor(retries=8, max_running=50, rng=random.Random(0)) as sup:
+    async with open_supervisor(retries=8, max_running=50, rng=random.Random(0), breaker=None) as sup:
         async with sup.map(fakes.Agent(asker(model)), range(200)) as outcomes:
             seen = [outcome async for outcome in outcomes]
         state = sup.snapshot().models["counting"]
@@ -93,7 +93,7 @@ async def test_a_faulty_provider_is_survived_without_waiting_for_the_budget(fake
 async def test_the_share_can_be_lifted(fakes, autojump_clock):
     model = fakes.Model(fail=[ModelHTTPError(500, "m")] * 300)
     policy = RetryPolicy(max_retries=400, base=0.1, cap=0.1, share=None)
-    async with open_supervisor(retries=policy) as sup:
+    async with open_supervisor(retries=policy, breaker=None) as sup:
         assert (await (await sup.submit(fakes.Agent(asker(model)))).outcome()).succeeded
     assert trio.current_time() < 40
 
