@@ -111,8 +111,12 @@ GSM8K_DATA   ?= ../shared/data/gsm8k
 kill-loop: $(STAMP) ## 50 times kill -9 of a batch with tools against a faulty server
 	$(BIN)/python bench/kill_loop.py --server $(GSM8K_SERVER) --solutions $(GSM8K_DATA)/model_solutions.jsonl --input $(GSM8K_DATA)/test.jsonl
 
+.PHONY: bench-load
+bench-load: $(STAMP) $(PEERS)/.venv-aiperf/.stamp ## load made by one core beside AIPerf and bare h11 on trio
+	$(BIN)/python bench/load.py
+
 .PHONY: bench
-bench: bench-batch bench-http bench-ledger bench-overhead bench-pool ## every measurement
+bench: bench-batch bench-http bench-ledger bench-load bench-overhead bench-pool ## every measurement
 
 .PHONY: clean
 clean: ## remove environments and what tests and benches leave

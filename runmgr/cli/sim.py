@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import json
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
 
 import click
 
 from runmgr.exceptions import UserError
+
+if TYPE_CHECKING:
+    from runmgr.sim import SimEntry
 
 __all__ = ("command",)
 
@@ -32,6 +37,9 @@ _DISTRIBUTION = "A number with a unit, or uniform(a,b), normal(mean,sd), exp(mea
 @click.option("--wrong", metavar="SHARE", help="Share of known questions to answer wrongly.")
 @click.option("--max-in-flight", metavar="N", type=int, help="More than these at once get a 429.")
 @click.option("--rpm", metavar="N", type=int, help="More than these a minute get a 429.")
+@click.option(
+    "--log", metavar="FILE", type=click.Path(path_type=Path), help="JSONL of what was streamed, and when."
+)
 def command(
     *,
     host: str,
@@ -39,6 +47,7 @@ def command(
     answers: str | None,
     max_in_flight: int | None,
     rpm: int | None,
+    log: Path | None,
     **simulated: str | None,
 ) -> int:
     """Serve a simulated, OpenAI-compatible model until Ctrl-C: any model name, plain and streamed, tools, faults, limits.
@@ -59,6 +68,10 @@ def command(
     config = parse_sim(",".join(pairs))
     known = None if answers is None else _answers(answers)
     try:
+        lines = None if log is None else log.open("w", encoding="utf-8", buffering=1)
+    except OSError as error:
+        raise UserError(f"--log {log}: cannot be written: {error.strerror or error}") from None
+    try:
         trio.run(
             partial(
                 serve,
@@ -66,6 +79,7 @@ def command(
                 answers=known,
                 max_in_flight=max_in_flight,
                 rpm=rpm,
+                log=None if lines is None else partial(_write, lines),
                 host=host,
                 port=port,
                 listening=_say,
@@ -73,7 +87,23 @@ def command(
         )
     except KeyboardInterrupt:
         return 0
+    finally:
+        if lines is not None:
+            lines.close()
     return 0
+
+
+def _write(lines: TextIO, entry: SimEntry) -> None:
+    tokens = entry.tokens
+    line = {
+        "number": entry.number,
+        "ttft": round(tokens[0] - entry.arrived, 6),
+        "itl": [round(after - before, 6) for before, after in pairwise(tokens)],
+        "e2e": round(entry.finished - entry.arrived, 6),
+        "input_tokens": entry.input_tokens,
+        "output_tokens": len(tokens),
+    }
+    lines.write(json.dumps(line) + "\n")
 
 
 def _say(url: str) -> None:

@@ -11,13 +11,14 @@ import math
 import time
 from array import array
 from collections import Counter, deque
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 
 import attrs
 import trio
 
+from runmgr.concurrency import open_timers
 from runmgr.exceptions import UserError
 from runmgr.models.sim_config import SimConfig
 from runmgr.models.sim_engine import Engine, Plan
@@ -66,6 +67,7 @@ class SimServer:
         self.max_in_flight = max_in_flight
         self.rpm = rpm
         self.url = ""
+        self.sleep_until: Callable[[float], Awaitable[None]] = trio.sleep_until
         self._window: deque[float] = deque()  # at most rpm sending times of the last minute
         self.reset()
 
@@ -190,7 +192,7 @@ class SimServer:
         if plan.fault == "truncate":
             tokens = tokens[: len(tokens) // 2]
         due = began + plan.ttft
-        await _until(due)
+        await self._until(due)
         if not plan.gaps and plan.gap == 0:
             await exchange.start(first=b"".join(tokens))
             moments = array("d", [trio.current_time()] * len(tokens))
@@ -199,7 +201,7 @@ class SimServer:
             moments = array("d", [trio.current_time()])
             for number, token in enumerate(tokens[1:]):
                 due += plan.gaps[number] if plan.gaps else plan.gap
-                await _until(due)
+                await self._until(due)
                 await exchange.chunk(token)
                 moments.append(trio.current_time())
         if plan.fault == "truncate":
@@ -207,11 +209,10 @@ class SimServer:
         await exchange.end(b"".join(tail))
         return moments
 
-
-async def _until(deadline: float) -> None:
-    """Sleep to a point on the plan's own timeline, so that lateness does not add up from token to token."""
-    if deadline > trio.current_time():
-        await trio.sleep_until(deadline)
+    async def _until(self, deadline: float) -> None:
+        """Sleep to a point on the plan's own timeline, so that lateness does not add up from token to token."""
+        if deadline > trio.current_time():
+            await self.sleep_until(deadline)
 
 
 def _error(message: str, code: str) -> dict[str, object]:
@@ -252,7 +253,9 @@ async def open_sim_server(
         ) from None
     bound = listeners[0].socket.getsockname()
     server.url = f"http://{host}:{bound[1]}/v1"
-    async with trio.open_nursery() as nursery:
+    # Tokens are many and each is slept for: one timer for all.
+    async with open_timers() as timers, trio.open_nursery() as nursery:
+        server.sleep_until = timers.sleep_until
         nursery.start_soon(partial(trio.serve_listeners, partial(_serve, server), listeners))
         yield server
         nursery.cancel_scope.cancel()
@@ -268,13 +271,14 @@ async def serve(
     answers: Mapping[str, str] | None = None,
     max_in_flight: int | None = None,
     rpm: int | None = None,
+    log: Callable[[SimEntry], None] | None = None,
     host: str = "127.0.0.1",
     port: int = 0,
     listening: Callable[[str], None] = print,
 ) -> None:
     """Serve until cancelled; ``listening`` is told the base URL once connections are taken."""
     async with open_sim_server(
-        config, answers=answers, max_in_flight=max_in_flight, rpm=rpm, host=host, port=port
+        config, answers=answers, max_in_flight=max_in_flight, rpm=rpm, log=log, host=host, port=port
     ) as server:
         listening(server.url)
         await trio.sleep_forever()
