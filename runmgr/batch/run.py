@@ -247,6 +247,7 @@ class _Batch:
                 self._scoring.cancel()  # what was not scored in time is in the journal
 
             state.on_stop = stop
+            state.models = lambda: sup.snapshot().models
             plan.scoring.supervisor = sup
             with suppress(
                 SupervisorClosed
@@ -262,7 +263,7 @@ class _Batch:
                     f"the budget is not hard: {budget.unbounded} requests had no max_tokens, and each counts as 4,096 output "
                     f"tokens until it is answered (the longest answer had {budget.largest_output or 0:,}): add --set max_tokens=N"
                 )
-        state.on_stop = None
+        state.on_stop = state.models = None
 
     def _ended(self, outcome: RunOutcome, results: ResultsFile) -> None:
         pending = self._pending.pop(outcome.run_id, None)

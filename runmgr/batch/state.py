@@ -39,6 +39,8 @@ class BatchState:
     """Runs handed to the supervisor that have not ended, by their id; a few times ``max_running`` at most."""
     on_stop: Callable[[], None] | None = None
     """How to stop what is going on now."""
+    models: Callable[[], dict[str, Any]] | None = None
+    """How the models are being used now (`ModelState` by name), while requests are sent."""
     started: float = attrs.field(factory=trio.current_time)
     notes: list[str] = attrs.field(factory=list[str])
     """What people should know: dropped lines, unscored runs, ... in the order in which it was found."""

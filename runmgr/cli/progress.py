@@ -53,7 +53,26 @@ def facts(state: BatchState, rate: float) -> dict[str, str]:
         "eta": eta,
         "tokens": text.tokens(tally.usage),
         "cost": text.dollars(tally.cost),
+        "flight": _in_flight(state),
     }
+
+
+def _in_flight(state: BatchState) -> str:
+    """Requests in flight, of how many, and what is in their way; empty where nothing is adapted or limited."""
+    models = [] if state.models is None else list(state.models().values())
+    limited = [model for model in models if model.in_flight_limit is not None]
+    if not limited:
+        return ""
+    now, most = (
+        sum(counts) for counts in zip(*((m.in_flight, m.in_flight_limit) for m in limited), strict=True)
+    )
+    words = f"in flight {text.count(now)}/{text.count(most)}"
+    refused = sum(model.refused for model in limited)
+    if refused:
+        words += f", {text.count(refused)} refused"
+    if any(model.cooling_until is not None for model in limited):
+        words += ", quota spent: waiting"
+    return words
 
 
 async def watch_plainly(state: BatchState) -> None:
@@ -72,7 +91,8 @@ async def watch_plainly(state: BatchState) -> None:
         say = facts(state, rate.now())
         print(
             f"runmgr: {say['done']} done, {say['failed']} failed, {say['running']} running, {say['rate']}, "
-            f"ETA {say['eta']}, tokens {say['tokens']}, cost {say['cost']}",
+            f"ETA {say['eta']}, tokens {say['tokens']}, cost {say['cost']}"
+            + (say["flight"] and f", {say['flight']}"),
             file=sys.stderr,
             flush=True,
         )
@@ -120,6 +140,8 @@ def _drawn(state: BatchState, rate: float) -> Any:
     below.append("   ")
     below.append(f"failed {say['failed']}", style="bold red" if state.tally.failed else "dim")
     below.append(f"   tokens {say['tokens']}   cost {say['cost']}", style="dim")
+    if say["flight"]:
+        below.append(f"   {say['flight']}", style="yellow" if "quota" in say["flight"] else "dim")
     whole = Table.grid()
     whole.add_row(grid)
     whole.add_row(below)

@@ -89,3 +89,20 @@ async def test_the_live_display(state, monkeypatch, autojump_clock):
         assert words in seen
     assert "stopping" not in seen.rpartition("40/100")[2]
     assert seen.endswith("\x1b[?25h")  # the cursor is back
+
+
+async def test_what_is_in_flight_and_what_is_in_its_way(state, capsys, autojump_clock):
+    from runmgr.records.snapshots import ModelState
+    from runmgr.usage import RunUsage
+
+    batch = state(phase="running", total=10)
+    models = {
+        "a": ModelState(usage=RunUsage(), cost=None, in_flight=38, in_flight_limit=40, refused=3),
+        "b": ModelState(usage=RunUsage(), cost=None, in_flight=2, in_flight_limit=5, cooling_until=9.0),
+        "free": ModelState(usage=RunUsage(), cost=None, in_flight=7),
+    }
+    batch.models = lambda: models
+    end(batch, 5)
+    with trio.move_on_after(6):
+        await watch_plainly(batch)
+    assert "in flight 40/45, 3 refused, quota spent: waiting" in capsys.readouterr().err
