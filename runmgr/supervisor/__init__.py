@@ -3,6 +3,7 @@
 from runmgr.records.outcomes import RunError, RunOutcome, RunState
 
 from .breaker import BreakerPolicy
+from .channels import RunChannel
 from .commands import Answer
 from .handle import RunHandle
 from .mapping import Outcomes
@@ -14,6 +15,7 @@ __all__ = (
     "Answer",
     "BreakerPolicy",
     "Outcomes",
+    "RunChannel",
     "RunError",
     "RunHandle",
     "RunOutcome",

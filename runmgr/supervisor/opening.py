@@ -168,6 +168,7 @@ async def _open(
             await services.start(_own_actors, runtime)
             try:
                 yield sup
+                runtime.channels.ended(None)
                 await runtime.wait_idle()
             except BaseException as error:
                 interrupted = isinstance(error, trio.Cancelled)
@@ -177,6 +178,7 @@ async def _open(
                 body_error = error
             finally:
                 runtime.close("its block has been left")
+                runtime.channels.ended(None)
                 with trio.CancelScope(shield=True):
                     await runtime.wait_idle()
                     await runtime.gates.close_models()

@@ -23,6 +23,7 @@ from runmgr.usage import RunUsage
 
 from .actor import Actor
 from .admission import Admission
+from .channels import Channels
 from .commands import answer_all, come_back, refuse_all
 from .deadlines import Deadlines
 from .family import born, died
@@ -84,6 +85,7 @@ class Runtime:
             max_running, max_queued, self._enter, self._start, weights=group_weights, limits=group_limits
         )
         self.deadlines = Deadlines(self)
+        self.channels = Channels(self.parking)
         self.ledger = Ledger(remember)
         self.gates = gates(self.ledger)
         self.live: dict[str, Actor] = {}
@@ -444,6 +446,8 @@ class Runtime:
         elif actor._snapshot is not None:  # it was to go on from there, and never began to
             messages, new_from = actor._snapshot.messages, actor._snapshot.new_message_index
         extras = actor._extras
+        if self.channels.any:
+            self.channels.ended(actor)
         if extras is not None:
             self.parking.ended(actor, extras)
             refuse_all(actor, extras)

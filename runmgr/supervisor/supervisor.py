@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Hashable, Iterable
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, cast, overload
 
 import trio
 
@@ -14,6 +14,7 @@ from runmgr.exceptions import UserError
 from runmgr.usage import RunUsage
 
 from .actor import Actor
+from .channels import RunChannel
 from .family import child_id
 from .jobs import AgentJob, GraphJob, encode_prompt
 from .ledger import BY, By
@@ -348,6 +349,23 @@ class Supervisor:
         if runtime.journal is not None:
             runtime.from_journal(actor)
         return actor
+
+    def channel(
+        self, name: str, *, buffer: int | None = None, owners: Iterable[RunHandle] = ()
+    ) -> RunChannel:
+        """This run's end of the channel of a name, or the block's; the same each time.
+
+        Args:
+            name: the channel's, among those of this supervisor.
+            buffer: values that may wait in it; said by whoever makes it, 0 when left out.
+            owners: other runs that have an end from now on, though they have not asked for it yet: so that who receives from
+                them does not take the channel for ended before they have begun.
+
+        Raises:
+            UserError: it is open with another buffer.
+            RunEnded: this run has ended.
+        """
+        return self._runtime.channels.open(name, buffer, self._parent, cast("Iterable[Actor]", owners))
 
     # ---------------------------------------------------------------- watching
 
