@@ -15,12 +15,15 @@ from typing import Any, NamedTuple, cast
 
 import msgspec
 
-from runmgr.messages import encode_message
+from runmgr.messages import SystemPromptPart, UserPromptPart, encode_message
 from runmgr.messages.content import BinaryContent, FileUrl
 
 __all__ = ("FILE_TOKENS", "OUTPUT_TOKENS", "Bound", "Sizes", "bound")
 
 FILE_TOKENS = 16_384
+PART_BYTES = 100
+"""What a part counts beside its text: more than the names, brackets and marks that any provider's template puts around it."""
+_TEXTS = frozenset({UserPromptPart, SystemPromptPart})
 OUTPUT_TOKENS = 4_096
 
 
@@ -74,6 +77,21 @@ def bound(messages: Sequence[Any], settings: Any, params: Any, sizes: Sizes | No
 
 
 def _message_bytes(message: Any) -> int:
+    # What a user says in plain text is most of it, and needs no encoding to be measured.
+    size = _length(getattr(message, "instructions", None) or "")
+    for part in message.parts:
+        content = getattr(part, "content", None)
+        if type(part) not in _TEXTS or type(content) is not str:
+            return _encoded_bytes(message)
+        size += _length(content) + PART_BYTES
+    return size
+
+
+def _length(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
+
+
+def _encoded_bytes(message: Any) -> int:
     files = 0
     texts = 0
     for part in message.parts:

@@ -190,7 +190,7 @@ class RateDoor:
             self._estimate(booking)
             for bucket, of_inputs, of_outputs in self._buckets:
                 tokens = booking.inputs * of_inputs + booking.outputs * of_outputs
-                burst = bucket.burst
+                burst = bucket._burst
                 until = bucket.delay(now, tokens if tokens < burst else burst)
                 wait = max(wait, until)
         return wait

@@ -229,3 +229,34 @@ def test_rate_headers_of_several_providers():
         "x-ratelimit-reset-tokens": "soon",
     }
     assert rate_headers(nonsense.items()) == [Quota("tokens", None, 5, None)]
+
+
+async def test_the_pool_of_connections_grows_to_what_runs_at_once(fakes, autojump_clock):
+    class Pool:
+        limit = 100
+
+    class Client:
+        sizes = []
+
+        def pool(self):
+            return Pool
+
+        def resize(self, limit):
+            self.sizes.append(limit)
+            Pool.limit = limit
+
+    async def wait():
+        await trio.sleep(1)
+
+    model = fakes.Model(wait=wait)
+    model.client = Client()
+
+    async def ask(run):
+        async with trio.open_nursery() as nursery:
+            for _ in range(run.prompt):
+                nursery.start_soon(run.ask, model)
+
+    await run(fakes.Agent(ask), [1] * 10, max_running=500)
+    assert model.client.sizes == [500]
+    await run(fakes.Agent(ask), [600], max_running=10)  # more than runs: several requests of one run
+    assert Pool.limit > 600
