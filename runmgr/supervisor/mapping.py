@@ -95,6 +95,7 @@ class Outcomes:
         self._room: trio.Event | None = None
         self._feeder = trio.CancelScope()
         self._done = trio.Event()
+        runtime.maps.add(self)
 
     # ---------------------------------------------------------------- the feeder
 
@@ -175,6 +176,10 @@ class Outcomes:
 
         await trio.lowlevel.wait_task_rescheduled(stop)
 
+    def broken(self) -> None:
+        """The supervisor has failed: nobody tells this map anything any more."""
+        self._wake()
+
     def _wake(self) -> None:
         if self._task is not None:
             trio.lowlevel.reschedule(self._task)
@@ -221,5 +226,6 @@ class Outcomes:
                     if actor.listened_by(self):
                         self._runtime.cancel_run(actor, reason, stays_open=True)
             self._held.clear()
-            while self._running:
+            while self._running and self._runtime.broken is None:  # broken: nobody is left to tell their end
                 await self._sleep()
+        self._runtime.maps.discard(self)

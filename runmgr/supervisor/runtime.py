@@ -8,13 +8,13 @@ with a journal, an outcome is told from the commit that holds it.
 from __future__ import annotations
 
 import secrets
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import trio
 
-from runmgr.exceptions import SupervisorClosed, TooManyFailures, UserError
+from runmgr.exceptions import SupervisorClosed, UserError
 from runmgr.records.events import RunAdmitted, RunStateChanged
 from runmgr.records.events import RunEnded as RunEndedEvent
 from runmgr.records.outcomes import RunError, RunOutcome, RunState
@@ -26,6 +26,7 @@ from .admission import Admission
 from .channels import Channels
 from .commands import answer_all, come_back, refuse_all
 from .deadlines import Deadlines
+from .failures import Failures
 from .family import born, died
 from .jobs import new_message_index
 from .ledger import Ledger, Tally
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from .gates import Gates
     from .jobs import Job
     from .journaling import RunJournal
+    from .mapping import Outcomes
     from .states import Trigger
 
 __all__ = ("Runtime",)
@@ -50,8 +52,6 @@ _END: dict[RunState, Trigger] = {
     RunState.FAILED: "fail",
     RunState.CANCELLED: "cancel",
 }
-KEPT_FAILURES = 100
-"""How many failed outcomes `TooManyFailures` holds at most."""
 
 
 class Runtime:
@@ -105,6 +105,8 @@ class Runtime:
         """What the block is to raise."""
         self.broken: BaseException | None = None
         """What ended the actors' nursery: a bug in runmgr, or an interrupt."""
+        self.maps: set[Outcomes] = set()
+        """Maps that are open: told when nobody is left to end their runs."""
         self.actors: trio.Nursery | None = None
         self.services: trio.Nursery | None = None
         self.submitted = 0
@@ -112,9 +114,7 @@ class Runtime:
         self._remember = remember
         self._id_prefix = secrets.token_hex(5)
         self._idle: trio.Event | None = None
-        self._max_failures = max_failures
-        self._min_sample = min_sample
-        self._failures: deque[RunOutcome] = deque(maxlen=KEPT_FAILURES)
+        self.failures = Failures(max_failures, min_sample)
 
     def now(self) -> float:
         """Unix seconds by trio's clock, so that virtual time shows in them too."""
@@ -510,8 +510,9 @@ class Runtime:
             self.events.publish(
                 RunEndedEvent(run_id=run_id, group=actor.group, outcome=outcome, at=self.now())
             )
-        if self._max_failures is not None:
-            self._check_failures(outcome)
+        too_many = self.failures.ended(outcome)
+        if too_many is not None:
+            self.escalate(too_many)
         if not self.live and self._idle is not None:
             self._idle.set()
             self._idle = None
@@ -524,22 +525,6 @@ class Runtime:
         remembered[actor.run_id] = actor
         if len(remembered) > self._remember:
             remembered.popitem(last=False)
-
-    def _check_failures(self, outcome: RunOutcome) -> None:
-        limit = self._max_failures
-        if outcome.status == RunState.FAILED:
-            self._failures.append(outcome)
-        assert limit is not None
-        failed = self.counts[RunState.FAILED]
-        if isinstance(limit, float) and limit < 1:
-            ended = failed + self.counts[RunState.SUCCEEDED]
-            too_many = ended >= self._min_sample and failed > limit * ended
-            text = f"{failed} of {ended} runs failed, more than max_failures={limit:.0%}"
-        else:
-            too_many = failed > limit
-            text = f"{failed} runs failed, more than max_failures={limit:g}"
-        if too_many:
-            self.escalate(TooManyFailures(text, tuple(self._failures)))
 
     def escalate(self, error: BaseException) -> None:
         """Stop everything; the supervisor's block raises this."""
@@ -556,6 +541,8 @@ class Runtime:
         if self._idle is not None:
             self._idle.set()
             self._idle = None
+        for outcomes in self.maps:
+            outcomes.broken()
 
     def snapshot(self) -> SupervisorSnapshot:
         """See `Supervisor.snapshot`."""
