@@ -70,7 +70,8 @@ async def test_closed_loop_of_runs_and_their_failures(prompts, autojump_clock):
     config = LoadConfig(agent="x:y", prompts=prompts, concurrency=5, requests=20)
     summary = (await run_load(config, agent=agent)).summary
     assert summary["failed"] == 20
-    assert list(summary["errors"]) == ["MalformedResponseError"]
+    assert "MalformedResponseError" in summary["errors"]  # besides, a breaker may have refused some
+    assert sum(one["count"] for one in summary["errors"].values()) == 20
     assert summary["concurrency"]["max"] == 5
 
 

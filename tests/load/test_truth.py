@@ -25,7 +25,7 @@ async def test_percentiles_are_those_of_the_servers_own_log():
     async with open_sim_server(simulated, log=entries.append) as server:
         result = await run_load(
             LoadConfig(
-                base_url=server.url, model="openai:m", rates=parse_rates("40"), arrival="poisson", duration=4
+                base_url=server.url, model="openai:m", rates=parse_rates("40"), arrival="poisson", duration=3
             )
         )
     ttft, itl, e2e = Histogram(), Histogram(), Histogram()
@@ -34,7 +34,7 @@ async def test_percentiles_are_those_of_the_servers_own_log():
         itl.add_gaps(entry.tokens)
         e2e.add(entry.finished - entry.arrived)
     found = result.summary
-    assert found["succeeded"] == len(entries) > 100
+    assert found["succeeded"] == len(entries) > 80
     for name, truth in (("ttft_from_send_ms", ttft), ("itl_ms", itl), ("e2e_from_send_ms", e2e)):
         assert found[name]["n"] == truth.n
         for percent in (50, 90, 99):
@@ -141,14 +141,14 @@ async def test_a_stall_is_seen_by_all_who_would_have_come_meanwhile(autojump_clo
 
 
 async def test_a_stalled_server_over_real_sockets():
-    """The same with a server that stands still: nobody is answered from 0.5 s to 2 s of 3 s at 50/s."""
+    """The same with a server that stands still: nobody is answered from 0.5 s to 1.5 s of 2 s at 50/s."""
     gates = [trio.Event()]
     gates[0].set()
 
     async def hold(state):
         await trio.sleep_until(state.started + 0.5)
         gates[0] = trio.Event()
-        await trio.sleep_until(state.started + 2.0)
+        await trio.sleep_until(state.started + 1.5)
         gates[0].set()
 
     async with open_sim_server(parse_sim("ttft=5ms,tokens=2")) as server:
@@ -164,15 +164,15 @@ async def test_a_stalled_server_over_real_sockets():
                 base_url=server.url,
                 model="openai:m",
                 rates=parse_rates("50"),
-                duration=3.0,
+                duration=2.0,
                 objectives=parse_slo("ttft=500ms"),
             ),
             watch=[hold],
         )
     ttft = result.summary["ttft_ms"]
-    assert result.summary["succeeded"] == 150
+    assert result.summary["succeeded"] == 100
     # half of all requests were due in the stall, evenly: the 75th percentile waited half of it
-    assert ttft["p75"] == pytest.approx(750, abs=150)
-    assert ttft["p99"] == pytest.approx(1_480, abs=150)
+    assert ttft["p75"] == pytest.approx(500, abs=150)
+    assert ttft["p99"] == pytest.approx(980, abs=150)
     assert result.summary["schedule_lag_ms"]["p50"] < 50
     assert result.exit_code == 1
