@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import Literal
+from typing import Literal, TypeAlias, get_args
 
 import msgspec
 
@@ -73,6 +73,10 @@ class RateLimit(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
                 raise ValueError(f"RateLimit({name}={limit!r}): must be positive; leave it out for no limit")
 
 
+TransientError: TypeAlias = Literal["connection", "timeout", "conflict", "rate_limit", "server", "malformed"]
+"""Classes of provider errors that may not happen again: the values of `runmgr.models.retry.RetryClass`."""
+
+
 class RestartPolicy(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Which failed runs begin again, and how often.
 
@@ -83,6 +87,7 @@ class RestartPolicy(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
         within: the period in seconds; None counts over the run's whole life.
         backoff: seconds before the first restart; doubles with each further one, with full jitter.
         resume: go on from the last node, or from the start.
+        on: which classes of provider errors restart a run; all of them when left out.
 
     Raises:
         ValueError: a number is negative.
@@ -92,8 +97,22 @@ class RestartPolicy(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     within: float | None = None
     backoff: float = 1.0
     resume: Literal["node", "start"] = "node"
+    on: tuple[TransientError, ...] = (
+        "connection",
+        "timeout",
+        "conflict",
+        "rate_limit",
+        "server",
+        "malformed",
+    )
 
     def __post_init__(self) -> None:
+        unknown = set(self.on) - set(get_args(TransientError))
+        if unknown:
+            raise ValueError(
+                f"RestartPolicy(on={self.on!r}): unknown {', '.join(sorted(unknown))}; there are "
+                f"{', '.join(get_args(TransientError))}"
+            )
         if self.max_restarts < 0 or self.backoff < 0 or (self.within is not None and self.within <= 0):
             raise ValueError(f"{self!r}: numbers must not be negative, and `within` must be positive or None")
 

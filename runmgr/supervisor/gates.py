@@ -312,7 +312,7 @@ class Gates:
     def restart_delay(self, actor: Actor, error: Exception) -> float | None:
         """Seconds until a failed run begins again, or None where it does not: see `RestartPolicy`."""
         policy = self.restart
-        if policy is None or classify(error) is None:
+        if policy is None or classify(error) not in policy.on:
             return None
         now = trio.current_time()
         restarts = actor._restarts

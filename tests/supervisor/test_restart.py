@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import pytest
 import trio
 
@@ -10,7 +12,8 @@ from runmgr.exceptions import ModelConnectionError, ModelHTTPError
 from runmgr.journal import open_journal
 from runmgr.messages import ModelResponse, TextPart, ToolCallPart
 from runmgr.models.function import FunctionModel
-from runmgr.records.budgets import RestartPolicy
+from runmgr.models.retry import RetryClass
+from runmgr.records.budgets import RestartPolicy, TransientError
 from runmgr.records.events import RunStarted
 from runmgr.supervisor import open_supervisor
 from runmgr.usage import RequestUsage
@@ -103,3 +106,62 @@ async def test_a_users_bug_or_a_refused_request_is_not_tried_again(autojump_cloc
     assert outcome.status == "failed"
     assert outcome.attempts == 1
     assert seen["requests"] == [0, 1]
+
+
+async def test_the_outcome_has_all_attempts(autojump_clock):
+    errors = [ModelHTTPError(503, "m"), ModelConnectionError("m", "gone"), ModelHTTPError(500, "m")]
+    agent, _ = flaky(errors)
+    async with open_supervisor(retries=0, restart=RestartPolicy(max_restarts=2)) as sup:
+        outcome = await (await sup.submit(agent, "go")).outcome()
+    assert outcome.status == "failed"
+    assert outcome.attempts == 3
+    assert [error.type for error in outcome.earlier_errors] == ["ModelHTTPError", "ModelConnectionError"]
+    assert [error.status_code for error in outcome.earlier_errors] == [503, None]
+    assert outcome.error.status_code == 500
+
+
+async def test_children_of_a_failed_attempt_end_before_the_next_begins(fakes, autojump_clock):
+    model = fakes.Model(fail=[ModelHTTPError(500, "counting"), None])
+    children = []
+
+    async def nap(run):
+        await trio.sleep(100)
+
+    async def begin(run):
+        if children:
+            assert (await children[0].outcome()).status == "cancelled"
+            return await run.ask(model)
+        children.append(await run.supervisor.submit(fakes.Agent(nap)))
+        await trio.sleep(1)
+        await run.ask(model)
+
+    async with open_supervisor(retries=0, restart=RestartPolicy(resume="start")) as sup:
+        outcome = await (await sup.submit(fakes.Agent(begin))).outcome()
+    assert outcome.succeeded
+    assert outcome.attempts == 2
+
+
+async def test_failed_children_do_not_count_as_failures_of_the_whole(fakes, autojump_clock):
+    async def boom(run):
+        raise ValueError
+
+    async def parent(run):
+        for _ in range(5):
+            await (await run.supervisor.submit(fakes.Agent(boom))).outcome()
+
+    async with open_supervisor(max_failures=2) as sup:
+        assert (await (await sup.submit(fakes.Agent(parent))).outcome()).succeeded
+
+
+async def test_which_errors_restart_can_be_said(autojump_clock):
+    policy = RestartPolicy(on=("connection",))
+    for error, attempts in ((ModelHTTPError(503, "m"), 1), (ModelConnectionError("m", "gone"), 2)):
+        agent, _ = flaky([error])
+        async with open_supervisor(retries=0, restart=policy) as sup:
+            assert (await (await sup.submit(agent, "go")).outcome()).attempts == attempts
+    with pytest.raises(ValueError, match="unknown bugs; there are connection"):
+        RestartPolicy(on=("bugs",))
+
+
+def test_the_classes_are_those_of_the_retries():
+    assert set(get_args(TransientError)) == {kind.value for kind in RetryClass}
