@@ -83,6 +83,10 @@ def test_all_of_them_are_mentioned(what):
 
 def test_models_are_those_there_are(monkeypatch):
     table = page("guides/agents.md").partition("## Models")[2].partition("\n##")[0]
+    monkeypatch.setenv("AZURE_OPENAI_API_KEY", "any-word")
+    monkeypatch.setenv("AZURE_OPENAI_ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setenv("OPENAI_API_VERSION", "2024-10-21")
+    monkeypatch.setenv("OLLAMA_BASE_URL", "http://127.0.0.1:9/v1")
     for prefix in known_prefixes():
         monkeypatch.setenv(f"{prefix.partition('-')[0].upper()}_API_KEY", "any-word")
         try:
