@@ -13,6 +13,7 @@ The tree (names above the line are those of Pydantic AI, with the same meaning):
     │   └── AgentRunError               a run failed
     │       ├── UsageLimitExceeded
     │       │   └── BudgetExhausted     a request can no longer fit a hard budget
+    │       ├── ToolInterrupted         a tool that may not be repeated was running when its process ended
     │       ├── UnexpectedModelBehavior
     │       │   ├── ContentFilterError
     │       │   └── IncompleteToolCall
@@ -64,6 +65,7 @@ __all__ = (
     "RunmgrError",
     "SupervisorClosed",
     "TooManyFailures",
+    "ToolInterrupted",
     "ToolRetryError",
     "UnexpectedModelBehavior",
     "UsageLimitExceeded",
@@ -209,6 +211,12 @@ class BudgetExhausted(UsageLimitExceeded):
         super().__init__(message)
 
 
+class ToolInterrupted(AgentRunError):
+    """A tool that is declared ``idempotent=False`` was running when the run's process ended, and nobody is there to say what came
+    of it.
+    """
+
+
 class UnexpectedModelBehavior(AgentRunError):
     """The model answered something that the run cannot use.
 
@@ -318,7 +326,9 @@ class RunFailed(RunmgrError):
     def __init__(self, outcome: RunOutcome) -> None:
         self.outcome = outcome
         error = outcome.error
-        super().__init__(f"run {outcome.run_id} failed" + (f": {error.type}: {error.message}" if error else ""))
+        super().__init__(
+            f"run {outcome.run_id} failed" + (f": {error.type}: {error.message}" if error else "")
+        )
 
 
 class RunCancelled(RunmgrError):

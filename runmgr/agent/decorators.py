@@ -129,7 +129,7 @@ class DecoratedAgent(AbstractAgent[AgentDepsT, OutputDataT]):
         requires_approval: bool = False,
         metadata: dict[str, Any] | None = None,
         timeout: float | None = None,
-        idempotent: bool = False,
+        idempotent: bool | None = None,
     ) -> Callable[
         [Callable[Concatenate[RunContext[AgentDepsT], Params], ReturnedT]],
         Callable[Concatenate[RunContext[AgentDepsT], Params], ReturnedT],
@@ -162,7 +162,7 @@ class DecoratedAgent(AbstractAgent[AgentDepsT, OutputDataT]):
         requires_approval: bool = False,
         metadata: dict[str, Any] | None = None,
         timeout: float | None = None,
-        idempotent: bool = False,
+        idempotent: bool | None = None,
     ) -> Callable[[Callable[Params, ReturnedT]], Callable[Params, ReturnedT]]: ...
 
     def tool_plain(self, func: Any = None, /, **options: Any) -> Any:

@@ -230,6 +230,7 @@ class _Batch:
                 journal=self.directory.journal,
                 resume=config.resume,
                 retry_failed=config.retry_failed,
+                interrupted_tools="fail",
                 budget=self._budget(),
                 rate_limits=self._rates(),
                 cache=config.cache,

@@ -41,6 +41,7 @@ class SupervisorOptions(TypedDict, total=False):
     journal: str | PathLike[str] | None
     resume: bool
     retry_failed: bool
+    interrupted_tools: Literal["ask", "repeat", "fail"]
     durability: Literal["process", "power"]
     journal_thread: bool | None
     retries: int | RetryPolicy

@@ -22,7 +22,7 @@ from runmgr.graph import End
 from runmgr.records.events import RunNode, RunStarted, RunStream
 from runmgr.records.outcomes import RunError, RunOutcome, RunState
 
-from . import commands, deadlines, doors
+from . import commands, deadlines, doors, interrupted
 from .extras import Extras
 from .family import end_children, wait_alone
 from .handle import RunHandle
@@ -290,6 +290,9 @@ class Actor(RunHandle):
                 self._tell_started(resumed=snapshot is not None)
             if not self._job.is_agent:
                 journal = None
+            elif self._extras is not None and self._extras.from_journal:
+                self._extras.from_journal = False
+                await interrupted.look(sup, self, stepper)
             node = stepper.next_node
             while not isinstance(node, End):
                 self._ours = True  # what is raised from here on is a bug of ours

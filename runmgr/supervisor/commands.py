@@ -132,6 +132,7 @@ def resume(runtime: Runtime, actor: Actor) -> Answer[None]:
     extras = actor._extras
     if extras is not None:
         extras.pausing = False
+        extras.question = None
         if not runtime.pausing:
             come_back(runtime, actor, extras)
         answer_all(extras.pause_asked)  # a pause that was taken back before it took effect

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from .actor import Actor
     from .commands import Answer
+    from .interrupted import Question
     from .ledger import Tally
 
 __all__ = ("Extras",)
@@ -28,6 +29,7 @@ class Extras:
         "count",
         "depth",
         "errors",
+        "from_journal",
         "gate",
         "mailbox",
         "names",
@@ -35,6 +37,7 @@ class Extras:
         "parked",
         "pause_asked",
         "pausing",
+        "question",
         "resumed",
         "snapshots",
         "stopped",
@@ -74,6 +77,11 @@ class Extras:
         self.resumed: list[Answer[None]] | None = None
         self.mailbox: deque[tuple[Any, Answer[None]]] | None = None
         self.snapshots: list[Answer[Any]] | None = None
+
+        self.from_journal = False
+        """It goes on from where an earlier process left it, and has not looked yet what was running then."""
+        self.question: Question | None = None
+        """What it waits to be told: see `runmgr.supervisor.interrupted`."""
 
         self.errors: list[RunError] | None = None
         """How its earlier attempts failed."""

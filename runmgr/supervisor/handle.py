@@ -10,11 +10,12 @@ from runmgr.exceptions import RunCancelled, RunFailed
 from runmgr.records.outcomes import RunOutcome, RunState
 from runmgr.records.statistics import RunStatistics
 
-from . import commands
+from . import commands, interrupted
 from .family import check_no_circle
 from .run_events import RunEvents, events_of
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from contextlib import AbstractAsyncContextManager
     from contextvars import Context
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from .commands import Answer
     from .extras import Extras
+    from .interrupted import Question
     from .jobs import Job
     from .ledger import Tally
 
@@ -215,6 +217,29 @@ class RunHandle:
             RunEnded: it has ended.
         """
         return commands.resume(self._sup, self)  # pyright: ignore[reportArgumentType]
+
+    @property
+    def question(self) -> Question | None:
+        """What the run waits to be told before it goes on: a tool that may not simply be called again was running when the
+        process before this one ended. None where it asks nothing.
+        """
+        return None if self._extras is None else self._extras.question
+
+    def answer(self, results: Mapping[str, Any] | None = None) -> Answer[None]:
+        """Answer the run's `question`, and let it go on. `resume` does too, and calls all tools again.
+
+        Args:
+            results: what came of the calls, by call id: a value, a ``ToolReturn``, a ``ModelRetry``, a ``ToolDenied``. Calls
+                that are left out are made again.
+
+        Returns:
+            The answer, given when it goes on.
+
+        Raises:
+            RunEnded: it has ended.
+            UserError: it asks nothing, or not about such a call.
+        """
+        return interrupted.answer(self._sup, self, results or {})  # pyright: ignore[reportArgumentType]
 
     def send(self, content: Any) -> Answer[None]:
         """Add a user message, delivered before the run's next model request.

@@ -18,6 +18,7 @@ from .breaker import BREAKER, BreakerPolicy
 from .family import Family
 from .gates import Gates
 from .groups import has_cancelled, not_cancelled, raise_bare
+from .interrupted import InterruptedTools
 from .journaling import open_run_journal
 from .runtime import Runtime
 from .supervisor import Supervisor, checked
@@ -51,6 +52,7 @@ async def open_supervisor(
     journal: str | PathLike[str] | None = None,
     resume: bool = False,
     retry_failed: bool = False,
+    interrupted_tools: InterruptedTools = "ask",
     durability: Literal["process", "power"] = "process",
     journal_thread: bool | None = None,
     retries: int | RetryPolicy = 8,
@@ -88,6 +90,10 @@ async def open_supervisor(
         resume: go on with what the journal holds: finished runs are not run again, unfinished ones go on from their last
             checkpoint, when they are submitted again under their ``run_id``.
         retry_failed: run those again that the journal holds as failed or cancelled.
+        interrupted_tools: what becomes of a resumed run one of whose tools was running when its process ended. ``'ask'``: where
+            all are declared ``idempotent=True`` they are called again; else the run is paused, and `RunHandle.question` says what
+            it waits for. ``'repeat'``: they are called again, all of them. ``'fail'``: nobody is there to ask; those that
+            say nothing are called again, with one that is declared ``idempotent=False`` the run fails.
         durability: ``'process'`` survives the end of the process, ``'power'`` that of the machine.
         journal_thread: write it in a thread (True) or in the event loop (False: for virtual time, which would jump while a
             thread works); by the clock when left out.
@@ -120,6 +126,7 @@ async def open_supervisor(
         min_sample=min_sample,
         remember=checked("remember", remember, 0),
         retry_failed=retry_failed,
+        interrupted_tools=interrupted_tools,
         gates=lambda ledger: Gates(
             ledger,
             rate_limits=rate_limits,

@@ -28,6 +28,7 @@ from .commands import answer_all, come_back, refuse_all
 from .deadlines import Deadlines
 from .failures import Failures
 from .family import born, died
+from .interrupted import InterruptedTools
 from .jobs import new_message_index
 from .ledger import Ledger, Tally
 from .parking import Parking
@@ -71,6 +72,7 @@ class Runtime:
         min_sample: int,
         remember: int,
         retry_failed: bool,
+        interrupted_tools: InterruptedTools,
         gates: Callable[[Ledger], Gates],
         wall_clock: Callable[[], float],
     ) -> None:
@@ -79,6 +81,7 @@ class Runtime:
         self.family = family
         self.parking = Parking(self, max_parked)
         self.retry_failed = retry_failed
+        self.interrupted_tools = interrupted_tools
         self.journal: RunJournal | None = None
         self.events = Subscriptions(self.now)
         self.admission = Admission(
@@ -194,6 +197,7 @@ class Runtime:
                 "Put them back, give another run_id, or begin another journal"
             )
         actor.go_on(found)
+        actor.extras().from_journal = True
 
     def check_open(self, parent: Actor | None = None) -> None:
         """Raise `SupervisorClosed` where no run is admitted any more. While it is drained, child runs still are."""

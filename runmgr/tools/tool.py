@@ -60,7 +60,7 @@ class Tool(Generic[ToolAgentDepsT]):
     requires_approval: bool
     metadata: dict[str, Any] | None
     timeout: float | None
-    idempotent: bool
+    idempotent: bool | None
     function_schema: FunctionSchema = field(repr=False)
 
     def __init__(
@@ -80,7 +80,7 @@ class Tool(Generic[ToolAgentDepsT]):
         requires_approval: bool = False,
         metadata: dict[str, Any] | None = None,
         timeout: float | None = None,
-        idempotent: bool = False,
+        idempotent: bool | None = None,
         function_schema: FunctionSchema | None = None,
     ) -> None:
         schema = function_schema or _schema(

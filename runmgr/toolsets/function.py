@@ -42,7 +42,7 @@ class FunctionToolsetTool(ToolsetTool[AgentDepsT]):
     call_func: _CallFunc
     is_async: bool
     timeout: float | None = None
-    idempotent: bool = False
+    idempotent: bool | None = None
 
 
 class FunctionToolset(AbstractToolset[AgentDepsT]):
@@ -127,7 +127,7 @@ class FunctionToolset(AbstractToolset[AgentDepsT]):
         requires_approval: bool | None = None,
         metadata: dict[str, Any] | None = None,
         timeout: float | None = None,
-        idempotent: bool = False,
+        idempotent: bool | None = None,
     ) -> Callable[[_FunctionT], _FunctionT]: ...
 
     def tool(
@@ -147,7 +147,7 @@ class FunctionToolset(AbstractToolset[AgentDepsT]):
         requires_approval: bool | None = None,
         metadata: dict[str, Any] | None = None,
         timeout: float | None = None,
-        idempotent: bool = False,
+        idempotent: bool | None = None,
     ) -> Any:
         """Decorate a function, with or without ``RunContext`` first, to add it as a tool.
 
@@ -192,7 +192,7 @@ class FunctionToolset(AbstractToolset[AgentDepsT]):
         metadata: dict[str, Any] | None = None,
         timeout: float | None = None,
         *,
-        idempotent: bool = False,
+        idempotent: bool | None = None,
     ) -> None:
         """Add a function as a tool. None takes the toolset's default.
 

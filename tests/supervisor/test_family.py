@@ -355,7 +355,7 @@ async def test_a_child_of_a_resumed_parent_is_not_run_again(tmp_path, autojump_c
         worker = talker(TextPart("worked"))
         boss = talker(ToolCallPart("delegate", {}, "c"), TextPart("all done"))
 
-        @boss.tool
+        @boss.tool(idempotent=True)
         async def delegate(ctx: RunContext) -> list[str]:
             runs.append("boss")
             outputs = []

@@ -37,7 +37,7 @@ class World:
 
         self.agent = Agent(FunctionModel(answer))
 
-        @self.agent.tool_plain
+        @self.agent.tool_plain(idempotent=True)
         async def add(a: int) -> int:
             self.tools.append(a)
             await trio.sleep(self.seconds)
@@ -287,7 +287,7 @@ PROGRAM = """
 
     agent = Agent(FunctionModel(answer))
 
-    @agent.tool_plain
+    @agent.tool_plain(idempotent=True)
     async def add(a: int) -> int:
         await trio.sleep(0.001)
         return a
