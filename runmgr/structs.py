@@ -53,7 +53,9 @@ class _DataclassFields:
             described.append((field.name, field.type, item))
         config = owner.__struct_config__
         if config.tag_field is not None:
-            described.append((config.tag_field, str, dataclasses.field(default=config.tag, init=False, repr=False)))
+            described.append(
+                (config.tag_field, str, dataclasses.field(default=config.tag, init=False, repr=False))
+            )
         made: Any = dataclasses.make_dataclass(owner.__name__, described, repr=False, eq=False)
         return made.__dataclass_fields__
 

@@ -154,7 +154,7 @@ def _page(title: str, body: str) -> bytes:
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         f'<meta http-equiv="Content-Security-Policy" content="{escape(policy, quote=True)}">'
         '<meta name="viewport" content="width=device-width, initial-scale=1"><meta name="referrer" content="no-referrer">'
-        f'<title>{escape(title)}</title><style>{style}</style></head><body>{body}</body></html>\n'
+        f"<title>{escape(title)}</title><style>{style}</style></head><body>{body}</body></html>\n"
     ).encode()
 
 
