@@ -25,7 +25,15 @@ if TYPE_CHECKING:
     )
     from runmgr.batch import (
         BatchConfig,
+        BatchReport,
         BatchResult,
+        Case,
+        Dataset,
+        Judge,
+        PairwiseJudge,
+        Scorer,
+        evaluate,
+        rescore,
         run_batch,
     )
     from runmgr.builtin_tools import (
@@ -153,6 +161,8 @@ if TYPE_CHECKING:
     )
     from runmgr.records import (
         Budget,
+        CachePolicy,
+        Hedge,
         Price,
         RateLimit,
         RestartPolicy,
@@ -164,10 +174,13 @@ if TYPE_CHECKING:
         ModelSettings,
     )
     from runmgr.supervisor import (
+        BreakerPolicy,
         Outcomes,
+        RunChannel,
         RunHandle,
         RunSpec,
         Supervisor,
+        current_supervisor,
         open_supervisor,
     )
     from runmgr.tools import (
@@ -207,7 +220,8 @@ _PUBLIC = {
         InstrumentationSettings ModelRequestNode UserPromptNode capture_run_messages
     """,
     "runmgr.batch": """
-        BatchConfig BatchResult run_batch
+        BatchConfig BatchReport BatchResult Case Dataset Judge PairwiseJudge Scorer evaluate rescore
+        run_batch
     """,
     "runmgr.builtin_tools": """
         CodeExecutionTool FileSearchTool ImageGenerationTool MCPServerTool MemoryTool UrlContextTool
@@ -251,13 +265,14 @@ _PUBLIC = {
         ModelProfileSpec
     """,
     "runmgr.records": """
-        Budget Price RateLimit RestartPolicy RunError RunOutcome RunState
+        Budget CachePolicy Hedge Price RateLimit RestartPolicy RunError RunOutcome RunState
     """,
     "runmgr.settings": """
         ModelSettings
     """,
     "runmgr.supervisor": """
-        Outcomes RunHandle RunSpec Supervisor open_supervisor
+        BreakerPolicy Outcomes RunChannel RunHandle RunSpec Supervisor current_supervisor
+        open_supervisor
     """,
     "runmgr.tools": """
         DeferredToolRequests DeferredToolResults RunContext Tool ToolApproved ToolDefinition
@@ -307,19 +322,24 @@ __all__ = [
     "BaseToolCallPart",
     "BaseToolReturnPart",
     "BatchConfig",
+    "BatchReport",
     "BatchResult",
     "BinaryContent",
     "BinaryImage",
+    "BreakerPolicy",
     "Budget",
     "BudgetExhausted",
     "BuiltinToolCallPart",
     "BuiltinToolReturnPart",
     "CachePoint",
+    "CachePolicy",
     "CallDeferred",
     "CallToolsNode",
+    "Case",
     "CodeExecutionTool",
     "CombinedToolset",
     "ContentFilterError",
+    "Dataset",
     "DeferredToolRequests",
     "DeferredToolResults",
     "DocumentFormat",
@@ -343,6 +363,7 @@ __all__ = [
     "GraphRun",
     "GraphRunContext",
     "HandleResponseEvent",
+    "Hedge",
     "ImageFormat",
     "ImageGenerationTool",
     "ImageMediaType",
@@ -353,6 +374,7 @@ __all__ = [
     "JournalError",
     "JournalReader",
     "JsonSchemaTransformer",
+    "Judge",
     "MCPServerTool",
     "MalformedResponseError",
     "MemoryTool",
@@ -376,6 +398,7 @@ __all__ = [
     "MultiModalContent",
     "NativeOutput",
     "Outcomes",
+    "PairwiseJudge",
     "PartDeltaEvent",
     "PartEndEvent",
     "PartStartEvent",
@@ -390,6 +413,7 @@ __all__ = [
     "RestartPolicy",
     "RetryPromptPart",
     "RunCancelled",
+    "RunChannel",
     "RunContext",
     "RunEnded",
     "RunError",
@@ -401,6 +425,7 @@ __all__ = [
     "RunSpec",
     "RunState",
     "RunUsage",
+    "Scorer",
     "StructuredDict",
     "Supervisor",
     "SupervisorClosed",
@@ -439,8 +464,11 @@ __all__ = [
     "WrapperToolset",
     "as_worker",
     "capture_run_messages",
+    "current_supervisor",
+    "evaluate",
     "format_as_xml",
     "open_journal",
     "open_supervisor",
+    "rescore",
     "run_batch",
 ]
