@@ -3,4 +3,14 @@
 from runmgr.records.budgets import Budget, CachePolicy, Hedge, Price, RateLimit, RestartPolicy
 from runmgr.records.outcomes import RunError, RunOutcome, RunState
 
-__all__ = ("Budget", "Price", "RateLimit", "RestartPolicy", "RunError", "RunOutcome", "RunState")
+__all__ = (
+    "Budget",
+    "CachePolicy",
+    "Hedge",
+    "Price",
+    "RateLimit",
+    "RestartPolicy",
+    "RunError",
+    "RunOutcome",
+    "RunState",
+)
