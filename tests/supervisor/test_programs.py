@@ -17,23 +17,33 @@ from runmgr.exceptions import ModelHTTPError, RunEnded, SupervisorClosed
 from runmgr.journal import open_journal
 from runmgr.messages import ModelResponse, TextPart, ToolCallPart
 from runmgr.models.function import FunctionModel
-from runmgr.records.events import RunAdmitted
+from runmgr.records.budgets import RestartPolicy
+from runmgr.records.events import RunAdmitted, RunStateChanged
 from runmgr.records.events import RunEnded as RunEndedEvent
-from runmgr.supervisor import open_supervisor
+from runmgr.supervisor import commands, open_supervisor
 from runmgr.supervisor.states import TERMINAL
+from runmgr.tools import RunContext
 from runmgr.usage import RequestUsage, RunUsage
 
-EXAMPLES = int(os.environ.get("RUNMGR_PROGRAMS", "60"))
+EXAMPLES = int(os.environ.get("RUNMGR_PROGRAMS", "200"))
+
+KINDS = ["text", "tools", "fails", "flaky", "raises", "hangs", "parent", "grandparent", "leaver"]
+WITH_TOOLS = {"tools", "fails", "flaky", "raises"}
 
 durations = st.sampled_from([0, 0.1, 0.5, 1, 3])
 actions = st.one_of(
     st.tuples(
         st.just("start"),
-        st.sampled_from(["text", "tools", "fails", "raises", "hangs"]),
+        st.sampled_from(KINDS),
         st.sampled_from(["a", "b"]),
         st.integers(0, 2),
         st.one_of(st.none(), st.sampled_from([0.3, 2.0])),
+        st.one_of(st.none(), st.sampled_from([0.3, 2.0])),
     ),
+    st.tuples(st.just("resize"), st.integers(1, 5)),
+    st.tuples(st.just("limit"), st.sampled_from(["a", "b"]), st.integers(0, 3)),
+    st.tuples(st.just("weight"), st.sampled_from(["a", "b"]), st.sampled_from([0.5, 3.0])),
+    st.tuples(st.just("snapshot"), st.integers(0, 30)),
     st.tuples(st.just("cancel"), st.integers(0, 30)),
     st.tuples(st.just("pause"), st.integers(0, 30)),
     st.tuples(st.just("resume"), st.integers(0, 30)),
@@ -44,31 +54,45 @@ actions = st.one_of(
     st.tuples(st.just("again"), st.integers(0, 30)),
 )
 programs = st.lists(actions, min_size=1, max_size=40)
-endings = st.sampled_from(["leave", "drain", "cancel", "raise", "outer cancel"])
+endings = st.sampled_from(["leave", "drain", "cancel", "grace", "raise", "outer cancel"])
 
 
 @dataclass
 class World:
     handles: list = field(default_factory=list)
     admitted: list = field(default_factory=list)
+    started: list = field(default_factory=list)
     ended: list = field(default_factory=list)
+    disturbed: set = field(default_factory=set)
+    """Runs that were paused or whose group was limited: they may start out of turn."""
+    answers: list = field(default_factory=list)
     answered: int = 0
+    allowed: int = 0
 
     def __post_init__(self):
-        self.agents = {name: self.make(name) for name in ("text", "tools", "fails", "raises", "hangs")}
+        self.agents = {name: self.make(name) for name in KINDS}
+        self.kinds = {agent: name for name, agent in self.agents.items()}
 
     def make(self, kind):
+        failed = set()
+
         async def answer(messages, info):
             await trio.sleep(0.5)
             turn = sum(isinstance(message, ModelResponse) for message in messages)
             if kind == "fails" and turn == 1:
                 raise ModelHTTPError(400, "m")
+            if kind == "flaky" and turn == 1 and id(messages[0]) not in failed:
+                failed.add(id(messages[0]))
+                raise ModelHTTPError(500, "m")
             if kind == "hangs":
                 await trio.sleep_forever()
             self.answered += 1
             usage = RequestUsage(input_tokens=len(messages), output_tokens=3, details={"reasoning": 1})
-            if kind != "text" and turn < 2:
+            if kind in WITH_TOOLS and turn < 2:
                 return ModelResponse(parts=[ToolCallPart("work", {"n": turn}, f"c{turn}")], usage=usage)
+            if kind in {"parent", "grandparent", "leaver"} and turn < 1:
+                calls = [ToolCallPart("delegate", {"n": n}, f"d{n}") for n in range(2)]
+                return ModelResponse(parts=calls, usage=usage)
             return ModelResponse(parts=[TextPart("done")], usage=usage)
 
         agent = Agent(FunctionModel(answer, model_name=f"model-{kind}"))
@@ -80,6 +104,15 @@ class World:
                 raise KeyError("a user's bug")
             return n
 
+        @agent.tool
+        async def delegate(ctx: RunContext, n: int) -> str:
+            child = self.agents["parent" if kind == "grandparent" else ["tools", "text"][n]]
+            handle = await ctx.supervisor.submit(child, f"{n}")
+            self.handles.append(handle)
+            if kind == "leaver":
+                return "left to itself"
+            return (await handle.outcome()).status
+
         return agent
 
 
@@ -90,16 +123,19 @@ def total(usages):
     return result
 
 
-def check(sup, world, max_running):
+def check(sup, world, max_parked):
     snapshot = sup.snapshot()
     states = snapshot.states
-    assert states["running"] + states["waiting"] <= max_running
-    assert snapshot.places_taken <= max_running
+    # Lowering the limit interrupts nobody: until enough have ended, those who had a place keep it.
+    world.allowed = max(snapshot.max_running, min(world.allowed, snapshot.places_taken))
+    assert states["running"] + states["waiting"] <= world.allowed
+    assert snapshot.places_taken <= world.allowed
+    assert snapshot.parked <= max_parked
     by_state = {}
-    for handle in world.handles:
-        by_state[handle.state.value] = by_state.get(handle.state.value, 0) + 1
-    assert {name: count for name, count in states.items() if count} == by_state
-    assert snapshot.queued + states["running"] + states["waiting"] + states["paused"] <= len(world.handles)
+    for actor in sup._runtime.live.values():
+        if actor.state not in TERMINAL:
+            by_state[actor.state.value] = by_state.get(actor.state.value, 0) + 1
+    assert {state: count for state, count in states.items() if count and state not in TERMINAL} == by_state
     everything = sup.usage()
     assert everything == total(sup.usage(by="model").values())
     assert everything == total(sup.usage(by="group").values())
@@ -109,19 +145,56 @@ def check(sup, world, max_running):
         assert (handle._outcome is not None) <= (handle.state in TERMINAL)
 
 
+def check_order(world):
+    """First in, first out within a priority and a group: of those whom nothing kept from starting in turn."""
+    for wanted in {(handle.group, handle.priority) for handle in world.handles}:
+        of_this = [
+            handle.run_id
+            for handle in world.handles
+            if (handle.group, handle.priority) == wanted
+            and "/" not in handle.run_id
+            and "-" not in handle.run_id
+            and handle.run_id not in world.disturbed
+        ]
+        started = [run_id for run_id in dict.fromkeys(world.started) if run_id in set(of_this)]
+        assert started == [run_id for run_id in of_this if run_id in set(started)]
+
+
+def check_families(sup, world):
+    used = sup.usage(by="run")
+    for handle in world.handles:
+        children = [child._outcome for child in world.handles if child._outcome.parent == handle.run_id]
+        own = used.get(handle.run_id, RunUsage())
+        assert handle._outcome.usage == total([own, *(child.usage for child in children)])
+        for child in children:
+            assert child.finished_at <= handle._outcome.finished_at
+
+
 async def perform(sup, world, action):
     name, *rest = action
     if name == "start":
-        kind, group, priority, timeout = rest
+        kind, group, priority, timeout, deadline = rest
         run_id = f"r{len(world.handles)}"
         with contextlib.suppress(trio.WouldBlock):
             world.handles.append(
                 sup.submit_nowait(
-                    world.agents[kind], "go", run_id=run_id, group=group, priority=priority, timeout=timeout
+                    world.agents[kind],
+                    "go",
+                    run_id=run_id,
+                    group=group,
+                    priority=priority,
+                    timeout=timeout,
+                    deadline=deadline,
                 )
             )
     elif name == "sleep":
         await trio.sleep(rest[0])
+    elif name == "resize":
+        sup.max_running = rest[0]
+    elif name == "limit":
+        sup.set_group(rest[0], max_running=rest[1])
+    elif name == "weight":
+        sup.set_group(rest[0], weight=rest[1])
     elif name == "pause all":
         sup.pause()
     elif name == "resume all":
@@ -132,11 +205,14 @@ async def perform(sup, world, action):
             if name == "cancel":
                 handle.cancel("by the program")
             elif name == "pause":
-                handle.pause()
+                world.disturbed.add(handle.run_id)
+                world.answers.append((handle, handle.pause()))
             elif name == "resume":
-                handle.resume()
+                world.answers.append((handle, handle.resume()))
             elif name == "send":
-                handle.send("more")
+                world.answers.append((handle, handle.send("more")))
+            elif name == "snapshot":
+                world.answers.append((handle, commands.ask_snapshot(handle)))
             elif name == "again":
                 assert sup.submit_nowait(world.agents["text"], "go", run_id=handle.run_id) is handle
         except RunEnded:
@@ -149,8 +225,8 @@ class Mine(Exception):
     pass
 
 
-async def play(program, ending, max_running, max_queued, path):
-    world = World()
+async def play(program, ending, max_running, max_queued, max_parked, restart, path):
+    world = World(allowed=max_running)
     tasks = trio.lowlevel.current_statistics().tasks_living
 
     async def listen(sup, task_status):
@@ -161,20 +237,33 @@ async def play(program, ending, max_running, max_queued, path):
                     world.admitted.append(event.run_id)
                 elif isinstance(event, RunEndedEvent):
                     world.ended.append(event.run_id)
+                elif isinstance(event, RunStateChanged) and (event.before, event.after) == (
+                    "queued",
+                    "running",
+                ):
+                    world.started.append(event.run_id)
 
     async with trio.open_nursery() as nursery:
         with trio.CancelScope() as outer:
             try:
                 async with open_supervisor(
-                    max_running=max_running, max_queued=max_queued, journal=path, remember=100
+                    max_running=max_running,
+                    max_queued=max_queued,
+                    max_parked=max_parked,
+                    restart=RestartPolicy(max_restarts=1, backoff=0.5) if restart else None,
+                    retries=0,
+                    journal=path,
+                    remember=1_000,
                 ) as sup:
                     await nursery.start(listen, sup)
                     for action in program:
                         await perform(sup, world, action)
-                        check(sup, world, max_running)
+                        check(sup, world, max_parked)
                         await trio.lowlevel.checkpoint()
-                        check(sup, world, max_running)
-                    for handle in world.handles:
+                        check(sup, world, max_parked)
+                    for group in ("a", "b"):
+                        sup.set_group(group, max_running=100)
+                    for handle in list(world.handles):
                         if handle.state not in TERMINAL:
                             handle.resume()
                             if ending in {"leave", "drain"} and handle._job.agent is world.agents["hangs"]:
@@ -190,13 +279,15 @@ async def play(program, ending, max_running, max_queued, path):
                             pass
                     elif ending == "cancel":
                         sup.cancel("stop")
+                    elif ending == "grace":
+                        sup.cancel("stop", grace=0.4)
                     elif ending == "raise":
                         raise Mine
                     elif ending == "outer cancel":
                         outer.cancel()
             except Mine:
                 assert ending == "raise"
-        check(sup, world, max_running)
+        check(sup, world, max_parked)
     assert trio.lowlevel.current_statistics().tasks_living == tasks
     assert sorted(world.admitted) == sorted(handle.run_id for handle in world.handles)
     assert sorted(world.ended) == sorted(world.admitted)  # each exactly one outcome
@@ -205,17 +296,22 @@ async def play(program, ending, max_running, max_queued, path):
         assert outcome.status == handle.state
         assert outcome.status in TERMINAL
         assert outcome.usage == handle.usage()
+    check_families(sup, world)
+    check_order(world)
+    for _, answer in world.answers:
+        assert answer.done  # given, or refused as the run ended
     if ending in {"leave", "drain"}:
-        kinds = {
-            handle._job.agent: name
-            for handle in world.handles
-            for name, agent in world.agents.items()
-            if agent is handle._job.agent
-        }
         for handle in world.handles:
             outcome = handle._outcome
             if outcome.status == "failed" and outcome.error.type != "TimeoutError":
-                assert kinds[handle._job.agent] in {"fails", "raises"}
+                kind = world.kinds[handle._job.agent]
+                if kind == "flaky":
+                    assert outcome.attempts == 1 + restart
+                elif kind in {"parent", "grandparent", "leaver"}:
+                    assert "parked" in outcome.error.message
+                    assert max_parked < 100
+                else:
+                    assert kind in {"fails", "raises"}
     return world
 
 
@@ -224,15 +320,19 @@ async def play(program, ending, max_running, max_queued, path):
     ending=endings,
     max_running=st.integers(1, 4),
     max_queued=st.integers(0, 6),
+    max_parked=st.sampled_from([0, 1, 2, 100]),
+    restart=st.booleans(),
     journaled=st.booleans(),
     rng=st.random_module(),
 )
 @settings(max_examples=EXAMPLES, deadline=None)
-def test_programs(program, ending, max_running, max_queued, journaled, rng):
+def test_programs(program, ending, max_running, max_queued, max_parked, restart, journaled, rng):
     with tempfile.TemporaryDirectory() as directory:
         path = f"{directory}/journal.sqlite" if journaled else None
         clock = trio.testing.MockClock(autojump_threshold=0)
-        world = trio.run(play, program, ending, max_running, max_queued, path, clock=clock)
+        world = trio.run(
+            play, program, ending, max_running, max_queued, max_parked, restart, path, clock=clock
+        )
         if path is not None:
             with open_journal(path) as journal:
                 kept = {outcome.run_id: outcome for outcome in journal.outcomes(messages=True)}
@@ -244,4 +344,4 @@ def test_programs(program, ending, max_running, max_queued, journaled, rng):
                     assert kept[handle.run_id].usage == outcome.usage
                 else:  # stopped with the others: open, to be resumed
                     assert outcome.status == "cancelled"
-                    assert ending in {"cancel", "raise", "outer cancel"}
+                    assert ending in {"cancel", "grace", "raise", "outer cancel"}
