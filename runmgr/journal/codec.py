@@ -17,6 +17,7 @@ from runmgr.messages.codec import dump_any, encode_value
 from runmgr.records.outcomes import RunError, RunOutcome, RunState
 from runmgr.records.snapshots import (
     PendingCallTools,
+    PendingGraph,
     PendingModelRequest,
     PendingUserPrompt,
     RunSnapshot,
@@ -33,6 +34,7 @@ __all__ = (
     "encode_outcome",
     "outcome_from",
     "restore",
+    "with_all_messages",
 )
 
 _NO_MESSAGES = msgspec.Raw(b"[]")
@@ -43,7 +45,9 @@ class CheckpointRecord(msgspec.Struct, omit_defaults=True):
     """A run at a node boundary, without what its earlier checkpoints say already."""
 
     pending: str
-    """What comes next: ``model_request`` or ``call_tools``, with what it needs in ``request`` or ``response``."""
+    """What comes next: ``model_request`` or ``call_tools``, with what it needs in ``request`` or ``response``; of a user's own
+    graph ``graph``, with all that it needs in ``graph``.
+    """
     usage: Any
     """The agent's own count, which its limits are held against."""
     messages: msgspec.Raw = _NO_MESSAGES
@@ -65,6 +69,8 @@ class CheckpointRecord(msgspec.Struct, omit_defaults=True):
     attempts: int = 1
     started_at: float | None = None
     model: str | None = None
+    graph: msgspec.Raw = _NOTHING
+    """Of ``graph``: the state and the next node."""
 
 
 class OutcomeRecord(msgspec.Struct, omit_defaults=True):
@@ -152,7 +158,7 @@ def encode_checkpoint(
     new = messages if reset else messages[known:]
     pending = snapshot.pending
     kind = cast("type[Any]", type(pending))
-    request = response = _NOTHING
+    request = response = graph = _NOTHING
     if kind is PendingModelRequest:
         name = "model_request"
         request = msgspec.Raw(encode_message(pending.request))
@@ -160,6 +166,9 @@ def encode_checkpoint(
         name = "call_tools"
         if not messages or messages[-1] is not pending.response:
             response = msgspec.Raw(encode_message(pending.response))
+    elif kind is PendingGraph:
+        name = "graph"
+        graph = msgspec.Raw(pending.data)
     else:
         name = "user_prompt"
     return _encode(
@@ -181,6 +190,7 @@ def encode_checkpoint(
             attempts,
             started_at,
             model,
+            graph,
         )
     )
 
@@ -240,6 +250,8 @@ class Restored(msgspec.Struct):
     run: int
     run_id: str
     fingerprint: str | None
+    input: Any
+    """What it was begun with, as plain data."""
     checkpoints: int
     """How many there are: the next one's sequence number."""
     snapshot: RunSnapshot | None
@@ -266,7 +278,9 @@ def history(bodies: Sequence[bytes]) -> tuple[list[Any], CheckpointRecord | None
     return messages, record
 
 
-def restore(run: int, run_id: str, fingerprint: str | None, bodies: Sequence[bytes]) -> Restored:
+def restore(
+    run: int, run_id: str, fingerprint: str | None, given: bytes | None, bodies: Sequence[bytes]
+) -> Restored:
     """An unfinished run from its checkpoints, in order.
 
     Raises:
@@ -274,13 +288,17 @@ def restore(run: int, run_id: str, fingerprint: str | None, bodies: Sequence[byt
     """
     messages, record = history(bodies)
     if record is None:
-        return Restored(run, run_id, fingerprint, 0, None, RunUsage(), Decimal(0), 0, 1, None, None)
+        return Restored(
+            run, run_id, fingerprint, decode_json(given), 0, None, RunUsage(), Decimal(0), 0, 1, None, None
+        )
     if record.pending == "call_tools":
         pending: Any = PendingCallTools(
             decode_message(response) if (response := bytes(record.response)) else messages[-1]
         )
     elif record.pending == "model_request":
         pending = PendingModelRequest(decode_message(bytes(record.request)))
+    elif record.pending == "graph":
+        pending = PendingGraph(bytes(record.graph))
     else:
         pending = PendingUserPrompt()
     snapshot = RunSnapshot(
@@ -298,6 +316,7 @@ def restore(run: int, run_id: str, fingerprint: str | None, bodies: Sequence[byt
         run,
         run_id,
         fingerprint,
+        decode_json(given),
         len(bodies),
         snapshot,
         record.paid or record.usage,
@@ -307,6 +326,20 @@ def restore(run: int, run_id: str, fingerprint: str | None, bodies: Sequence[byt
         record.started_at,
         record.model,
     )
+
+
+def with_all_messages(body: bytes, bodies: Sequence[bytes]) -> bytes:
+    """An outcome's body that holds the whole history, so that the run's checkpoints are not needed any more.
+
+    Raises:
+        ValueError: a body is damaged.
+    """
+    record = _decode_outcome(body)
+    if not record.reset:
+        messages = history(bodies)[0] + decode_messages(bytes(record.messages))
+        record.messages = msgspec.Raw(encode_messages(messages))
+        record.reset = True
+    return _encode(record)
 
 
 def outcome_from(row: Sequence[Any], bodies: Sequence[bytes] | None) -> RunOutcome:

@@ -40,10 +40,12 @@ def _reason(path: Path, error: sqlite3.Error) -> str:
     name = getattr(error, "sqlite_errorname", "") or ""
     if name.startswith("SQLITE_FULL"):
         return "the disk is full; make room, then resume: everything up to the last commit is kept"
+    if name.startswith("SQLITE_IOERR"):
+        return f"{text} ({name}): the disk is full or failing; everything up to the last commit is kept"
     if name.startswith("SQLITE_NOTADB") or "not a database" in text:
         return "it is not a journal of runmgr (not an SQLite file); name another file"
     if name.startswith("SQLITE_CORRUPT"):
-        return f"the file is damaged ({text}); `sqlite3 {path.name} .recover` saves what can be read"
+        return f"the file is damaged ({text}); `python -m runmgr.journal salvage {path} NEW` keeps what can be read, and names the rest"
     if name.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM")):
         return f"{text}; is {path.parent} writable?"
     if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
@@ -151,8 +153,10 @@ def connect_reader(path: Path) -> sqlite3.Connection:
     if not path.exists():
         raise JournalError(f"{path}: there is no such journal")
     with explain(path, "read the journal"):
+        # Not mode=ro: a connection that may not write leaves the -wal and -shm files behind that it needs, and cannot use a log
+        # that a killed writer left. Nothing is written here but that log's pages, into their place, when it is the last to close.
         connection = sqlite3.connect(
-            f"{path.resolve().as_uri()}?mode=ro", uri=True, isolation_level=None, check_same_thread=False
+            f"{path.resolve().as_uri()}?mode=rw", uri=True, isolation_level=None, check_same_thread=False
         )
         try:
             try:

@@ -207,9 +207,11 @@ class JournalReader:
     def _restored(self, run: int, run_id: str) -> Restored:
         bodies = self._checkpoints(run)
         with explain(self.path, "read the journal"):
-            row = self._connection.execute("SELECT fingerprint FROM runs WHERE run = ?", (run,)).fetchone()
+            row = self._connection.execute(
+                "SELECT fingerprint, input FROM runs WHERE run = ?", (run,)
+            ).fetchone()
         with self._undamaged(run_id):
-            return restore(run, run_id, row[0], bodies)
+            return restore(run, run_id, row[0], row[1], bodies)
 
     @contextmanager
     def _undamaged(self, run_id: str) -> Generator[None, None, None]:

@@ -16,6 +16,7 @@ __all__ = (
     "Pending",
     "PendingCallTools",
     "PendingEnd",
+    "PendingGraph",
     "PendingModelRequest",
     "PendingUserPrompt",
     "RunSnapshot",
@@ -52,6 +53,12 @@ class PendingEnd(msgspec.Struct, tag="end", frozen=True):
     tool_call_id: str | None = None
 
 
+class PendingGraph(msgspec.Struct, tag="graph", frozen=True):
+    """A user's own graph goes on: its state and next node, as its types are written."""
+
+    data: bytes
+
+
 Pending: TypeAlias = PendingUserPrompt | PendingModelRequest | PendingCallTools | PendingEnd
 """What an agent's run does next."""
 
@@ -61,7 +68,7 @@ class RunSnapshot(msgspec.Struct, kw_only=True):
 
     run_id: str
     pending: Any
-    """One of `Pending`; for a user's own graph, a `GraphPending`."""
+    """One of `Pending`; for a user's own graph, a `PendingGraph`."""
     messages: list[Any] = msgspec.field(default_factory=list[Any])
     """The whole history, oldest first."""
     new_message_index: int = 0

@@ -288,9 +288,7 @@ class Actor(RunHandle):
             self._snapshot = None
             if events.listening:
                 self._tell_started(resumed=snapshot is not None)
-            if not self._job.is_agent:
-                journal = None
-            elif self._extras is not None and self._extras.from_journal:
+            if self._job.is_agent and self._extras is not None and self._extras.from_journal:
                 self._extras.from_journal = False
                 await interrupted.look(sup, self, stepper)
             node = stepper.next_node

@@ -14,6 +14,7 @@ from runmgr.agent.host import current_host
 from runmgr.exceptions import UserError
 from runmgr.journal.codec import encode_any
 
+from . import graph_form
 from .family import fork
 
 if TYPE_CHECKING:
@@ -164,7 +165,9 @@ class GraphJob:
         self.state = state
         self.deps = deps
 
-    def open(self, host: Any, snapshot: Any) -> AbstractAsyncContextManager[Any]:  # noqa: ARG002  none are made of graphs
+    def open(self, host: Any, snapshot: Any) -> AbstractAsyncContextManager[Any]:
+        if snapshot is not None:
+            self.node, self.state = graph_form.decode(self.graph, snapshot.pending.data)
         # In the run's own task, whose context ends with it: agents in the graph's nodes pass its doors.
         current_host.set(host)
 
@@ -176,6 +179,22 @@ class GraphJob:
     def branch(self, node: Any) -> GraphJob:
         """One of several nodes that a node returned, to its own end, with the same state and dependencies."""
         return GraphJob(self.graph, node, self.state, self.deps)
+
+    def check(self) -> None:
+        """Refuse what a journal could not hold.
+
+        Raises:
+            UserError: names the field.
+        """
+        graph_form.check(self.graph, self.node, self.state)
+
+    def snapshot(self, stepper: Any) -> bytes:
+        """Where it stands between two nodes.
+
+        Raises:
+            UserError: names the field of state or node that has no JSON form.
+        """
+        return graph_form.encode(self.graph, stepper.next_node, stepper.state)
 
     def again(self, stepper: Any, *, from_start: bool) -> Any:
         if not from_start:

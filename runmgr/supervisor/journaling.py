@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager, suppress
 from decimal import Decimal
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import msgspec
 import trio
@@ -21,7 +21,7 @@ from runmgr.journal import JournalReader, JournalWriter, Restored, open_journal,
 from runmgr.journal.codec import encode_any, encode_checkpoint, encode_outcome
 from runmgr.messages import ToolCallPart
 from runmgr.records.outcomes import RunError, RunOutcome, RunState
-from runmgr.records.snapshots import PendingCallTools, RunSnapshot
+from runmgr.records.snapshots import PendingCallTools, PendingGraph, RunSnapshot
 from runmgr.usage import RunUsage
 
 from .budget import Amount
@@ -29,6 +29,7 @@ from .ledger import Tally
 
 if TYPE_CHECKING:
     from .actor import Actor
+    from .jobs import GraphJob
     from .runtime import Runtime
 
 _ZERO = Decimal(0)
@@ -119,6 +120,10 @@ class RunJournal:
         """What the journal holds of this run, and under which number."""
         return None if self._reader is None else self._reader.look_up(run_id)
 
+    def as_kept(self, value: Any) -> Any:
+        """A value as it comes back from the journal."""
+        return msgspec.json.decode(encode_any(value))
+
     def prepare(self, actor: Actor) -> None:
         """Encode what the row of an admitted run holds, so that what has no JSON form is refused at once.
 
@@ -134,6 +139,8 @@ class RunJournal:
             raise UserError(
                 f"run {actor.run_id}: its {field} cannot be kept in the journal: {error}. Give plain data, or no journal"
             ) from error
+        if not actor._job.is_agent:
+            cast("GraphJob", actor._job).check()
         actor._blobs = (given, metadata)
 
     def admitted(self, actor: Actor) -> None:
@@ -162,6 +169,10 @@ class RunJournal:
         Raises:
             UserError: a message has content without a JSON form; the run fails by it.
         """
+        if not actor._job.is_agent:
+            data = cast("GraphJob", actor._job).snapshot(stepper)
+            self._keep(actor, RunSnapshot(run_id=actor.run_id, pending=PendingGraph(data), usage=RunUsage()))
+            return True
         if actor._steps == 1 and not actor._checkpoints:
             return False  # its prompt has become a request: nothing is paid or done yet
         snapshot = stepper.snapshot()

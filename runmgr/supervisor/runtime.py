@@ -196,6 +196,11 @@ class Runtime:
                 f"{found.fingerprint!r}, not {actor._fingerprint!r}: its agent, model or settings have changed. "
                 "Put them back, give another run_id, or begin another journal"
             )
+        if actor._input is not None and journal.as_kept(actor._input) != found.input:
+            raise UserError(
+                f"run {actor.run_id}: the journal has an unfinished run of this id that was begun with another prompt: "
+                f"{str(found.input)[:80]!r}, not {str(actor._input)[:80]!r}. Put it back, or give another run_id"
+            )
         actor.go_on(found)
         actor.extras().from_journal = True
 
