@@ -70,9 +70,7 @@ def _where(graph: Any, node: Any, state: Any) -> str:
         try:
             dump(value)
         except Exception:  # noqa: BLE001  whichever of the libraries it is
-            names: list[str] = [
-                name for name in _fields(value) if not _goes(getattr(value, name, None))
-            ]
+            names: list[str] = [name for name in _fields(value) if not _goes(getattr(value, name, None))]
             return (
                 f"field {names[0]!r} of {what} ({type(value).__name__})"
                 if names
