@@ -107,7 +107,7 @@ def test_a_sync_stream_left_early_ends_its_thread():
         for _ in response:
             break
     assert len(closed) == 1
-    assert threading.active_count() == before
+    assert threading.active_count() <= before
 
 
 def test_leaving_a_sync_stream_does_not_wait_for_the_next_piece():

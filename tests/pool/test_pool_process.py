@@ -87,7 +87,7 @@ def test_a_hundred_opens_and_closes_leave_nothing(echo, talker):
     threads, files = threading.active_count(), len(list(FILES.iterdir()))
     for _ in range(100):
         once()
-    assert threading.active_count() == threads
+    assert threading.active_count() <= threads
     assert len(list(FILES.iterdir())) == files
 
 
