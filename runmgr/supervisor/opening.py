@@ -15,7 +15,6 @@ from runmgr.concurrency import open_timers
 from runmgr.models.retry import RetryPolicy
 
 from .breaker import BREAKER, BreakerPolicy
-from .collector import fewer_collections
 from .family import Family
 from .gates import Gates
 from .groups import has_cancelled, not_cancelled, raise_bare
@@ -66,8 +65,7 @@ async def open_supervisor(
 ) -> AsyncGenerator[Supervisor, None]:
     """Open a supervisor. Leaving the block waits for every run; nothing outlives it.
 
-    An exception or a cancellation in the block cancels every run, waits for their ends and comes out bare. Meanwhile Python's
-    garbage collector looks less often (`runmgr.supervisor.collector`).
+    An exception or a cancellation in the block cancels every run, waits for their ends and comes out bare.
 
     Args:
         max_running: runs that hold a place at once.
@@ -146,18 +144,17 @@ async def open_supervisor(
     def set_up() -> None:
         runtime.gates.set_up_budgets(budget, group_budgets, run_budget)
 
-    with fewer_collections():
-        if journal is None:
-            async with _open(runtime, set_up, cache) as sup:
-                yield sup
-        else:
-            async with (
-                open_run_journal(
-                    runtime, journal, resume=resume, durability=durability, threaded=journal_thread
-                ) as runtime.journal,
-                _open(runtime, set_up, cache) as sup,
-            ):
-                yield sup
+    if journal is None:
+        async with _open(runtime, set_up, cache) as sup:
+            yield sup
+    else:
+        async with (
+            open_run_journal(
+                runtime, journal, resume=resume, durability=durability, threaded=journal_thread
+            ) as runtime.journal,
+            _open(runtime, set_up, cache) as sup,
+        ):
+            yield sup
 
 
 @asynccontextmanager
