@@ -41,7 +41,7 @@ _NO_MESSAGES = msgspec.Raw(b"[]")
 _NOTHING = msgspec.Raw(b"")
 
 
-class CheckpointRecord(msgspec.Struct, omit_defaults=True):
+class CheckpointRecord(msgspec.Struct, omit_defaults=True, gc=False):
     """A run at a node boundary, without what its earlier checkpoints say already."""
 
     pending: str
@@ -73,7 +73,7 @@ class CheckpointRecord(msgspec.Struct, omit_defaults=True):
     """Of ``graph``: the state and the next node."""
 
 
-class OutcomeRecord(msgspec.Struct, omit_defaults=True):
+class OutcomeRecord(msgspec.Struct, omit_defaults=True, gc=False):
     """How a run ended, without what the file's columns and the run's checkpoints say already."""
 
     usage: Any

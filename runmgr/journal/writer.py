@@ -163,13 +163,8 @@ class JournalWriter:
             waiting = self._batch.waiting
             task = trio.lowlevel.current_task()
             waiting[task] = None
-
-            def stop(_: trio.lowlevel.RaiseCancelT) -> trio.lowlevel.Abort:
-                del waiting[task]
-                return trio.lowlevel.Abort.SUCCEEDED
-
             self._wake()
-            await trio.lowlevel.wait_task_rescheduled(stop)
+            await trio.lowlevel.wait_task_rescheduled(_Leave(waiting, task))
         else:
             await trio.lowlevel.checkpoint_if_cancelled()
         if self._error is not None:
@@ -240,6 +235,20 @@ class JournalWriter:
     def _close(self) -> None:
         self._closing = True
         self._wake()
+
+
+class _Leave:
+    """What trio calls to cancel a wait for a commit. One object a wait, where a closure would be three."""
+
+    __slots__ = ("_task", "_waiting")
+
+    def __init__(self, waiting: dict[Any, None], task: trio.lowlevel.Task) -> None:
+        self._waiting = waiting
+        self._task = task
+
+    def __call__(self, _: trio.lowlevel.RaiseCancelT) -> trio.lowlevel.Abort:
+        del self._waiting[self._task]
+        return trio.lowlevel.Abort.SUCCEEDED
 
 
 class _Thread:

@@ -24,28 +24,28 @@ __all__ = (
 )
 
 
-class PendingUserPrompt(msgspec.Struct, tag="user_prompt", frozen=True):
+class PendingUserPrompt(msgspec.Struct, tag="user_prompt", frozen=True, gc=False):
     """The run has not begun: the next step builds the first request from the prompt."""
 
     prompt: Any = None
     """Text, a list of content parts, or None where the history ends in a request to send again."""
 
 
-class PendingModelRequest(msgspec.Struct, tag="model_request", frozen=True):
+class PendingModelRequest(msgspec.Struct, tag="model_request", frozen=True, gc=False):
     """The next step sends this request."""
 
     request: Any
     """The `ModelRequest`; not yet among the snapshot's messages."""
 
 
-class PendingCallTools(msgspec.Struct, tag="call_tools", frozen=True):
+class PendingCallTools(msgspec.Struct, tag="call_tools", frozen=True, gc=False):
     """The next step acts on this response: it is paid for."""
 
     response: Any
     """The `ModelResponse`; also the last of the snapshot's messages."""
 
 
-class PendingEnd(msgspec.Struct, tag="end", frozen=True):
+class PendingEnd(msgspec.Struct, tag="end", frozen=True, gc=False):
     """The run is over; only its outcome was not yet told."""
 
     output: Any = None
@@ -53,7 +53,7 @@ class PendingEnd(msgspec.Struct, tag="end", frozen=True):
     tool_call_id: str | None = None
 
 
-class PendingGraph(msgspec.Struct, tag="graph", frozen=True):
+class PendingGraph(msgspec.Struct, tag="graph", frozen=True, gc=False):
     """A user's own graph goes on: its state and next node, as its types are written."""
 
     data: bytes
@@ -63,7 +63,7 @@ Pending: TypeAlias = PendingUserPrompt | PendingModelRequest | PendingCallTools 
 """What an agent's run does next."""
 
 
-class RunSnapshot(msgspec.Struct, kw_only=True):
+class RunSnapshot(msgspec.Struct, kw_only=True, gc=False):
     """A run between two steps. Mutable and shared with the run: take what you need before it goes on."""
 
     run_id: str

@@ -240,10 +240,7 @@ class RunJournal:
         if self._late:
             self._late.pop(actor, None)
         body = encode_outcome(outcome, actor._known, reset=epoch != actor._epoch)
-
-        def told(ok: bool) -> None:
-            self._runtime.tell(actor, outcome if ok else self._lost(outcome))
-
+        told = _Told(self, actor, outcome)
         self.writer.ended(actor._journal_run, outcome.status.value, outcome.finished_at, body, told)
 
     def _lost(self, outcome: RunOutcome) -> RunOutcome:
@@ -253,6 +250,21 @@ class RunJournal:
         counts[outcome.status] -= 1
         counts[RunState.CANCELLED] += 1
         return msgspec.structs.replace(outcome, status=RunState.CANCELLED, output=None, error=error)
+
+
+class _Told:
+    """What is called once an outcome is committed, or cannot be."""
+
+    __slots__ = ("_actor", "_journal", "_outcome")
+
+    def __init__(self, journal: RunJournal, actor: Actor, outcome: RunOutcome) -> None:
+        self._journal = journal
+        self._actor = actor
+        self._outcome = outcome
+
+    def __call__(self, ok: bool) -> None:
+        journal = self._journal
+        journal._runtime.tell(self._actor, self._outcome if ok else journal._lost(self._outcome))
 
 
 def _has_calls(response: Any) -> bool:
