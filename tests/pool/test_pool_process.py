@@ -187,7 +187,7 @@ def test_signals(number, tmp_path):
         program(
             """
             with RunPool(agent, journal=sys.argv[1], resume=True) as pool:
-                future = pool.submit("never", run_id="done")
+                future = pool.submit("quick", run_id="done")
                 print(future.result().output, future.outcome.replayed)
                 print(pool.submit("quick", run_id="a").result().output)
             """,
