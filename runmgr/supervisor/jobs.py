@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from runmgr.agent.host import current_host
 from runmgr.exceptions import UserError
@@ -88,6 +88,7 @@ def encode_prompt(agent: Any, prompt: Any) -> bytes:
     return f"{getattr(agent, 'name', None)} ".encode() + text
 
 
+_DEFERRED = {"calls", "approvals", "metadata"}
 _DOOR_OPTIONS = frozenset({"budget", "cache_salt"})
 
 
@@ -134,7 +135,21 @@ class AgentJob:
             metadata=outcome.metadata,
             abandoned_threads=list(outcome.abandoned_threads),
         )
-        return AgentRunResult(outcome.output, None, state, outcome.new_message_index, None)
+        return AgentRunResult(self._output(outcome), None, state, outcome.new_message_index, None)
+
+    def _output(self, outcome: RunOutcome) -> Any:
+        """The output: plain data, but for deferred calls, which somebody is to answer."""
+        output: Any = outcome.output
+        if type(output) is not dict or cast("dict[str, Any]", output).keys() != _DEFERRED:
+            return cast("Any", output)
+        from pydantic import TypeAdapter, ValidationError
+
+        from runmgr.tools.deferred import DeferredToolRequests
+
+        try:
+            return TypeAdapter(DeferredToolRequests).validate_python(output)
+        except ValidationError:
+            return cast("Any", output)
 
     def abandoned_threads(self, stepper: Any) -> tuple[str, ...]:
         return tuple(stepper.ctx.deps.run_context.abandoned_threads)

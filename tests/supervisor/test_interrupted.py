@@ -11,7 +11,7 @@ from runmgr.journal import open_journal
 from runmgr.messages import ModelResponse, TextPart, ToolCallPart
 from runmgr.models.function import FunctionModel
 from runmgr.supervisor import open_supervisor
-from runmgr.tools import ToolDenied
+from runmgr.tools import DeferredToolRequests, DeferredToolResults, ToolDenied
 from runmgr.toolsets import FunctionToolset
 
 
@@ -142,3 +142,30 @@ async def test_where_nobody_can_be_asked_a_declared_one_fails_the_run(path, auto
     assert (outcome.status, outcome.error.type) == ("failed", ToolInterrupted.__name__)
     assert "pay" in outcome.error.message
     assert bank.paid == [5]
+
+
+async def test_calls_that_wait_for_a_person_outlive_the_process(path, autojump_clock):
+    done = []
+
+    async def answer(messages, info):
+        if len(messages) == 1:
+            return ModelResponse(parts=[ToolCallPart("delete", {"file": "a"}, "d")])
+        return ModelResponse(parts=[TextPart("gone")])
+
+    agent = Agent(FunctionModel(answer), output_type=[str, DeferredToolRequests])
+
+    @agent.tool_plain(requires_approval=True)
+    async def delete(file: str) -> str:
+        done.append(file)
+        return "deleted"
+
+    async with open_supervisor(journal=path) as sup:
+        await sup.submit(agent, "q", run_id="a")
+    async with open_supervisor(journal=path, resume=True) as sup:
+        handle = await sup.submit(agent, "q", run_id="a")
+        result = await handle.result()
+        assert result.output == DeferredToolRequests(approvals=[ToolCallPart("delete", {"file": "a"}, "d")])
+        results = DeferredToolResults(approvals={"d": True})
+        options = {"message_history": result.all_messages(), "deferred_tool_results": results}
+        outcome = await (await sup.submit(agent, run_id="b", **options)).outcome()
+    assert (outcome.output, done) == ("gone", ["a"])
