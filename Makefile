@@ -63,6 +63,10 @@ SEEDS ?= 1000
 simulate: $(STAMP) ## faults and crashes in virtual time, SEEDS=1000 of them
 	$(BIN)/python -m runmgr.testing --seeds $(SEEDS)
 
+.PHONY: nightly
+nightly: $(STAMP) ## 5,000 generated programs against the supervisor instead of 200
+	RUNMGR_PROGRAMS=5000 $(BIN)/python -m pytest tests/supervisor/test_programs.py
+
 .PHONY: format
 format: $(STAMP) ## ruff: mend what it can
 	$(BIN)/ruff check --fix .
@@ -84,6 +88,18 @@ $(PEERS)/.venv-%/.stamp: $(PEERS)/%.txt
 .PHONY: bench-overhead
 bench-overhead: $(STAMP) $(PEERS)/.venv-pydantic-ai/.stamp ## cost of a run beside Pydantic AI and bare trio
 	$(BIN)/python bench/overhead.py
+
+.PHONY: bench-tail
+bench-tail: $(STAMP) ## 10,000 runs of three 1-second turns beside bare trio
+	$(BIN)/python bench/tail.py
+
+.PHONY: bench-cancel
+bench-cancel: $(STAMP) ## cancelling one run among 10,000 busy ones
+	$(BIN)/python bench/cancel.py
+
+.PHONY: bench-flight
+bench-flight: $(STAMP) ## 100,000 runs in flight: memory, submission, cancelling them all beside bare trio
+	$(BIN)/python bench/flight.py
 
 .PHONY: bench-ledger
 bench-ledger: $(STAMP) ## cost of accounting, reservation and the rate door a request
@@ -116,7 +132,7 @@ bench-load: $(STAMP) $(PEERS)/.venv-aiperf/.stamp ## load made by one core besid
 	$(BIN)/python bench/load.py
 
 .PHONY: bench
-bench: bench-batch bench-http bench-ledger bench-load bench-overhead bench-pool ## every measurement
+bench: bench-batch bench-cancel bench-flight bench-http bench-ledger bench-load bench-overhead bench-pool bench-tail ## every measurement
 
 .PHONY: clean
 clean: ## remove environments and what tests and benches leave

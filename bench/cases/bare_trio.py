@@ -7,7 +7,7 @@ import math
 import trio
 import trio.testing
 
-from common import Clock, arguments, memory_figures, report, rss_kib
+from common import Clock, arguments, deepest, memory_figures, report, rss_kib
 
 args = arguments()
 
@@ -53,8 +53,15 @@ async def many(runs: int, gate: trio.Event | None = None, in_flight: int | None 
         receive.receive_nowait()
 
 
-async def nested(gate: trio.Event) -> None:
-    """A task as deep as a run is: a scope of its own, a few awaits, and what it leaves when it ends."""
+DEPTH = 7
+"""Coroutines of `nested`, so that a task is as many awaits deep as one of runmgr's: the bench compares the two."""
+
+
+async def nested(gate: trio.Event, depth: int = DEPTH) -> None:
+    """A task as deep as a run is: a scope of its own, the awaits, and what it leaves when it ends."""
+    if depth > 1:
+        await nested(gate, depth - 1)
+        return
     with trio.CancelScope():
         await run("prompt", trio.open_memory_channel[list[str]](1)[0], None, gate)
 
@@ -68,10 +75,19 @@ async def flight() -> None:
             nursery.start_soon(nested, gate)
         await trio.testing.wait_all_tasks_blocked()
         started, held = trio.current_time() - began, rss_kib()
-        began = trio.current_time()
+        depth = deepest(nursery.child_tasks)
+        clock = Clock()
         nursery.cancel_scope.cancel()
-    cancelled = trio.current_time() - began
-    report({**memory_figures(before, held, args.runs), "submit_s": started, "cancel_s": cancelled})
+    ended = clock.figures(args.runs)
+    report(
+        {
+            **memory_figures(before, held, args.runs),
+            "submit_s": started,
+            "cancel_s": ended["wall_s"],
+            "cancel_cpu_us": ended["cpu_us"],
+            "depth": depth,
+        }
+    )
 
 
 async def main() -> None:

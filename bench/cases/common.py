@@ -18,7 +18,7 @@ def arguments() -> argparse.Namespace:
         "--turns", type=int, default=1, help="model requests a run; all but the last call one tool"
     )
     parser.add_argument("--in-flight", type=int, default=100)
-    parser.add_argument("--mode", choices=("rate", "memory", "tail", "flight"), default="rate")
+    parser.add_argument("--mode", choices=("rate", "memory", "tail", "flight", "cancel"), default="rate")
     parser.add_argument("--journal", action="store_true")
     return parser.parse_args()
 
@@ -50,6 +50,20 @@ class Clock:
             "wall_us": wall / runs * 1e6,
             "cpu_us": cpu / runs * 1e6,
         }
+
+
+def awaits(task: object) -> int:
+    """How many coroutines deep a blocked trio task is."""
+    depth, coroutine = 0, getattr(task, "coro", None)
+    while coroutine is not None:
+        depth += 1
+        coroutine = getattr(coroutine, "cr_await", None)
+    return depth
+
+
+def deepest(tasks: object) -> int:
+    """The deepest of some tasks' `awaits`."""
+    return max(map(awaits, tasks))  # type: ignore[call-overload]
 
 
 def report(figures: dict[str, float]) -> None:

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import tempfile
+import time
+from random import Random
 
 import trio
 import trio.testing
 
-from runmgr import Agent, ModelResponse, TextPart, ToolCallPart, open_supervisor
+from runmgr import Agent, ModelResponse, TextPart, ToolCallPart, UsageLimits, open_supervisor
+from runmgr.concurrency import Timers, open_timers
 from runmgr.messages import ModelMessage
 from runmgr.models.function import AgentInfo, FunctionModel
+from runmgr.usage import RequestUsage
 
-from common import Clock, arguments, memory_figures, report, rss_kib
+from common import Clock, arguments, deepest, memory_figures, report, rss_kib
 
 args = arguments()
 gate: trio.Event | None = None
+timers: Timers | None = None
 
 
 async def answer(messages: list[ModelMessage], info: AgentInfo) -> ModelResponse:
@@ -29,7 +34,16 @@ async def answer(messages: list[ModelMessage], info: AgentInfo) -> ModelResponse
     return ModelResponse(parts=[TextPart("the answer is 42")])
 
 
-agent = Agent(FunctionModel(answer), name="bench")
+async def answer_for_ever(messages: list[ModelMessage], info: AgentInfo) -> ModelResponse:
+    """A provider that takes a second, says what was used, and always wants the tool: one shared timer and no work of its own, so
+    that the load is the supervisor's and not the model's."""
+    assert timers is not None
+    await timers.sleep(1)
+    usage = RequestUsage(input_tokens=10, output_tokens=5)
+    return ModelResponse(parts=[ToolCallPart("add", {"a": 1, "b": 1}, f"call_{len(messages)}")], usage=usage)
+
+
+agent = Agent(FunctionModel(answer_for_ever if args.mode == "cancel" else answer), name="bench")
 
 
 @agent.tool_plain
@@ -54,15 +68,61 @@ async def flight() -> None:
         handles = [await supervisor.submit(agent, f"prompt {index}") for index in range(args.runs)]
         await trio.testing.wait_all_tasks_blocked(0.05)
         started, held = trio.current_time() - began - 0.05, rss_kib()
-        began = trio.current_time()
+        depth = deepest(supervisor._runtime.actors.child_tasks)
+        clock = Clock()
         supervisor.cancel("the bench is over")
-    cancelled = trio.current_time() - began
+    ended = clock.figures(args.runs)
     assert all([(await handle.outcome()).status == "cancelled" for handle in handles])
-    report({**memory_figures(before, held, args.runs), "submit_s": started, "cancel_s": cancelled})
+    report(
+        {
+            **memory_figures(before, held, args.runs),
+            "submit_s": started,
+            "cancel_s": ended["wall_s"],
+            "cancel_cpu_us": ended["cpu_us"],
+            "depth": depth,
+        }
+    )
+
+
+async def cancel() -> None:
+    """One of many is cancelled, again and again, while the turns of all others go on: how long until its outcome is there."""
+    random = Random(0)
+    times: list[float] = []
+    limits = UsageLimits(request_limit=None)
+    global timers
+    async with (
+        open_timers() as timers,
+        open_supervisor(max_running=args.runs, max_queued=args.runs, limits=limits) as supervisor,
+    ):
+        handles = [await supervisor.submit(agent, f"prompt {index}") for index in range(args.runs)]
+        await trio.sleep(2)
+        clock, requests = Clock(), supervisor.usage().requests
+        for handle in random.sample(handles, 100):
+            await trio.sleep(random.uniform(0, 0.1))
+            began = time.perf_counter()
+            handle.cancel("the bench wants it")
+            assert (await handle.outcome()).status == "cancelled"
+            times.append((time.perf_counter() - began) * 1_000)
+        turns = supervisor.usage().requests - requests
+        wall = clock.figures(args.runs)["wall_s"]
+        supervisor.cancel()
+    times.sort()
+    report(
+        {
+            "runs": args.runs,
+            "turns_per_s": turns / wall,
+            "p50_ms": times[50],
+            "p90_ms": times[90],
+            "max_ms": times[-1],
+        }
+    )
 
 
 async def main() -> None:
     global gate
+    if args.mode == "cancel":
+        await cancel()
+        return
     if args.mode == "flight":
         gate = trio.Event()
         await flight()

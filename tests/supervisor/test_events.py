@@ -158,3 +158,25 @@ async def test_a_filter_that_raises_hurts_only_its_subscriber(fakes, autojump_cl
             assert outcome.succeeded
             with pytest.raises(KeyError):
                 await events.__anext__()
+
+
+async def test_a_subscriber_that_never_reads_neither_grows_nor_stalls(fakes, autojump_clock):
+    """1,000 runs at once, ten rounds: the buffers hold what they may, and the runs take what they take without it."""
+    agent = fakes.Agent(nap, nap)
+    async with open_supervisor(max_running=1_000, remember=0) as sup:
+        async with (
+            sup.subscribe(buffer=100) as dropping,
+            sup.subscribe(buffer=100, overflow="coalesce", key=lambda event: event.run_id) as coalescing,
+        ):
+            held = []
+            for _ in range(10):
+                async with sup.map(agent, range(1_000)) as outcomes:
+                    async for _ in outcomes:
+                        pass
+                held.append((dropping.statistics().buffered, coalescing.statistics().buffered))
+                assert len(sup._runtime.events._gathered) == 0
+            assert trio.current_time() == 20
+            assert set(held) == {(100, 100)}
+            assert dropping.statistics().missed == 10_000 * 7 - 100
+            first = await dropping.receive()
+            assert (type(first), first.count) == (EventsMissed, 10_000 * 7 - 100)
