@@ -466,3 +466,27 @@ async def test_a_cancelled_child_says_so(fakes, autojump_clock):
 
     async with open_supervisor() as sup:
         assert (await (await sup.submit(fakes.Agent(look))).result()).output == "fine"
+
+
+async def test_supervisors_nested_and_side_by_side_are_independent(fakes, autojump_clock):
+    """A run that waits for another supervisor's run keeps its place: that one has places of its own."""
+
+    async def nested(run):
+        async with open_supervisor(max_running=1) as inner:
+            handles = [await inner.submit(tree(fakes, 1)) for _ in range(2)]
+            held.append((sup.snapshot().places_taken, sup.snapshot().parked))
+            return [(await handle.result()).output for handle in handles]
+
+    async def across(run):
+        return (await (await other.submit(fakes.Agent(nap), run.prompt)).result()).output
+
+    held = []
+    async with open_supervisor(max_running=1) as sup, open_supervisor(max_running=1) as other:
+        first = await sup.submit(fakes.Agent(nested))
+        second = await sup.submit(fakes.Agent(across), "x")
+        assert (await first.outcome()).succeeded
+        assert (await second.result()).output == "x"
+        assert held == [(1, 0)]
+        assert (sup.snapshot().submitted, other.snapshot().submitted) == (2, 1)
+        sup.cancel()
+        assert (await (await other.submit(fakes.Agent(nap))).outcome()).succeeded
