@@ -88,6 +88,9 @@ class OutcomeRecord(msgspec.Struct, omit_defaults=True, gc=False):
     messages: msgspec.Raw = _NO_MESSAGES
     reset: bool = False
     new_from: int = 0
+    earlier_errors: tuple[RunError, ...] = ()
+    parent: str | None = None
+    abandoned_threads: tuple[str, ...] = ()
 
 
 class _ReadCheckpoint(CheckpointRecord):
@@ -230,6 +233,9 @@ def encode_outcome(outcome: RunOutcome, known: int, *, reset: bool) -> bytes:
             messages,
             reset,
             outcome.new_message_index,
+            outcome.earlier_errors,
+            outcome.parent,
+            outcome.abandoned_threads,
         )
     )
 
@@ -380,5 +386,8 @@ def outcome_from(row: Sequence[Any], bodies: Sequence[bytes] | None) -> RunOutco
         messages=messages,
         input=decode_json(given),
         new_message_index=record.new_from,
+        earlier_errors=record.earlier_errors,
+        parent=record.parent,
+        abandoned_threads=record.abandoned_threads,
         replayed=True,
     )

@@ -165,3 +165,20 @@ async def test_which_errors_restart_can_be_said(autojump_clock):
 
 def test_the_classes_are_those_of_the_retries():
     assert set(get_args(TransientError)) == {kind.value for kind in RetryClass}
+
+
+async def test_the_attempts_and_the_parent_are_in_the_journal_too(tmp_path, fakes, autojump_clock):
+    path = tmp_path / "journal.sqlite"
+    agent, _ = flaky([ModelHTTPError(503, "m"), ModelHTTPError(500, "m")])
+
+    async def begin(run):
+        return (await (await run.supervisor.submit(agent, "go", run_id="child")).outcome()).attempts
+
+    async with open_supervisor(retries=0, restart=RestartPolicy(max_restarts=1), journal=path) as sup:
+        await (await sup.submit(fakes.Agent(begin), run_id="top")).outcome()
+        told = sup.get("child")._outcome
+    assert [error.status_code for error in told.earlier_errors] == [503]
+    with open_journal(path) as journal:
+        kept = {outcome.run_id: outcome for outcome in journal.outcomes()}
+    assert kept["child"].earlier_errors == told.earlier_errors
+    assert (kept["child"].parent, kept["top"].parent) == ("top", None)
