@@ -105,6 +105,9 @@ class RunBlock(Generic[AgentDepsT, OutputDataT]):
             plan.tool_timeout,
             default_max_retries=plan.max_tool_retries,
             retries=None if snapshot is None else dict(snapshot.tool_retries),
+            retries_of=snapshot.run_step
+            if snapshot is not None and type(snapshot.pending) is PendingCallTools
+            else None,
         )
         if snapshot is not None and self._prompt is None:
             self._prompt = prompt_of_snapshot(snapshot)

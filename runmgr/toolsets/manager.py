@@ -46,9 +46,11 @@ class ToolManager(Generic[AgentDepsT]):
         default_timeout: seconds for calls of function tools that say nothing themselves.
         default_max_retries: failures in a row that are allowed for a tool that does not exist.
         retries: consecutive failures by tool name, of a run that goes on.
+        retries_of: the step whose responses they count for, if the run goes on within it; None: the next step's.
     """
 
     __slots__ = (
+        "_counted_step",
         "_failed",
         "_run_step",
         "_tool_defs",
@@ -72,6 +74,7 @@ class ToolManager(Generic[AgentDepsT]):
         *,
         default_max_retries: int = 1,
         retries: dict[str, int] | None = None,
+        retries_of: int | None = None,
     ) -> None:
         self.toolset = toolset
         self.default_timeout = default_timeout
@@ -82,6 +85,7 @@ class ToolManager(Generic[AgentDepsT]):
         """Whether ``prepare`` has listed the tools yet."""
         self._failed: set[str] | None = None
         self._run_step: int | None = None
+        self._counted_step = retries_of
         self._tool_defs: list[ToolDefinition] | None = None
 
     async def prepare(self, ctx: RunContext[AgentDepsT]) -> None:
@@ -94,9 +98,11 @@ class ToolManager(Generic[AgentDepsT]):
         step = ctx.run_step
         if step == self._run_step:
             return
-        if self._run_step is not None:
-            self.retries = self.pending_retries()
-            self._failed = None
+        if self._counted_step != step:
+            if self._counted_step is not None:
+                self.retries = self.pending_retries()
+                self._failed = None
+            self._counted_step = step
         ctx.retries = self.retries
         tools = self.toolset.static_tools()
         if tools is None:

@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 import trio
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from runmgr.agent import Agent
@@ -174,6 +174,16 @@ async def test_failures_in_a_row_are_counted_over_a_resume(says, call):
                     pass
 
 
+async def test_a_tool_left_alone_for_a_step_starts_again_over_a_resume_too():
+    fails = ("double", {"x": -1})
+    script = [[fails], [fails], [], [fails], ["done"]]
+    whole, _ = await uninterrupted(script)
+    assert whole.result.output == "done"
+    for steps in range(12):
+        resumed, _ = await interrupted_after(script, steps)
+        assert told(resumed) == told(whole), steps
+
+
 async def test_a_resumed_context_knows_its_prompt_and_step(says, call):
     agent, _ = scripted([])
     seen = []
@@ -239,16 +249,19 @@ _spec = st.one_of(
 )
 
 
+_fails = ("double", {"x": -1})
+
+
 @settings(max_examples=60, deadline=None)
-@given(script=st.lists(st.lists(_spec, max_size=2, unique_by=str), max_size=4), data=st.data())
-def test_any_run_can_be_interrupted_anywhere(script, data):
+@example(script=[[_fails], [_fails], [], [_fails]], steps=6)
+@given(script=st.lists(st.lists(_spec, max_size=2, unique_by=str), max_size=4), steps=st.integers(0, 9))
+def test_any_run_can_be_interrupted_anywhere(script, steps):
     async def main():
         whole = failure = resumed = later = None
         try:
             whole, _ = await uninterrupted(script)
         except UnexpectedModelBehavior as error:
             failure = str(error)
-        steps = data.draw(st.integers(0, 6))
         try:
             resumed, _ = await interrupted_after(script, steps)
         except UnexpectedModelBehavior as error:
