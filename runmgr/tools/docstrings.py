@@ -6,6 +6,7 @@ griffe parses the docstring; it is imported only when a docstring can have secti
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from runmgr.tools.types import DocstringFormat
 
 __all__ = ("describe",)
+
+_SPHINX_FIELD = re.compile(r"^[ \t]*:(param|parameter|arg|argument|key|keyword)[ \t][^:\n]+:", re.MULTILINE)
 
 
 def describe(
@@ -61,6 +64,16 @@ def _returns(found: Any) -> str:
     return "\n".join(lines)
 
 
+def _style(text: str) -> DocstringFormat:
+    """The style that a docstring is written in; google where nothing tells."""
+    import griffe
+
+    if _SPHINX_FIELD.search(text):  # griffe asks for more signs than a function of one parameter has
+        return "sphinx"
+    inferred, _ = griffe.infer_docstring_style(griffe.Docstring(text, lineno=1), default=griffe.Parser.google)
+    return inferred.value if inferred else "google"
+
+
 def _sections(
     text: str, signature: inspect.Signature, docstring_format: DocstringFormat
 ) -> list[DocstringSection]:
@@ -68,10 +81,7 @@ def _sections(
 
     style = docstring_format
     if style == "auto":
-        inferred, _ = griffe.infer_docstring_style(
-            griffe.Docstring(text, lineno=1), default=griffe.Parser.google
-        )
-        style = inferred.value if inferred else "google"
+        style = _style(text)
     # griffe looks the parameters' annotations up on the function that it thinks it documents
     owner = griffe.Function(
         "function",

@@ -191,3 +191,22 @@ async def test_prepare_may_change_the_schema_in_place():
     assert prepared is not None
     assert prepared.parameters_json_schema["properties"]["name"]["description"] == "for you"
     assert "description" not in tool.tool_def.parameters_json_schema["properties"]["name"]
+
+
+@pytest.mark.parametrize(
+    "docstring",
+    [
+        "Look it up.\n\n        :param x: what to look for\n        ",
+        "Look it up.\n\n:param x: what to look for",
+        "Look it up.\n\n    Args:\n        nobody: reads this\n\n    :param x: what to look for\n    ",
+    ],
+)
+def test_one_described_parameter_is_enough_to_know_sphinx_by(docstring):
+    def function(x: int) -> int:
+        return x
+
+    function.__doc__ = docstring
+    definition = Tool(function).tool_def
+    assert definition.description.startswith("Look it up.")
+    assert ":param" not in definition.description
+    assert definition.parameters_json_schema["properties"]["x"]["description"] == "what to look for"
