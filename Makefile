@@ -65,7 +65,7 @@ simulate: $(STAMP) ## faults and crashes in virtual time, SEEDS=1000 of them
 
 .PHONY: nightly
 nightly: $(STAMP) ## 5,000 generated programs against the supervisor instead of 200
-	RUNMGR_PROGRAMS=5000 $(BIN)/python -m pytest tests/supervisor/test_programs.py
+	RUNMGR_PROGRAMS=5000 $(BIN)/python -m pytest -o faulthandler_timeout=0 tests/supervisor/test_programs.py
 
 .PHONY: format
 format: $(STAMP) ## ruff: mend what it can

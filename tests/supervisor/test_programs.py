@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import tempfile
+import warnings
+from contextvars import ContextVar
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import trio
 import trio.testing
@@ -49,10 +53,18 @@ changes = st.one_of(
     st.tuples(st.just("resize"), st.integers(1, 5)),
     st.tuples(st.just("limit"), st.sampled_from(["a", "b"]), st.integers(0, 3)),
     st.tuples(st.just("weight"), st.sampled_from(["a", "b"]), st.sampled_from([0.5, 3.0])),
+    st.tuples(st.just("resize queue"), st.integers(0, 8)),
 )
+drains = st.tuples(st.just("drain"))
 # A list of each, so that what there is little to do with (commands without runs) does not crowd out what there is.
-programs = st.lists(
-    st.one_of(starts, starts, starts, sleeps, sleeps, commands_, commands_, changes), min_size=5, max_size=40
+actions = st.one_of(starts, starts, starts, sleeps, sleeps, commands_, commands_, changes)
+# After a drain nothing more is admitted: the rest of a program sees what is there to its end.
+programs = st.one_of(
+    st.lists(actions, min_size=5, max_size=40),
+    st.lists(actions, min_size=5, max_size=40),
+    st.tuples(st.lists(actions, min_size=5, max_size=25), drains, st.lists(actions, max_size=15)).map(
+        lambda parts: [*parts[0], parts[1], *parts[2]]
+    ),
 )
 endings = st.sampled_from(["leave", "drain", "cancel", "grace", "raise", "outer cancel"])
 
@@ -70,52 +82,59 @@ class World:
     allowed: int = 0
     limits: dict = field(default_factory=dict)
     of_group: dict = field(default_factory=dict)
+    failed: set = field(default_factory=set)
+    draining: bool = False
+    drained: bool = False
 
-    def __post_init__(self):
-        self.agents = {name: self.make(name) for name in KINDS}
-        self.kinds = {agent: name for name, agent in self.agents.items()}
 
-    def make(self, kind):
-        failed = set()
+WORLD: ContextVar[World] = ContextVar("world")
+"""Of the program that runs; runs see the one of whoever submitted them."""
 
-        async def answer(messages, info):
-            await trio.sleep(0.5)
-            turn = sum(isinstance(message, ModelResponse) for message in messages)
-            if kind == "fails" and turn == 1:
-                raise ModelHTTPError(400, "m")
-            if kind == "flaky" and turn == 1 and id(messages[0]) not in failed:
-                failed.add(id(messages[0]))
-                raise ModelHTTPError(500, "m")
-            if kind == "hangs":
-                await trio.sleep_forever()
-            self.answered += 1
-            usage = RequestUsage(input_tokens=len(messages), output_tokens=3, details={"reasoning": 1})
-            if kind in WITH_TOOLS and turn < 2:
-                return ModelResponse(parts=[ToolCallPart("work", {"n": turn}, f"c{turn}")], usage=usage)
-            if kind in {"parent", "grandparent", "leaver"} and turn < 1:
-                calls = [ToolCallPart("delegate", {"n": n}, f"d{n}") for n in range(2)]
-                return ModelResponse(parts=calls, usage=usage)
-            return ModelResponse(parts=[TextPart("done")], usage=usage)
 
-        agent = Agent(FunctionModel(answer, model_name=f"model-{kind}"))
+def make(kind):
+    async def answer(messages, info):
+        await trio.sleep(0.5)
+        world = WORLD.get()
+        turn = sum(isinstance(message, ModelResponse) for message in messages)
+        if kind == "fails" and turn == 1:
+            raise ModelHTTPError(400, "m")
+        if kind == "flaky" and turn == 1 and id(messages[0]) not in world.failed:
+            world.failed.add(id(messages[0]))
+            raise ModelHTTPError(500, "m")
+        if kind == "hangs":
+            await trio.sleep_forever()
+        world.answered += 1
+        usage = RequestUsage(input_tokens=len(messages), output_tokens=3, details={"reasoning": 1})
+        if kind in WITH_TOOLS and turn < 2:
+            return ModelResponse(parts=[ToolCallPart("work", {"n": turn}, f"c{turn}")], usage=usage)
+        if kind in {"parent", "grandparent", "leaver"} and turn < 1:
+            calls = [ToolCallPart("delegate", {"n": n}, f"d{n}") for n in range(2)]
+            return ModelResponse(parts=calls, usage=usage)
+        return ModelResponse(parts=[TextPart("done")], usage=usage)
 
-        @agent.tool_plain
-        async def work(n: int) -> int:
-            await trio.sleep(0.2)
-            if kind == "raises" and n == 1:
-                raise KeyError("a user's bug")
-            return n
+    agent = Agent(FunctionModel(answer, model_name=f"model-{kind}"))
 
-        @agent.tool
-        async def delegate(ctx: RunContext, n: int) -> str:
-            child = self.agents["parent" if kind == "grandparent" else ["tools", "text"][n]]
-            handle = await ctx.supervisor.submit(child, f"{n}")
-            self.handles.append(handle)
-            if kind == "leaver":
-                return "left to itself"
-            return (await handle.outcome()).status
+    @agent.tool_plain
+    async def work(n: int) -> int:
+        await trio.sleep(0.2)
+        if kind == "raises" and n == 1:
+            raise KeyError("a user's bug")
+        return n
 
-        return agent
+    @agent.tool
+    async def delegate(ctx: RunContext, n: int) -> str:
+        child = AGENTS["parent" if kind == "grandparent" else ["tools", "text"][n]]
+        handle = await ctx.supervisor.submit(child, f"{n}")
+        WORLD.get().handles.append(handle)
+        if kind == "leaver":
+            return "left to itself"
+        return (await handle.outcome()).status
+
+    return agent
+
+
+AGENTS = {name: make(name) for name in KINDS}
+NAMES = {agent: name for name, agent in AGENTS.items()}
 
 
 def total(usages):
@@ -149,6 +168,11 @@ def check(sup, world, max_parked):
     assert everything.requests == world.answered
     for handle in world.handles:
         assert (handle._outcome is not None) <= (handle.state in TERMINAL)
+    told = set(world.ended)
+    assert len(told) == len(world.ended)  # nobody is told twice
+    assert all(handle._outcome is not None for handle in world.handles if handle.run_id in told)
+    assert snapshot.closed is not None if world.draining else True
+    check_order(world)
 
 
 def check_order(world):
@@ -176,15 +200,15 @@ def check_families(sup, world):
             assert child.finished_at <= handle._outcome.finished_at
 
 
-async def perform(sup, world, action):
+async def perform(sup, world, action, nursery):
     name, *rest = action
     if name == "start":
         kind, group, priority, timeout, deadline = rest
         run_id = f"r{len(world.handles)}"
-        with contextlib.suppress(trio.WouldBlock):
+        with contextlib.suppress(trio.WouldBlock, *([SupervisorClosed] if world.draining else [])):
             world.handles.append(
                 sup.submit_nowait(
-                    world.agents[kind],
+                    AGENTS[kind],
                     "go",
                     run_id=run_id,
                     group=group,
@@ -197,6 +221,17 @@ async def perform(sup, world, action):
         await trio.sleep(rest[0])
     elif name == "resize":
         sup.max_running = rest[0]
+    elif name == "resize queue":
+        sup.max_queued = rest[0]
+    elif name == "drain":
+
+        async def drain():
+            await sup.drain()
+            world.drained = True
+
+        nursery.start_soon(drain)
+        world.draining = True
+        await trio.testing.wait_all_tasks_blocked()
     elif name == "limit":
         sup.set_group(rest[0], max_running=rest[1])
         world.limits[rest[0]] = rest[1]
@@ -221,7 +256,7 @@ async def perform(sup, world, action):
             elif name == "snapshot":
                 world.answers.append((handle, commands.ask_snapshot(handle)))
             elif name == "again":
-                assert sup.submit_nowait(world.agents["text"], "go", run_id=handle.run_id) is handle
+                assert sup.submit_nowait(AGENTS["text"], "go", run_id=handle.run_id) is handle
         except RunEnded:
             assert handle.state in TERMINAL
         except trio.WouldBlock:
@@ -234,6 +269,7 @@ class Mine(Exception):
 
 async def play(program, ending, max_running, max_queued, max_parked, restart, path):
     world = World(allowed=max_running)
+    WORLD.set(world)
     tasks = trio.lowlevel.current_statistics().tasks_living
 
     async def listen(sup, task_status):
@@ -264,7 +300,7 @@ async def play(program, ending, max_running, max_queued, max_parked, restart, pa
                 ) as sup:
                     await nursery.start(listen, sup)
                     for action in program:
-                        await perform(sup, world, action)
+                        await perform(sup, world, action, nursery)
                         check(sup, world, max_parked)
                         await trio.lowlevel.checkpoint()
                         check(sup, world, max_parked)
@@ -274,14 +310,14 @@ async def play(program, ending, max_running, max_queued, max_parked, restart, pa
                     for handle in list(world.handles):
                         if handle.state not in TERMINAL:
                             handle.resume()
-                            if ending in {"leave", "drain"} and handle._job.agent is world.agents["hangs"]:
+                            if ending in {"leave", "drain"} and handle._job.agent is AGENTS["hangs"]:
                                 handle.cancel("would hang")
                     sup.resume()
                     if ending == "drain":
                         await sup.drain()
                         assert all(handle.state in TERMINAL for handle in world.handles)
                         try:
-                            sup.submit_nowait(world.agents["text"])
+                            sup.submit_nowait(AGENTS["text"])
                             raise AssertionError("admitted after drain")
                         except SupervisorClosed:
                             pass
@@ -299,6 +335,7 @@ async def play(program, ending, max_running, max_queued, max_parked, restart, pa
         snapshot = sup.snapshot()
         assert snapshot.places_taken == snapshot.queued == snapshot.submitting == snapshot.parked == 0
     assert trio.lowlevel.current_statistics().tasks_living == tasks
+    assert world.drained is world.draining
     assert sorted(world.admitted) == sorted(handle.run_id for handle in world.handles)
     assert sorted(world.ended) == sorted(world.admitted)  # each exactly one outcome
     for handle in world.handles:
@@ -314,7 +351,7 @@ async def play(program, ending, max_running, max_queued, max_parked, restart, pa
         for handle in world.handles:
             outcome = handle._outcome
             if outcome.status == "failed" and outcome.error.type != "TimeoutError":
-                kind = world.kinds[handle._job.agent]
+                kind = NAMES[handle._job.agent]
                 if kind == "flaky":
                     assert outcome.attempts == 1 + restart
                 elif kind in {"parent", "grandparent", "leaver"}:
@@ -337,7 +374,9 @@ async def play(program, ending, max_running, max_queued, max_parked, restart, pa
 )
 @settings(max_examples=EXAMPLES, deadline=None)
 def test_programs(program, ending, max_running, max_queued, max_parked, restart, journaled, rng):
-    with tempfile.TemporaryDirectory() as directory:
+    files = open_files()
+    with tempfile.TemporaryDirectory() as directory, warnings.catch_warnings():
+        warnings.simplefilter("error")
         path = f"{directory}/journal.sqlite" if journaled else None
         clock = trio.testing.MockClock(autojump_threshold=0)
         world = trio.run(
@@ -355,3 +394,9 @@ def test_programs(program, ending, max_running, max_queued, max_parked, restart,
                 else:  # stopped with the others: open, to be resumed
                     assert outcome.status == "cancelled"
                     assert ending in {"cancel", "grace", "raise", "outer cancel"}
+    gc.collect(1)  # whatever was left open says so as it goes: warnings are errors, also those of finalizers
+    assert open_files() == files
+
+
+def open_files():
+    return len(list(Path("/proc/self/fd").iterdir())) if Path("/proc/self/fd").exists() else 0
