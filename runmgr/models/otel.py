@@ -8,11 +8,17 @@ from __future__ import annotations
 import sys
 from collections.abc import Generator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import trio
 
-from runmgr.exceptions import ModelRetry, ToolRetryError, UnexpectedModelBehavior
+from runmgr.exceptions import (
+    MalformedResponseError,
+    ModelHTTPError,
+    ModelRetry,
+    ToolRetryError,
+    UnexpectedModelBehavior,
+)
 
 if TYPE_CHECKING:
     from opentelemetry.metrics import Histogram, MeterProvider
@@ -117,8 +123,8 @@ def client_span(
 def note_failure(span: Span, error: BaseException, *, include_content: bool) -> None:
     """Write on a span why it failed: status, type, and the exception with its traceback.
 
-    Without content, what quotes a model (its arguments, its answer) is left out: the text of such an exception, and the
-    traceback of any that such an exception led to.
+    Without content, what quotes a model or a provider (arguments, an answer, the body of an error, which may echo the
+    prompt) is left out: the text of such an exception, and the traceback of any that such an exception led to.
     """
     from opentelemetry.trace import Status, StatusCode
 
@@ -126,26 +132,35 @@ def note_failure(span: Span, error: BaseException, *, include_content: bool) -> 
     span.set_attribute("error.type", f"{kind.__module__}.{kind.__qualname__}")
     if isinstance(error, Exception) and (include_content or not any(map(_quotes, _chain(error)))):
         span.record_exception(error, escaped=True)
-    tells = include_content or not _quotes(error)
-    span.set_status(Status(StatusCode.ERROR, f"{kind.__name__}: {error}" if tells else kind.__name__))
+    text = f"{kind.__name__}: {error}"
+    if not include_content and _quotes(error):
+        text = kind.__name__
+        if isinstance(error, ModelHTTPError):
+            text += f": status_code: {error.status_code}, model_name: {error.model_name}"
+    span.set_status(Status(StatusCode.ERROR, text))
 
 
 def _chain(error: BaseException) -> Generator[BaseException]:
-    """An exception and those that its traceback shows before it."""
+    """An exception and those that its traceback shows with it."""
     seen: set[int] = set()
-    following: BaseException | None = error
-    while following is not None and id(following) not in seen:
+    shown: list[BaseException | None] = [error]
+    while shown:
+        following = shown.pop()
+        if following is None or id(following) in seen:
+            continue
         yield following
         seen.add(id(following))
-        following = following.__cause__ or following.__context__
+        shown.append(following.__cause__ or following.__context__)
+        if isinstance(following, BaseExceptionGroup):
+            shown.extend(cast("BaseExceptionGroup[BaseException]", following).exceptions)
 
 
 def _quotes(error: BaseException) -> bool:
-    """Whether an exception's text holds what a model wrote."""
+    """Whether an exception's text holds what a model or a provider wrote."""
     from pydantic import ValidationError
 
-    return isinstance(error, (ToolRetryError, ModelRetry, ValidationError)) or (
-        isinstance(error, UnexpectedModelBehavior) and error.body is not None
+    return isinstance(error, (ToolRetryError, ModelRetry, ValidationError, MalformedResponseError)) or (
+        isinstance(error, (UnexpectedModelBehavior, ModelHTTPError)) and error.body is not None
     )
 
 

@@ -10,7 +10,17 @@ from opentelemetry import trace
 from opentelemetry.trace import Span, SpanContext, StatusCode, Tracer, TracerProvider
 
 from runmgr.agent import Agent, InstrumentationSettings
-from runmgr.exceptions import CallDeferred, ModelRetry, UnexpectedModelBehavior
+from runmgr.exceptions import (
+    CallDeferred,
+    FallbackExceptionGroup,
+    MalformedResponseError,
+    ModelAPIError,
+    ModelHTTPError,
+    ModelRetry,
+    UnexpectedModelBehavior,
+)
+from runmgr.models.fallback import FallbackModel
+from runmgr.models.function import FunctionModel
 from runmgr.models.instrumented import InstrumentedModel
 from runmgr.models.test import TestModel
 from runmgr.tools import DeferredToolRequests, RunContext
@@ -157,6 +167,31 @@ async def test_errors_are_noted(recording, says, call):
     assert (root.status.status_code, tool.status.status_code) == (StatusCode.ERROR, StatusCode.ERROR)
     assert [type(e) for e in root.exceptions] == [LookupError]
     assert all(s.ended for s in recording.spans)
+
+
+@pytest.mark.parametrize("include_content", [False, True])
+@pytest.mark.parametrize(
+    "failure",
+    [
+        ModelHTTPError(400, "m", {"error": "bad prompt: 'the secret'"}),
+        MalformedResponseError("m", "not JSON: the secret"),
+    ],
+    ids=["status", "body"],
+)
+@pytest.mark.parametrize("several", [False, True])
+async def test_a_provider_that_echoes_the_prompt_is_content(recording, failure, several, include_content):
+    settings = InstrumentationSettings(tracer_provider=recording, include_content=include_content)
+
+    def refuses(messages, info):
+        raise failure
+
+    model = FunctionModel(refuses)
+    agent = Agent(FallbackModel(model, model) if several else model, instrument=settings)
+    with pytest.raises((ModelAPIError, FallbackExceptionGroup)):
+        await agent.run("?")
+    assert any("the secret" in span.told for span in recording.spans) == include_content
+    if isinstance(failure, ModelHTTPError) and not several:
+        assert all("status_code: 400" in span.status.description for span in recording.spans)
 
 
 @pytest.mark.parametrize("include_content", [False, True])
