@@ -66,6 +66,7 @@ if TYPE_CHECKING:
         RunEnded,
         RunFailed,
         SupervisorClosed,
+        ToolInterrupted,
         TooManyFailures,
         UnexpectedModelBehavior,
         UsageLimitExceeded,
@@ -231,8 +232,8 @@ _PUBLIC = {
         AgentRunError ApprovalRequired BudgetExhausted CallDeferred ContentFilterError
         FallbackExceptionGroup IncompleteToolCall JournalError MalformedResponseError ModelAPIError
         ModelConnectionError ModelHTTPError ModelRetry ModelTimeoutError RunCancelled RunEnded
-        RunFailed SupervisorClosed TooManyFailures UnexpectedModelBehavior UsageLimitExceeded
-        UserError
+        RunFailed SupervisorClosed TooManyFailures ToolInterrupted UnexpectedModelBehavior
+        UsageLimitExceeded UserError
     """,
     "runmgr.format_prompt": """
         format_as_xml
@@ -442,6 +443,7 @@ __all__ = [
     "ToolCallPartDelta",
     "ToolDefinition",
     "ToolDenied",
+    "ToolInterrupted",
     "ToolOutput",
     "ToolReturn",
     "ToolReturnPart",
