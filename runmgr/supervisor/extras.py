@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from .commands import Answer
     from .interrupted import Question
     from .ledger import Tally
+    from .parking import Wait
 
 __all__ = ("Extras",)
 
@@ -23,6 +24,7 @@ class Extras:
 
     __slots__ = (
         "alone",
+        "awaited",
         "away",
         "below",
         "children",
@@ -58,6 +60,9 @@ class Extras:
         """Set when its last child ends."""
         self.names: dict[str, int] | None = None
         """How many children it named after the same content."""
+
+        self.awaited: list[Wait] | None = None
+        """Parts of other runs that wait for its end."""
 
         # Its place: see `runmgr.supervisor.parking`.
         self.away = 0

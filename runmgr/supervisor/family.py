@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from .actor import Actor
     from .extras import Extras
     from .jobs import GraphJob
+    from .parking import Wait
     from .runtime import Runtime
 
 __all__ = ("Family",)
@@ -146,12 +147,13 @@ def child_id(parent: Actor, what: bytes) -> str:
 class _Fork:
     """Told of the branches' ends."""
 
-    __slots__ = ("event", "left", "wrong")
+    __slots__ = ("event", "left", "waits", "wrong")
 
     def __init__(self, branches: int) -> None:
         self.left = branches
         self.wrong: RunOutcome | None = None
         self.event = trio.Event()
+        self.waits: list[Wait] = []
 
     def told(self, outcome: RunOutcome) -> None:
         """A branch has ended."""
@@ -160,6 +162,8 @@ class _Fork:
             self.wrong = outcome
         if self.wrong is not None or not self.left:
             self.event.set()
+            for part in self.waits:
+                part.over()
 
 
 async def fork(actor: Actor, job: GraphJob, branches: Sequence[Any]) -> list[Any]:
@@ -183,7 +187,7 @@ async def fork(actor: Actor, job: GraphJob, branches: Sequence[Any]) -> list[Any
         if told.wrong is not None:
             break
     if children and not told.event.is_set():
-        await runtime.parking.wait(actor, told.event.wait, "its branches run")
+        await runtime.parking.wait(actor, told.event.wait, "its branches run", waits=told.waits)
     wrong = told.wrong
     if wrong is None:
         return [child._outcome.output for child in children if child._outcome is not None]

@@ -12,6 +12,7 @@ from runmgr.records.statistics import RunStatistics
 
 from . import commands, interrupted
 from .family import check_no_circle
+from .parking import waits_of
 from .run_events import RunEvents, events_of
 
 if TYPE_CHECKING:
@@ -142,7 +143,8 @@ class RunHandle:
                 await self._ended.wait()
             else:
                 check_no_circle(waiter, self)  # pyright: ignore[reportArgumentType]  # every handle is an actor
-                await parking.wait(waiter, self._ended.wait, f"it waits for run {self.run_id}")
+                waits = waits_of(self)  # pyright: ignore[reportArgumentType]
+                await parking.wait(waiter, self._ended.wait, f"it waits for run {self.run_id}", waits=waits)
             assert self._outcome is not None
         else:
             await trio.lowlevel.checkpoint()

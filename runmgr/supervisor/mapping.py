@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from .actor import Actor
+    from .parking import Wait
     from .runtime import Runtime
 
 __all__ = ("Outcomes",)
@@ -64,6 +65,7 @@ class Outcomes:
         "_running",
         "_runtime",
         "_task",
+        "_waits",
         "_window",
     )
 
@@ -92,6 +94,7 @@ class Outcomes:
         self._fed = False
         self._error: Exception | None = None
         self._task: trio.lowlevel.Task | None = None
+        self._waits: list[Wait] = []
         self._room: trio.Event | None = None
         self._feeder = trio.CancelScope()
         self._done = trio.Event()
@@ -184,6 +187,8 @@ class Outcomes:
         if self._task is not None:
             trio.lowlevel.reschedule(self._task)
             self._task = None
+            for part in self._waits:
+                part.over()
 
     def __aiter__(self) -> Outcomes:
         return self
@@ -205,7 +210,10 @@ class Outcomes:
             if self._task is not None:
                 raise trio.BusyResourceError("another task already waits for this map's outcomes")
             await self._runtime.parking.wait(
-                self._runtime.parking.caller(), self._sleep, "it waits for runs of its map"
+                self._runtime.parking.caller(),
+                self._sleep,
+                "it waits for runs of its map",
+                waits=self._waits,
             )
         self._open -= 1
         if self._room is not None and self._open < self._window:

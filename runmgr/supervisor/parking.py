@@ -2,7 +2,8 @@
 
 A run whose part (a tool, say) waits for a child, for room to submit one, or at a channel, is *parked*: it keeps its task, its
 place goes to another, and its state is ``paused``. When the last such part has what it waited for, the run queues for a place
-before all others, and that part goes on when it has one. While one part waits, others of the same run go on without a place:
+before all others, and that part goes on when it has one. Where what it waited for is a run's end, it queues before that run's
+place goes on to anybody (`Wait.over`), so nothing new is begun in its stead. While one part waits, others of the same run go on without a place:
 were they to hold one, the run that is waited for might never get it.
 
 At most ``max_parked`` runs are parked. Beyond that a run keeps its place while it waits. Were every place kept that way,
@@ -28,9 +29,36 @@ if TYPE_CHECKING:
     from .extras import Extras
     from .runtime import Runtime
 
-__all__ = ("Parking",)
+__all__ = ("Parking", "Wait", "waits_of")
 
 T = TypeVar("T")
+
+
+class Wait:
+    """A part of a run that waits without the run's place."""
+
+    __slots__ = ("_actor", "_gate", "_is_over", "_parking")
+
+    def __init__(self, parking: Parking, actor: Actor) -> None:
+        self._parking = parking
+        self._actor = actor
+        self._is_over = False
+        self._gate: trio.Event | None = None
+
+    def over(self) -> trio.Event | None:
+        """It has what it waited for; gives what to wait at until the run has its place, if it has to. Once is enough."""
+        if not self._is_over:
+            self._is_over = True
+            self._gate = self._parking.back(self._actor)
+        return self._gate
+
+
+def waits_of(actor: Actor) -> list[Wait]:
+    """The parts of runs that wait for this run's end."""
+    extras = actor.extras()
+    if extras.awaited is None:
+        extras.awaited = []
+    return extras.awaited
 
 
 class Parking:
@@ -55,7 +83,13 @@ class Parking:
         return None if actor.state in TERMINAL else actor
 
     async def wait(
-        self, actor: Actor | None, wait: Callable[[], Awaitable[T]], reason: str, *, for_runs: bool = True
+        self,
+        actor: Actor | None,
+        wait: Callable[[], Awaitable[T]],
+        reason: str,
+        *,
+        for_runs: bool = True,
+        waits: list[Wait] | None = None,
     ) -> T:
         """Wait as a part of a run, without its place; afterwards it has one again.
 
@@ -66,6 +100,7 @@ class Parking:
             wait: what to wait for.
             reason: said in events.
             for_runs: only other runs of this supervisor can end the wait.
+            waits: it is in this list while it waits, for whoever ends the wait to say so at once.
 
         Raises:
             UserError: every place is kept by a run that waits for others, and no more runs may be parked.
@@ -73,10 +108,15 @@ class Parking:
         if actor is None:
             return await wait()
         self.leave(actor, reason, for_runs=for_runs)
+        part = Wait(self, actor)
+        if waits is not None:
+            waits.append(part)
         try:
             return await wait()
         finally:
-            gate = self.back(actor)
+            if waits is not None:
+                waits.remove(part)
+            gate = part.over()
             if gate is not None:
                 actor._interrupts = True  # should it be cancelled here: it waits on at its next node boundary
                 await gate.wait()

@@ -26,6 +26,7 @@ from .admission import Admission
 from .channels import Channels
 from .commands import answer_all, come_back, refuse_all
 from .deadlines import Deadlines
+from .elsewhere import CarriedStepper
 from .failures import Failures
 from .family import born, died
 from .interrupted import InterruptedTools
@@ -38,6 +39,7 @@ from .subscriptions import Subscriptions
 if TYPE_CHECKING:
     from runmgr.usage import UsageLimits
 
+    from .elsewhere import Carrier
     from .extras import Extras
     from .family import Family
     from .gates import Gates
@@ -83,6 +85,8 @@ class Runtime:
         self.retry_failed = retry_failed
         self.interrupted_tools = interrupted_tools
         self.journal: RunJournal | None = None
+        self.carrier: Carrier | None = None
+        """Who has runs worked on elsewhere; None: they are worked on here."""
         self.events = Subscriptions(self.now)
         self.admission = Admission(
             max_running, max_queued, self._enter, self._start, weights=group_weights, limits=group_limits
@@ -452,6 +456,10 @@ class Runtime:
             if metadata is None:
                 metadata = stepper.metadata
             self.count_tool_calls(actor)
+        elif type(stepper) is CarriedStepper:
+            messages, new_from = stepper.all_messages(), stepper.new_message_index
+            metadata = metadata if metadata is not None else stepper.metadata
+            actor._result = None  # made from the outcome, when somebody asks for it
         elif actor._snapshot is not None:  # it was to go on from there, and never began to
             messages, new_from = actor._snapshot.messages, actor._snapshot.new_message_index
         extras = actor._extras
@@ -513,6 +521,9 @@ class Runtime:
         self._remember_run(actor)
         if actor._ended is not None:
             actor._ended.set()
+            if actor._extras is not None and actor._extras.awaited is not None:
+                for part in actor._extras.awaited:
+                    part.over()
         if actor._listener is not None:
             actor._listener.told(outcome)
         if self.events.listening:
