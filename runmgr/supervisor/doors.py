@@ -324,6 +324,8 @@ def _settle(
     gates = actor._sup.gates
     usage = response.usage
     cost = gates.prices.price(response.provider_name or door.system, response.model_name or door.name, usage)
+    if door.price_share is not None and cost is not None:
+        cost *= door.price_share
     tally: Any = actor._tally
     if tally is None:
         tally = gates.tally(actor)
@@ -359,7 +361,7 @@ def _leave_failed(
     if door.breaker is not None:
         door.breaker.ended(error, trio.current_time())
     # An error status is not charged for. Of everything else nobody can say: the answer may have been made and lost.
-    charged = not isinstance(error, ModelHTTPError)
+    charged = not (isinstance(error, ModelHTTPError) or door.keeps_answers)
     rate = door.rate
     if isinstance(error, ModelHTTPError):
         status = error.status_code

@@ -245,7 +245,7 @@ class Gates:
                         f"the budget of the {meter.scope} limits the cost, but what {door.name!r} costs is unknown: give "
                         f"open_supervisor(prices={{{door.name!r}: Price(input=..., output=...)}}) in dollars a million tokens"
                     )
-                need.cost = cost
+                need.cost = cost if door.price_share is None else cost * door.price_share
                 break
         return need
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, cast
 
 import trio
@@ -56,8 +57,10 @@ class ModelDoor:
         "failed",
         "hedging",
         "in_flight",
+        "keeps_answers",
         "model",
         "name",
+        "price_share",
         "rate",
         "refused",
         "resent",
@@ -90,6 +93,10 @@ class ModelDoor:
         kind = cast("type[Model]", type(model))
         self.counts = model.base_url is not None and kind.count_tokens is not Model.count_tokens
         """Whether the provider counts the tokens of a request before it is sent."""
+        self.price_share: Decimal | None = getattr(model, "price_share", None)
+        """What part of the usual price is charged; None: all of it."""
+        self.keeps_answers: bool = getattr(model, "keeps_answers", False)
+        """Whether an answer that was not waited for can still be had: then nothing is lost with it."""
         self._room = math.inf
 
     def make_room(self, connections: int) -> None:
