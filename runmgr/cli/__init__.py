@@ -17,4 +17,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     from runmgr.cli.app import run
 
-    return run(argv)
+    code = run(argv)
+    if code == 130 and argv is None:
+        _ends_at_once(code)
+    return code
+
+
+def _ends_at_once(code: int) -> None:
+    """From now on a further signal gives the same code, however far the interpreter has come with its end."""
+    import os
+    import signal
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda _number, _frame: os._exit(code))

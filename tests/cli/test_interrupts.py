@@ -110,6 +110,21 @@ def test_the_second_signal_ends_at_once(start, tmp_path):
     assert time.monotonic() - began < 1
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_the_interpreter_ends_keeps_the_code(tmp_path, number):
+    (tmp_path / "late.py").write_text(
+        "import atexit, os, signal, sys\n"
+        "from runmgr.cli import app, main\n"
+        "app.run = lambda argv: 130\n"
+        f"atexit.register(os.kill, os.getpid(), {int(number)})\n"
+        "sys.exit(main())\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "late.py"], cwd=tmp_path, capture_output=True, timeout=20, check=False
+    )
+    assert (done.returncode, done.stderr) == (130, b"")
+
+
 def test_an_agent_that_holds_the_event_loop_is_left_behind(start, tmp_path):
     (tmp_path / "stuck.py").write_text(
         "import pathlib, time\nfrom runmgr import Agent\nfrom runmgr.models.function import FunctionModel\n"
