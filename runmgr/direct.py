@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Self
 
 import trio
 
-from runmgr.concurrency import LoopThread
+from runmgr.concurrency import LoopThread, check_in_trio
 from runmgr.exceptions import UserError
 from runmgr.messages import ModelMessage, ModelResponse, ModelResponseStreamEvent
 from runmgr.models import Model, ModelRequestParameters, StreamedResponse, infer_model
@@ -67,6 +67,7 @@ async def _request(
     model_settings: ModelSettings | None,
     params: ModelRequestParameters,
 ) -> ModelResponse:
+    check_in_trio()
     if not close:
         return await model.request(list(messages), model_settings, params)
     async with model:

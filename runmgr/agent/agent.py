@@ -19,6 +19,7 @@ from runmgr.agent.plan import Plan
 from runmgr.agent.planning import Override, overrides, own_toolset, plan_for
 from runmgr.agent.prompts import Instructions, SystemPromptRunner, as_list
 from runmgr.agent.start import RunBlock
+from runmgr.concurrency import check_in_trio
 from runmgr.exceptions import UserError
 from runmgr.messages import ModelMessage, UserContent
 from runmgr.models import KnownModelName, Model, infer_model
@@ -436,6 +437,7 @@ class Agent(DecoratedAgent[AgentDepsT, OutputDataT]):
 
     async def __aenter__(self) -> Self:
         """Open what the agent's toolsets need, to keep it open from run to run."""
+        check_in_trio()
         toolset = CombinedToolset([t for t in self.toolsets if not isinstance(t, DynamicToolset)])
         await toolset.__aenter__()
         self._entered.push(toolset)

@@ -16,6 +16,7 @@ from runmgr.agent.planning import instrumentation_for
 from runmgr.agent.result import FinalResult
 from runmgr.agent.run import AgentRun
 from runmgr.agent.state import GraphAgentDeps, GraphAgentState, new_run_id
+from runmgr.concurrency import check_in_trio
 from runmgr.graph import End, GraphRunContext
 from runmgr.messages import ModelMessage, ModelRequest, ModelResponse, UserContent, merge_consecutive
 from runmgr.output import OutputDataT
@@ -94,6 +95,7 @@ class RunBlock(Generic[AgentDepsT, OutputDataT]):
         self._outer_host: Token[RunHost | None] | None = None
 
     async def __aenter__(self) -> AgentRun[AgentDepsT, OutputDataT]:
+        check_in_trio()
         plan = self._plan
         snapshot = self._snapshot
         state = self._state()

@@ -8,6 +8,7 @@
 - `BareNursery`: what an ``open_x()`` is built on
 - `LoopThread`: an event loop in a thread, for blocking forms of what is async
 - `shielded_cleanup`: bounded time to clean up in
+- `check_in_trio`: an error for programs that still run asyncio
 - pure: `FairQueue` (priority, then weighted fair between groups), `Gcra` (rates), `full_jitter` (backoff)
 """
 
@@ -19,6 +20,7 @@ from .cleanup import shielded_cleanup
 from .fair import FairQueue, FairQueueStatistics, QueueFull
 from .gate import PauseGate
 from .gcra import Gcra
+from .inside import check_in_trio
 from .limiter import LimiterStatistics, ResizableLimiter
 from .loop_thread import LoopThread
 from .mailbox import Mailbox, MailboxStatistics
@@ -45,6 +47,7 @@ __all__ = (
     "Timers",
     "TimersStatistics",
     "backoff_ceiling",
+    "check_in_trio",
     "full_jitter",
     "open_timers",
     "shielded_cleanup",

@@ -6,6 +6,8 @@ from types import TracebackType
 
 import trio
 
+from .inside import check_in_trio
+
 __all__ = ("BareNursery",)
 
 
@@ -32,6 +34,7 @@ class BareNursery:
         self._wait = wait
 
     async def __aenter__(self) -> trio.Nursery:
+        check_in_trio()
         self._manager = trio.open_nursery()
         self._nursery = await self._manager.__aenter__()
         return self._nursery
