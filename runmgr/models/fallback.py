@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self, TypeAlias, cast
 
 from runmgr.exceptions import FallbackExceptionGroup, ModelAPIError, UserError
@@ -11,6 +12,7 @@ from runmgr.messages import ModelMessage, ModelResponse
 from runmgr.models.base import Model
 from runmgr.models.infer import infer_model
 from runmgr.models.otel import current_span
+from runmgr.models.parts import asker
 from runmgr.models.stream import StreamedResponse
 from runmgr.profiles import ModelProfile
 from runmgr.records.definitions import ModelRequestParameters
@@ -29,8 +31,8 @@ class FallbackModel(Model):
     """Asks the first model, and the next where that fails in a way that ``fallback_on`` names.
 
     Each model brings its own settings and profile: what is asked for is prepared by the model that is asked. With
-    `request` each model resends by its own policy before the next one is asked; with `request_once` (what a supervisor
-    calls) each is tried once. A stream falls back only until it is open.
+    `request` each model resends by its own policy before the next one is asked; with `request_once`, and in a supervisor, each is
+    tried once. A stream falls back only until it is open.
 
     Args:
         default_model: asked first: a model or its string.
@@ -103,10 +105,15 @@ class FallbackModel(Model):
         params: ModelRequestParameters,
     ) -> ModelResponse:
         failures: list[Exception] = []
+        through = asker.get()
         for model in self.models:
-            ask = model.request_once if once else model.request
             try:
-                response = await ask(messages, model_settings, params)
+                if through is not None:
+                    last = model is self.models[-1]
+                    response = await through.request(model, messages, model_settings, params, last=last)
+                else:
+                    ask = model.request_once if once else model.request
+                    response = await ask(messages, model_settings, params)
             except Exception as failure:
                 if not self._fallback_on(failure):
                     raise
@@ -155,8 +162,12 @@ class FallbackModel(Model):
         run_context: RunContext[Any] | None,
     ) -> AsyncGenerator[StreamedResponse]:
         failures: list[Exception] = []
+        through = asker.get()
         for model in self.models:
-            opener = model.request_stream_once if once else model.request_stream
+            if through is not None:
+                opener = partial(through.request_stream, model, last=model is self.models[-1])
+            else:
+                opener = model.request_stream_once if once else model.request_stream
             async with AsyncExitStack() as stack:
                 try:
                     response = await stack.enter_async_context(

@@ -153,6 +153,11 @@ class BreakerGate:
         """Whether requests are to wait."""
         return self.breaker.is_open
 
+    def rests(self, now: float) -> bool:
+        """Whether nothing may be sent now, not even a probe."""
+        breaker = self.breaker
+        return breaker.is_open and (breaker.probing or now < breaker.until)
+
     def answered(self) -> None:
         """A request was answered."""
         self.breaker.succeeded()

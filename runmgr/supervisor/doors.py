@@ -15,29 +15,37 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
-from runmgr.exceptions import BudgetExhausted, ModelHTTPError, ModelTimeoutError
+from runmgr.exceptions import BudgetExhausted, ModelConnectionError, ModelHTTPError, ModelTimeoutError
 from runmgr.models.rate_headers import rate_headers
 from runmgr.models.retry import retry_after
 from runmgr.records.events import RequestFailed, RequestSent, RequestSettled
 
+from . import parts
 from .bounds import Bound, Sizes, bound
 from .budget import Amount
 from .hedge import send_hedged
 from .model_door import Entry, ModelDoor
-from .rates import Booking, RateDoor
+from .rates import Booking, RateDoor, elsewhere
 
 if TYPE_CHECKING:
     from .actor import Actor
     from .breaker import BreakerGate
 
-__all__ = ("ModelDoor", "request", "request_stream")
+__all__ = ("ModelDoor", "back_off", "request", "request_stream")
 
 _COUNT_MARGIN = 1.05
 """A provider calls its own count of tokens an estimate; it is taken for a bound with this much on top."""
 
 
 async def request(
-    self: Actor, model: Any, messages: list[Any], settings: Any, params: Any, *, fresh: bool = False
+    self: Actor,
+    model: Any,
+    messages: list[Any],
+    settings: Any,
+    params: Any,
+    *,
+    fresh: bool = False,
+    once: bool = False,
 ) -> Any:
     """Send one model request through the doors and give back its response; see `RunHost.request`.
 
@@ -48,12 +56,15 @@ async def request(
         settings: on top of the model's own.
         params: tools and output.
         fresh: ask the provider, whatever the cache has.
+        once: do not send it again: see `runmgr.supervisor.parts`.
     """
     sup = self._sup
     gates = sup.gates
     door = gates.doors.get(id(model)) or await gates.open_door(model)
     if gates.cache is not None and not fresh:
         return await gates.cache.ask(self, door, messages, settings, params)
+    if door.has_parts:
+        return await parts.request(self, door, messages, settings, params)
     events = sup.events
     rate = door.rate
     attempt = 1
@@ -86,7 +97,7 @@ async def request(
             _leave_failed(self, door, entry, exc, started)
             if not isinstance(exc, Exception):
                 raise
-            wait = gates.retry_delay(door, exc, attempt)
+            wait = None if once else gates.retry_delay(door, exc, attempt)
             if events.listening:
                 _failed(self, door, attempt, exc, wait)
             if wait is None:
@@ -104,17 +115,28 @@ async def request(
                 _settled(self, door, response, cost, started)
             return response
         attempt += 1
-        await _back_off(self, wait)
+        await back_off(self, wait)
 
 
 @asynccontextmanager
 async def request_stream(
-    self: Actor, model: Any, messages: list[Any], settings: Any, params: Any, run_context: Any
+    self: Actor,
+    model: Any,
+    messages: list[Any],
+    settings: Any,
+    params: Any,
+    run_context: Any,
+    *,
+    once: bool = False,
 ) -> AsyncGenerator[Any, None]:
     """The streaming form: resends only until the stream is open; settles when the block is left. Not cached, not hedged."""
     sup = self._sup
     gates = sup.gates
     door = gates.doors.get(id(model)) or await gates.open_door(model)
+    if door.has_parts:
+        async with parts.request_stream(self, door, messages, settings, params, run_context) as stream:
+            yield stream
+        return
     attempt = 1
     door.retries.sent()
     while True:
@@ -142,7 +164,8 @@ async def request_stream(
         except BaseException as exc:
             if stream is None:
                 _leave_failed(self, door, entry, exc, started)
-                wait = gates.retry_delay(door, exc, attempt) if isinstance(exc, Exception) else None
+                if isinstance(exc, Exception) and not once:
+                    wait = gates.retry_delay(door, exc, attempt)
                 if isinstance(exc, Exception) and sup.events.listening:
                     _failed(self, door, attempt, exc, wait)
             if wait is None:
@@ -157,7 +180,7 @@ async def request_stream(
         if wait is None:
             return
         attempt += 1
-        await _back_off(self, wait)
+        await back_off(self, wait)
 
 
 async def _hedged(
@@ -298,6 +321,11 @@ async def _wait_for_rate(actor: Actor, rate: RateDoor, booking: Booking | None) 
 
 async def _wait_at_breaker(actor: Actor, door: ModelDoor, breaker: BreakerGate, attempt: int) -> int:
     sup = actor._sup
+    if elsewhere.get() and breaker.rests(trio.current_time()):
+        raise ModelConnectionError(
+            door.name,
+            f"not sent: {door.name} is taken for dead; the last request to it ended with {breaker.last_error}",
+        )
     sup.begin_wait(actor, "breaker")
     try:
         return await breaker.pass_(sup.gates.timers, attempt, sup.gates.tries, door.name)
@@ -305,7 +333,8 @@ async def _wait_at_breaker(actor: Actor, door: ModelDoor, breaker: BreakerGate, 
         sup.end_wait(actor)
 
 
-async def _back_off(actor: Actor, seconds: float) -> None:
+async def back_off(actor: Actor, seconds: float) -> None:
+    """Wait before a request is sent again; the run is ``waiting`` meanwhile."""
     sup = actor._sup
     sup.begin_wait(actor, "backoff")
     try:

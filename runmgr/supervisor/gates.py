@@ -19,7 +19,7 @@ from .breaker import BreakerGate, BreakerPolicy
 from .budget import Amount, Meter, Meters, Purse
 from .hedge import Hedging
 from .ledger import Ledger
-from .model_door import ModelDoor
+from .model_door import ModelDoor, is_made_of_others
 from .pricing import Prices
 from .rates import RateDoor
 from .retry_budget import RetryBudget
@@ -105,7 +105,8 @@ class Gates:
         if isinstance(told, Mapping):
             told = told.get(f"{system}:{name}") or told.get(name)
         rate: RateDoor | None = None
-        if (
+        has_parts = is_made_of_others(model)  # each part has a door of its own
+        if not has_parts and (
             told is not None or url is not None
         ):  # what runs in this process has no provider to find the limits of
             key = (system, name, url, _credential(model))
@@ -113,7 +114,7 @@ class Gates:
             if rate is None:
                 rate = self._rates[key] = RateDoor(told or _UNTOLD, adapt=True, services=self.services)
         breaker: BreakerGate | None = None
-        if self._breaker is not None:
+        if self._breaker is not None and not has_parts:
             key = (system, name, url)
             breaker = self._breakers.get(key)
             if breaker is None:
@@ -125,6 +126,7 @@ class Gates:
             RetryBudget(self._retry_policy.share),
             None if self._hedge is None else Hedging(self._hedge),
             breaker,
+            has_parts=has_parts,
         )
         door.make_room(self._max_running)
         with trio.CancelScope(shield=True):  # quick: nothing is connected here
@@ -257,6 +259,8 @@ class Gates:
         tallies = self._ledger.by("model", tuple)
         states: dict[str, ModelState] = {}
         for door in self.doors.values():
+            if door.has_parts and not door.cached:
+                continue
             cool = None if door.rate is None or door.rate.cool_until <= now else door.rate.cool_until
             tally = tallies.get(door.name, door.tally)
             cost = tally.known_cost

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any, cast
 import trio
 
 from runmgr.models.base import Model
+from runmgr.models.fallback import FallbackModel
 from runmgr.models.rate_headers import rate_headers
+from runmgr.models.wrapper import WrapperModel
 from runmgr.records.snapshots import ModelState
 
 from .budget import Amount, Meters
@@ -23,7 +25,14 @@ if TYPE_CHECKING:
     from .rates import Booking, RateDoor
     from .retry_budget import RetryBudget
 
-__all__ = ("Entry", "ModelDoor")
+__all__ = ("Entry", "ModelDoor", "is_made_of_others")
+
+
+def is_made_of_others(model: Any) -> bool:
+    """Whether it is a fallback, however wrapped."""
+    while isinstance(model, WrapperModel):
+        model = model.wrapped
+    return isinstance(model, FallbackModel)
 
 
 class Entry:
@@ -47,6 +56,7 @@ class ModelDoor:
         retries: how many resends it may get.
         breaker: shared with equal models; None where there is none.
         hedging: when a second copy is sent, where that is asked for.
+        has_parts: it is made of other models, and each is asked through a door of its own.
     """
 
     __slots__ = (
@@ -55,6 +65,7 @@ class ModelDoor:
         "cached",
         "counts",
         "failed",
+        "has_parts",
         "hedging",
         "in_flight",
         "keeps_answers",
@@ -78,6 +89,8 @@ class ModelDoor:
         retries: RetryBudget,
         hedging: Hedging | None,
         breaker: BreakerGate | None,
+        *,
+        has_parts: bool = False,
     ) -> None:
         self.model = model  # held, so that its id stays its own
         self.name: str = model.model_name
@@ -87,6 +100,7 @@ class ModelDoor:
         self.retries = retries
         self.hedging = hedging
         self.breaker = breaker
+        self.has_parts = has_parts
         self.in_flight = 0
         """Requests that are sent and not answered."""
         self.sent = self.failed = self.refused = self.resent = self.cached = 0

@@ -12,8 +12,10 @@ earlier answers, and the mean output. What it really used takes its place when t
 from __future__ import annotations
 
 import math
+from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
+import outcome
 import trio
 
 from runmgr.concurrency import FairQueue, Gcra
@@ -26,7 +28,15 @@ from .refusals import Refusals
 if TYPE_CHECKING:
     from .bounds import Bound
 
-__all__ = ("Booking", "RateDoor")
+__all__ = ("Booking", "RateDoor", "Resting", "elsewhere")
+
+elsewhere: ContextVar[bool] = ContextVar("runmgr_elsewhere", default=False)
+"""Whether the request that is made can be sent to another model: then it is not kept waiting for a quota that rests."""
+
+
+class Resting(Exception):
+    """The quota rests: ask elsewhere."""
+
 
 _FIRST_OUTPUT = 500.0
 """Output tokens that a request is booked with before any answer was seen, where ``max_tokens`` is not less."""
@@ -61,6 +71,7 @@ class RateDoor:
         "_clock",
         "_due",
         "_full_at",
+        "_impatient",
         "_level",
         "_line",
         "_mean_output",
@@ -89,6 +100,7 @@ class RateDoor:
         self._level = 0  # what it was at the first refusal
         self.cool_until = 0.0
         """Nobody is sent before: the provider asked for it."""
+        self._impatient: set[trio.lowlevel.Task] = set()  # of those in line, who can ask elsewhere
         # A burst of one: no window of the provider's, wherever it begins, sees more than its share.
         requests = limit.requests_per_minute
         self._requests = None if requests is None else Gcra(requests / 60, 1.0)
@@ -155,7 +167,11 @@ class RateDoor:
         return True
 
     async def pass_(self, booking: Booking | None, group: str) -> None:
-        """Wait for a turn and a permit, which `leave` gives back. Cancelled: nothing is taken."""
+        """Wait for a turn and a permit, which `leave` gives back. Cancelled: nothing is taken.
+
+        Raises:
+            Resting: the quota rests, and the request can be sent elsewhere.
+        """
         task = trio.lowlevel.current_task()
         if not self._line:
             self._clock = trio.current_time()
@@ -167,7 +183,14 @@ class RateDoor:
             return trio.lowlevel.Abort.SUCCEEDED
 
         if task in self._line:
-            await trio.lowlevel.wait_task_rescheduled(abort)
+            if not elsewhere.get():
+                await trio.lowlevel.wait_task_rescheduled(abort)
+                return
+            self._impatient.add(task)
+            try:
+                await trio.lowlevel.wait_task_rescheduled(abort)
+            finally:
+                self._impatient.discard(task)
         else:  # it fitted after all; the reschedule that `_serve` would have done must not come before the wait
             await trio.lowlevel.cancel_shielded_checkpoint()
 
@@ -345,5 +368,8 @@ class RateDoor:
         self._room, self._room_until = room, until
 
     def cool_down(self, until: float) -> None:
-        """Nobody is sent before ``until``."""
+        """Nobody is sent before ``until``; those who can ask elsewhere are sent away."""
         self.cool_until = max(self.cool_until, until)
+        for task in [task for task in self._impatient if task in self._line]:
+            self._line.remove(task)
+            trio.lowlevel.reschedule(task, outcome.Error(Resting()))
