@@ -17,7 +17,7 @@ from runmgr.toolsets import CombinedToolset
 
 pytest.importorskip("mcp")
 
-from runmgr.toolsets.mcp import (  # noqa: E402
+from runmgr.mcp import (  # noqa: E402
     MCPServer,
     MCPServerStdio,
     MCPServerStreamableHTTP,
