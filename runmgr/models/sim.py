@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,7 @@ from runmgr.exceptions import MalformedResponseError, ModelConnectionError, Mode
 from runmgr.messages import (
     ModelMessage,
     ModelResponse,
+    ModelResponsePart,
     ModelResponseStreamEvent,
     RetryPromptPart,
     TextPart,
@@ -23,6 +24,7 @@ from runmgr.messages import (
 from runmgr.models.base import Model, StreamedResponse
 from runmgr.models.sim_config import Fault, SimConfig, parse_sim
 from runmgr.models.sim_engine import Engine, Offer, Plan
+from runmgr.models.sim_script import Script
 from runmgr.profiles import ModelProfileSpec
 from runmgr.records.definitions import ModelRequestParameters
 from runmgr.settings import ModelSettings
@@ -43,6 +45,7 @@ class SimModel(Model):
     Args:
         config: a `SimConfig`, or the text that follows ``sim:``; by default an instant model of 16-token answers.
         answers: known questions and their answers, found where a question stands in a user message.
+        scripts: what it says turn by turn, tool calls among it: as `read_scripts` reads them; they go before answers.
         settings: defaults for every request.
         profile: as for every model.
 
@@ -55,12 +58,13 @@ class SimModel(Model):
         config: SimConfig | str = "",
         *,
         answers: Mapping[str, str] | None = None,
+        scripts: Sequence[Script] = (),
         settings: ModelSettings | None = None,
         profile: ModelProfileSpec | None = None,
     ) -> None:
         super().__init__(settings=settings, profile=profile)
         self._text = config if isinstance(config, str) else ""
-        self.engine = Engine(parse_sim(config) if isinstance(config, str) else config, answers)
+        self.engine = Engine(parse_sim(config) if isinstance(config, str) else config, answers, scripts)
 
     @property
     def model_name(self) -> str:
@@ -90,7 +94,7 @@ class SimModel(Model):
             await self._meet(plan.fault, plan)
         await _pause(plan.seconds)
         return ModelResponse(
-            parts=[_part(plan)],
+            parts=_parts(plan),
             usage=RequestUsage(input_tokens=plan.input_tokens, output_tokens=plan.output_tokens),
             model_name=self.model_name,
             provider_name="sim",
@@ -158,16 +162,18 @@ class SimStreamedResponse(StreamedResponse):
 
     async def _get_event_iterator(self) -> AsyncIterator[ModelResponseStreamEvent]:
         plan, parts = self._plan, self._parts_manager
-        pieces = [plan.call.arguments] if plan.call is not None else (plan.text or "").split(" ")
+        calls = plan.calls
+        pieces = [call.arguments for call in calls] or (plan.text or "").split(" ")
         for number, piece in enumerate(pieces):
             if number:
                 await _pause(plan.gaps[number - 1] if plan.gaps else plan.gap)
             if plan.fault is not None and number >= len(pieces) // 2:
                 raise MalformedResponseError(self._model_name, f"the simulated stream was cut ({plan.fault})")
             self._usage.output_tokens += 1
-            if plan.call is not None:
+            if calls:
+                call = calls[number]
                 event = parts.handle_tool_call_delta(
-                    vendor_part_id=0, tool_name=plan.call.name, args=piece, tool_call_id=plan.call.id
+                    vendor_part_id=number, tool_name=call.name, args=piece, tool_call_id=call.id
                 )
                 if event is not None:
                     yield event
@@ -212,6 +218,7 @@ def offer_of(
                     answered += 1
                 case RetryPromptPart():
                     text = part.model_response()
+                    answered += part.tool_name is not None  # on the wire it is a tool's result like any other
                 case ToolCallPart():
                     text = part.args_as_json_str()
                 case _:
@@ -236,10 +243,12 @@ def _text_of(content: Any) -> str:
     return " ".join(item for item in content if isinstance(item, str))
 
 
-def _part(plan: Plan) -> TextPart | ToolCallPart:
-    if plan.call is not None:
-        return ToolCallPart(plan.call.name, plan.call.arguments, plan.call.id)
-    return TextPart(plan.text or "")
+def _parts(plan: Plan) -> list[ModelResponsePart]:
+    if plan.call is None:
+        return [TextPart(plan.text or "")]
+    if not plan.more:
+        return [ToolCallPart(plan.call.name, plan.call.arguments, plan.call.id)]
+    return [ToolCallPart(call.name, call.arguments, call.id) for call in plan.calls]
 
 
 def _finish(plan: Plan) -> Any:

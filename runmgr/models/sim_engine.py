@@ -15,6 +15,7 @@ from typing import Any, cast
 import msgspec
 
 from runmgr.models.sim_config import Fault, SimConfig
+from runmgr.models.sim_script import Script
 
 __all__ = ("Engine", "Offer", "Plan", "PlannedCall")
 
@@ -66,6 +67,7 @@ class Plan(msgspec.Struct, frozen=True, gc=False):
         fault: the fault it meets, or None.
         ttft: seconds to the first token.
         gaps: seconds before each further token; empty when they are all ``gap``.
+        more: further calls of the same turn.
         gap: seconds before each further token, where ``gaps`` is empty.
         text: the answer, or None when it is a call.
         call: the call, or None when it is text.
@@ -83,6 +85,12 @@ class Plan(msgspec.Struct, frozen=True, gc=False):
     output_tokens: int
     cut: bool = False
     gaps: tuple[float, ...] = ()
+    more: tuple[PlannedCall, ...] = ()
+
+    @property
+    def calls(self) -> tuple[PlannedCall, ...]:
+        """All calls."""
+        return () if self.call is None else (self.call, *self.more)
 
     @property
     def seconds(self) -> float:
@@ -96,11 +104,18 @@ class Engine:
     Args:
         config: what it does.
         answers: known questions and their answers; a question is found where it stands in the user message.
+        scripts: what to say turn by turn; the first that fits counts, before answers.
     """
 
-    def __init__(self, config: SimConfig | None = None, answers: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        config: SimConfig | None = None,
+        answers: Mapping[str, str] | None = None,
+        scripts: Sequence[Script] = (),
+    ) -> None:
         self.config = config or SimConfig()
         self.answers = dict(answers or {})
+        self.scripts = tuple(scripts)
         self.requests = 0
         self.faults = 0
         self._seed = self.config.seed.to_bytes(8, "little", signed=True)
@@ -117,19 +132,45 @@ class Engine:
         if config.fail and self._random.random() < config.fail:
             self.faults += 1
             fault = self._random.choice(config.faults)
-        call = self._call(offer, digest)
-        if call is not None:
-            text, cut, output_tokens = None, False, len(call.arguments.split()) + 1
+        more: tuple[PlannedCall, ...] = ()
+        scripted = self._scripted(offer, digest) if self.scripts else None
+        call = self._call(offer, digest) if scripted is None else None
+        if scripted is not None:
+            text, calls = scripted
+            call, more = (calls[0], calls[1:]) if calls else (None, ())
+            wanted = len(text.split()) if text is not None else sum(map(_call_tokens, calls))
+            output_tokens = max(1, min(wanted, offer.max_tokens or wanted) if text is not None else wanted)
+            cut = output_tokens < wanted
+            if text is not None and cut:
+                text = " ".join(text.split()[:output_tokens])
+        elif call is not None:
+            text, cut, output_tokens = None, False, _call_tokens(call)
         else:
             text, output_tokens, cut = self._text(offer, u1, u3)
         ttft = config.ttft.draw(u0)
         if config.itl.shape == "constant":
-            return Plan(fault, ttft, config.itl.a, text, call, offer.input_tokens, output_tokens, cut)
+            return Plan(
+                fault, ttft, config.itl.a, text, call, offer.input_tokens, output_tokens, cut, (), more
+            )
         draws = random.Random(int.from_bytes(digest, "little"))
         gaps = tuple(config.itl.draw(draws.random()) for _ in range(output_tokens - 1))
         return Plan(
-            fault, ttft, config.itl.draw(u2), text, call, offer.input_tokens, output_tokens, cut, gaps
+            fault, ttft, config.itl.draw(u2), text, call, offer.input_tokens, output_tokens, cut, gaps, more
         )
+
+    def _scripted(self, offer: Offer, digest: bytes) -> tuple[str | None, tuple[PlannedCall, ...]] | None:
+        """The turn that a script has here: its text, or its calls."""
+        script = next(
+            (one for one in self.scripts if one.prompt is None or one.prompt in offer.question), None
+        )
+        if script is None:
+            return None
+        turn = script.turn(offer.answered)
+        calls = tuple(
+            PlannedCall(f"call_{digest[:6].hex()}{number or ''}", call.name, call.text)
+            for number, call in enumerate(turn.calls)
+        )
+        return turn.text, calls
 
     def _call(self, offer: Offer, digest: bytes) -> PlannedCall | None:
         if offer.tools and offer.answered < self.config.calls:
@@ -165,6 +206,10 @@ class Engine:
             self._found[question] = next((known for known in self.answers if known in question), None)
         found = self._found[question]
         return None if found is None else self.answers[found]
+
+
+def _call_tokens(call: PlannedCall) -> int:
+    return len(call.arguments.split()) + 1
 
 
 def _wrong(answer: str) -> str:

@@ -9,10 +9,11 @@ from typing import Any, cast
 
 import msgspec
 
-from runmgr.models.sim_engine import Offer, Plan
+from runmgr.models.sim_engine import Offer, Plan, PlannedCall
 from runmgr.sim.http import BadRequest
+from runmgr.sim.wire import Asked, Stamp, Wire, openai_error, openai_ratelimit, pick_tools
 
-__all__ = ("ChatRequest", "chunks", "completion", "decode", "offer_of")
+__all__ = ("CHAT",)
 
 _encoder = msgspec.json.Encoder()
 
@@ -71,7 +72,7 @@ class ChatRequest(msgspec.Struct):
 _decoder = msgspec.json.Decoder(ChatRequest)
 
 
-def decode(body: bytes) -> ChatRequest:
+def decode(body: bytes) -> Asked:
     """Read a request's body.
 
     Raises:
@@ -83,7 +84,8 @@ def decode(body: bytes) -> ChatRequest:
         raise BadRequest(str(error)) from None
     if not request.messages:
         raise BadRequest("`$.messages` is empty")
-    return request
+    wants_usage = request.stream_options is not None and request.stream_options.include_usage
+    return Asked(offer_of(request), request.model, bool(request.stream), wants_usage)
 
 
 def offer_of(request: ChatRequest) -> Offer:
@@ -101,73 +103,71 @@ def offer_of(request: ChatRequest) -> Offer:
     functions = [
         (tool.function.name, tool.function.parameters) for tool in request.tools or () if tool.function
     ]
-    choice, output = request.tool_choice, None
+    choice = request.tool_choice
+    named = None
     if choice == "none":
         functions = []
     elif isinstance(choice, dict):
-        wanted = cast("dict[str, Any]", choice.get("function") or {}).get("name")
-        output = next((one for one in functions if one[0] == wanted), None)
-    elif choice == "required" and functions:
-        output = functions[-1]
+        named = cast("dict[str, Any]", choice.get("function") or {}).get("name")
+    tools, output = pick_tools(functions, choice == "required", named)
     return Offer(
         question=question,
         digest_of="\0".join(seen).encode("utf-8", "surrogatepass"),
         input_tokens=words,
         answered=answered,
-        tools=tuple(one for one in functions if one is not output),
+        tools=tools,
         output_tool=output,
         max_tokens=request.max_completion_tokens or request.max_tokens,
     )
 
 
-def usage_of(plan: Plan) -> dict[str, int]:
+def usage_of(plan: Plan, cached: int | None) -> dict[str, Any]:
     """The ``usage`` object."""
-    return {
+    usage: dict[str, Any] = {
         "prompt_tokens": plan.input_tokens,
         "completion_tokens": plan.output_tokens,
         "total_tokens": plan.input_tokens + plan.output_tokens,
     }
+    return usage if cached is None else usage | {"prompt_tokens_details": {"cached_tokens": cached}}
 
 
-def _tool_calls(plan: Plan, *, indexed: bool) -> list[dict[str, Any]]:
-    if plan.call is None:
-        return []
-    function = {"name": plan.call.name, "arguments": plan.call.arguments}
-    call: dict[str, Any] = {"id": plan.call.id, "type": "function", "function": function}
-    return [{"index": 0, **call}] if indexed else [call]
+def _tool_call(call: PlannedCall) -> dict[str, Any]:
+    return {
+        "id": call.id,
+        "type": "function",
+        "function": {"name": call.name, "arguments": call.arguments},
+    }
 
 
 def _finish(plan: Plan) -> str:
     return "tool_calls" if plan.call is not None else "length" if plan.cut else "stop"
 
 
-def completion(plan: Plan, *, number: int, model: str, created: int) -> bytes:
+def completion(plan: Plan, stamp: Stamp) -> bytes:
     """A whole answer."""
     message: dict[str, Any] = {"role": "assistant", "content": plan.text}
     if plan.call is not None:
-        message["tool_calls"] = _tool_calls(plan, indexed=False)
+        message["tool_calls"] = [_tool_call(call) for call in plan.calls]
     choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": _finish(plan)}
     return _encoder.encode(
         {
-            "id": f"chatcmpl-{number}",
+            "id": f"chatcmpl-{stamp.number}",
             "object": "chat.completion",
-            "created": created,
-            "model": model,
+            "created": stamp.created,
+            "model": stamp.model,
             "choices": [choice],
-            "usage": usage_of(plan),
+            "usage": usage_of(plan, stamp.cached),
         }
     )
 
 
-def chunks(
-    plan: Plan, *, number: int, model: str, created: int, usage: bool
-) -> tuple[list[bytes], list[bytes]]:
+def chunks(plan: Plan, stamp: Stamp, usage: bool) -> tuple[list[bytes], bytes]:
     """A streamed answer as server-sent events: one a token, and what follows the last token in one piece."""
     base: dict[str, Any] = {
-        "id": f"chatcmpl-{number}",
+        "id": f"chatcmpl-{stamp.number}",
         "object": "chat.completion.chunk",
-        "created": created,
-        "model": model,
+        "created": stamp.created,
+        "model": stamp.model,
     }
 
     def event(delta: dict[str, Any], finish: str | None = None) -> bytes:
@@ -183,9 +183,17 @@ def chunks(
             tokens += [before + _encoder.encode(" " + word) + after for word in words[1:]]
     else:
         tokens = [
-            event({"role": "assistant", "content": None, "tool_calls": _tool_calls(plan, indexed=True)})
+            event(
+                ({} if number else {"role": "assistant", "content": None})
+                | {"tool_calls": [{"index": number, **_tool_call(call)}]}
+            )
+            for number, call in enumerate(plan.calls)
         ]
     tail = event({}, _finish(plan))
     if usage:
-        tail += b"data: " + _encoder.encode({**base, "choices": [], "usage": usage_of(plan)}) + b"\n\n"
-    return tokens, [tail + b"data: [DONE]\n\n"]
+        data: dict[str, Any] = {**base, "choices": [], "usage": usage_of(plan, stamp.cached)}
+        tail += b"data: " + _encoder.encode(data) + b"\n\n"
+    return tokens, tail + b"data: [DONE]\n\n"
+
+
+CHAT = Wire(decode=decode, whole=completion, events=chunks, error=openai_error, ratelimit=openai_ratelimit)

@@ -1,19 +1,19 @@
 """The simulated provider: routes, faults, limits, and what it saw.
 
-``POST /v1/chat/completions`` (plain and streamed, any model name), ``GET /v1/models``, ``GET /stats``, ``POST /reset``.
-Limits as providers enforce them: over ``max_in_flight`` or ``rpm`` a request gets a 429 with ``Retry-After`` and the
-``x-ratelimit-*`` headers.
+``POST /v1/chat/completions``, ``/v1/responses`` and ``/v1/messages`` (plain and streamed, any model name), ``GET /v1/models``,
+``GET /metrics``, ``GET /stats``, ``POST /reset``. Limits as providers enforce them: over one of them a request gets a 429 with
+``Retry-After``; what is left of those a minute is in the headers of every answer.
 """
 
 from __future__ import annotations
 
-import math
 import time
 from array import array
-from collections import Counter, deque
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections import Counter
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from functools import partial
+from typing import Any
 
 import attrs
 import trio
@@ -21,157 +21,198 @@ import trio
 from runmgr.concurrency import open_timers
 from runmgr.exceptions import UserError
 from runmgr.models.sim_config import SimConfig
-from runmgr.models.sim_engine import Engine, Plan
-from runmgr.sim.chat import chunks, completion, decode, offer_of
+from runmgr.models.sim_engine import Engine, Offer, Plan
+from runmgr.sim.anthropic import MESSAGES
+from runmgr.sim.chat import CHAT
+from runmgr.sim.engine import EngineQueue, Request, open_engine_queue
 from runmgr.sim.http import BadRequest, Disconnected, Exchange, serve_connection
+from runmgr.sim.limits import Limits, retry_after
+from runmgr.sim.metrics import CONTENT_TYPE, Metrics
+from runmgr.sim.options import SimEntry, SimOptions
+from runmgr.sim.prefix import PrefixCache
+from runmgr.sim.responses import RESPONSES
+from runmgr.sim.wire import Asked, Stamp, Wire, openai_error
 
-__all__ = ("SimEntry", "SimServer", "open_sim_server", "serve")
+__all__ = ("SimServer", "open_sim_server", "serve")
+
+_WIRES = {"/v1/chat/completions": CHAT, "/v1/responses": RESPONSES, "/v1/messages": MESSAGES}
 
 
-@attrs.frozen
-class SimEntry:
-    """What the server did with one streamed request: the truth that a measurement can be held against. Seconds on trio's clock.
+class _Answer:
+    """What became of one request so far."""
 
-    Args:
-        number: of the request, from 1.
-        arrived: when all of it had been read.
-        tokens: when each token was given to the kernel.
-        finished: when the end was.
-        input_tokens: of the prompt.
-    """
+    __slots__ = (
+        "arrived",
+        "cached",
+        "fault",
+        "input",
+        "number",
+        "output",
+        "queued",
+        "reason",
+        "route",
+        "status",
+        "tokens",
+    )
 
-    number: int
-    arrived: float
-    tokens: array[float]
-    finished: float
-    input_tokens: int
+    def __init__(self, number: int, route: str) -> None:
+        self.number = number
+        self.route = route
+        self.status = 0
+        self.fault: str | None = None
+        self.arrived = trio.current_time()
+        self.tokens: array[float] = array("d")
+        self.queued = 0.0
+        self.input = 0
+        self.cached: int | None = None
+        self.output = 0
+        self.reason = ""
 
 
 class SimServer:
-    """What answers. ``url`` is its base URL (ends in ``/v1``); ``stats()`` what it saw.
+    """What answers. ``url`` is its base URL (ends in ``/v1``); ``stats()`` what it saw. Made by `open_sim_server`.
 
     Tokens are counted once a response was written whole.
     """
 
-    def __init__(
-        self,
-        config: SimConfig | None = None,
-        *,
-        answers: Mapping[str, str] | None = None,
-        max_in_flight: int | None = None,
-        rpm: int | None = None,
-        log: Callable[[SimEntry], None] | None = None,
-    ) -> None:
-        self.engine = Engine(config, answers)
-        self._log = log
-        self.max_in_flight = max_in_flight
-        self.rpm = rpm
+    def __init__(self, config: SimConfig | None = None, options: SimOptions | None = None) -> None:
+        self.options = options = options or SimOptions()
+        self.engine = Engine(config, options.answers, options.scripts)
+        if options.queue is not None and (self.engine.config.ttft.mean or self.engine.config.itl.mean):
+            raise UserError(
+                "--ttft and --itl are what the queue makes: leave them out, or leave out its options"
+            )
         self.url = ""
         self.sleep_until: Callable[[float], Awaitable[None]] = trio.sleep_until
-        self._window: deque[float] = deque()  # at most rpm sending times of the last minute
+        self.cache = PrefixCache(options.cache_tokens, options.block_tokens) if options.cache_tokens else None
+        self.queue: EngineQueue | None = None
+        self._limits = Limits(options.max_in_flight, options.rpm, options.tpm)
         self.reset()
 
     def reset(self) -> None:
-        """Forget what was seen."""
+        """Forget what was seen; what is cached stays."""
         self._counts: Counter[str] = Counter()
         self._in_flight = 0
         self._most_in_flight = 0
-        self._window.clear()
+        self._limits.clear()
+        self._metrics = Metrics()
 
     def stats(self) -> dict[str, int]:
         """Requests, completed, limited, disconnected, faults by kind, tokens of whole responses, most in flight."""
         return {**self._counts, "max_in_flight": self._most_in_flight}
 
+    def metrics(self) -> bytes:
+        """As ``GET /metrics`` gives it."""
+        waiting = 0 if self.queue is None else len(self.queue.batcher.waiting)
+        cache = self.cache
+        return self._metrics.text(
+            running=self._in_flight - waiting,
+            waiting=waiting,
+            cache=None if cache is None else (cache.asked, cache.hits, cache.used),
+        )
+
     async def answer(self, exchange: Exchange) -> None:
         """One request."""
+        wire = _WIRES.get(exchange.path)
+        if wire is not None and exchange.method == "POST":
+            await self._model(exchange, wire)
+            return
         match exchange.method, exchange.path:
-            case "POST", "/v1/chat/completions":
-                await self._chat(exchange)
             case "GET", "/v1/models":
                 model = {"id": "sim", "object": "model", "created": 0, "owned_by": "runmgr"}
                 await exchange.send(200, {"object": "list", "data": [model]})
+            case "GET", "/metrics":
+                await exchange.send(200, self.metrics(), {"content-type": CONTENT_TYPE})
             case "GET", "/stats" | "/v1/stats":
                 await exchange.send(200, self.stats())
             case "POST", "/reset" | "/v1/reset":
                 self.reset()
                 await exchange.send(200, {"ok": True})
             case method, path:
-                await exchange.send(404, _error(f"no route {method} {path}", "not_found"))
+                await exchange.send(404, openai_error(404, f"no route {method} {path}", "not_found"))
 
-    async def _chat(self, exchange: Exchange) -> None:
+    async def _model(self, exchange: Exchange, wire: Wire) -> None:
         self._counts["requests"] += 1
         self._in_flight += 1
         self._most_in_flight = max(self._most_in_flight, self._in_flight)
+        seen = _Answer(self._counts["requests"], exchange.path)
         try:
-            if not await self._limited(exchange):
-                await self._complete(exchange)
+            asked = wire.decode(exchange.body)
+            seen.input = asked.offer.input_tokens
+            if not await self._limited(exchange, wire, seen):
+                await self._complete(exchange, wire, asked, seen)
         except BadRequest as error:
-            await exchange.send(400, _error(str(error), "invalid_request_error"))
+            seen.status = 400
+            await exchange.send(400, wire.error(400, str(error), "invalid_request_error"))
         except Disconnected:
             self._counts["disconnected"] += 1
             raise
         finally:
             self._in_flight -= 1
+            if self.options.log is not None:
+                self.options.log(_entry(seen))
 
-    async def _limited(self, exchange: Exchange) -> bool:
+    async def _limited(self, exchange: Exchange, wire: Wire, seen: _Answer) -> bool:
         """Whether the request was over a limit, and answered so."""
-        headers = {"retry-after": "1"}
-        if self.rpm:
-            now = trio.current_time()
-            while self._window and now - self._window[0] >= 60:
-                self._window.popleft()
-            if len(self._window) >= self.rpm:
-                wait = max(1, math.ceil(60 - (now - self._window[0])))
-                headers = {
-                    "retry-after": str(wait),
-                    "x-ratelimit-limit-requests": str(self.rpm),
-                    "x-ratelimit-remaining-requests": "0",
-                    "x-ratelimit-reset-requests": f"{wait}s",
-                }
-                self._counts["limited"] += 1
-                await exchange.send(
-                    429, _error("Rate limit reached for requests", "rate_limit_exceeded"), headers
-                )
-                return True
-            self._window.append(now)
-        if self.max_in_flight and self._in_flight > self.max_in_flight:
-            self._counts["limited"] += 1
-            await exchange.send(429, _error("Too many requests in flight", "rate_limit_exceeded"), headers)
-            return True
-        return False
+        now = trio.current_time()
+        refusal = self._limits.take(now, self._in_flight, seen.input)
+        if refusal is None:
+            return False
+        self._counts["limited"] += 1
+        seen.status = 429
+        headers = {"retry-after": retry_after(refusal.after), **self._limits.headers(now, wire)}
+        await exchange.send(429, wire.error(429, refusal.message, "rate_limit_exceeded"), headers)
+        return True
 
-    async def _complete(self, exchange: Exchange) -> None:
-        began = trio.current_time()
-        request = decode(exchange.body)
-        plan = self.engine.plan(offer_of(request))
-        number, model, created = self._counts["requests"], request.model, int(time.time())
-        if plan.fault is not None and await self._fault(exchange, plan):
-            return
-        if not request.stream:
-            if plan.seconds > 0:
-                await trio.sleep(plan.seconds)
-            data = completion(plan, number=number, model=model, created=created)
-            if plan.fault == "truncate":
-                await exchange.send_cut(data)
-            await exchange.send(200, data)
-        else:
-            wants_usage = request.stream_options is not None and request.stream_options.include_usage
-            tokens, tail = chunks(plan, number=number, model=model, created=created, usage=wants_usage)
-            moments = await self._stream(exchange, plan, tokens, tail, began)
-            if self._log is not None:
-                self._log(SimEntry(number, began, moments, trio.current_time(), plan.input_tokens))
+    async def _complete(self, exchange: Exchange, wire: Wire, asked: Asked, seen: _Answer) -> None:
+        plan = self.engine.plan(asked.offer)
+        if plan.fault is not None:
+            seen.fault = plan.fault
+            if await self._fault(exchange, wire, plan, seen):
+                return
+        words = _words(asked.offer) if self.cache is not None or self.queue is not None else []
+        place = nullcontext() if self.queue is None else self.queue.request(words, plan.output_tokens)
+        if self.cache is not None and self.queue is None:
+            seen.cached = self.cache.look_up(words)
+        stamp = Stamp(seen.number, asked.model, int(time.time()), seen.cached)
+        headers = self._limits.headers(seen.arrived, wire)
+        with place as request:
+            if asked.stream:
+                await self._stream(exchange, wire, plan, stamp, seen, request, headers, usage=asked.usage)
+            else:
+                await self._plain(exchange, wire, plan, stamp, seen, request, headers)
+        finished = trio.current_time()
+        seen.status, seen.output = 200, plan.output_tokens
+        seen.reason = "tool_calls" if plan.call is not None else "length" if plan.cut else "stop"
+        if self.cache is not None:
+            self.cache.add([*words, *(plan.text or "").encode().split()])
+        self._limits.spend(finished, plan.output_tokens)
         self._counts["completed"] += 1
         self._counts["prompt_tokens"] += plan.input_tokens
         self._counts["completion_tokens"] += plan.output_tokens
+        if seen.cached is not None:
+            self._counts["cached_tokens"] += seen.cached
+        self._metrics.add(
+            seen.tokens,
+            seen.arrived,
+            finished,
+            seen.queued,
+            plan.input_tokens,
+            plan.output_tokens,
+            seen.reason,
+        )
 
-    async def _fault(self, exchange: Exchange, plan: Plan) -> bool:
+    async def _fault(self, exchange: Exchange, wire: Wire, plan: Plan, seen: _Answer) -> bool:
         """Act a fault out; False where the answer must begin first (a cut stream or body)."""
         fault = plan.fault
         self._counts[f"fault {fault}"] += 1
         match fault:
             case "429" | "500" | "503":
+                seen.status = int(fault)
                 headers = {} if fault == "500" else {"retry-after": "0.2"}
-                await exchange.send(int(fault), _error(f"simulated {fault}", "server_error"), headers)
+                await exchange.send(
+                    int(fault), wire.error(int(fault), f"simulated {fault}", "server_error"), headers
+                )
             case "disconnect":
                 if plan.ttft > 0:
                     await trio.sleep(plan.ttft)
@@ -180,34 +221,81 @@ class SimServer:
                 await trio.sleep(self.engine.config.hang)
                 await exchange.abort()
             case "garbage":
+                seen.status = 200
                 await exchange.send(200, b'{"id": "chatcmpl-x", "choices": [{"mess')
             case _:
                 return False
         return True
 
+    async def _plain(
+        self,
+        exchange: Exchange,
+        wire: Wire,
+        plan: Plan,
+        stamp: Stamp,
+        seen: _Answer,
+        request: Request | None,
+        headers: dict[str, str],
+    ) -> None:
+        if request is not None:
+            await request.upto(plan.output_tokens)
+            stamp = self._admitted(request, stamp, seen)
+        elif plan.seconds > 0:
+            await trio.sleep(plan.seconds)
+        data = wire.whole(plan, stamp)
+        if plan.fault == "truncate":
+            await exchange.send_cut(data)
+        await exchange.send(200, data, headers)
+
+    def _admitted(self, request: Request, stamp: Stamp, seen: _Answer) -> Stamp:
+        """What the engine knows of a request that it has taken."""
+        seen.queued = (request.admitted or request.arrived) - request.arrived
+        if self.cache is None:
+            return stamp
+        seen.cached = request.cached
+        return attrs.evolve(stamp, cached=request.cached)
+
     async def _stream(
-        self, exchange: Exchange, plan: Plan, tokens: list[bytes], tail: list[bytes], began: float
-    ) -> array[float]:
-        """Stream an answer; gives when each token went out."""
+        self,
+        exchange: Exchange,
+        wire: Wire,
+        plan: Plan,
+        stamp: Stamp,
+        seen: _Answer,
+        request: Request | None,
+        headers: dict[str, str],
+        *,
+        usage: bool,
+    ) -> None:
+        """Stream an answer; ``seen.tokens`` says when each token went out."""
+        moments = seen.tokens
+        clock = trio.current_time
+        if request is not None:
+            await request.upto(max(1, plan.output_tokens // max(1, len(plan.calls))))
+            stamp = self._admitted(request, stamp, seen)
+        tokens, tail = wire.events(plan, stamp, usage)
+        pieces = len(tokens)
         if plan.fault == "truncate":
             tokens = tokens[: len(tokens) // 2]
-        due = began + plan.ttft
+        due = seen.arrived + plan.ttft
         await self._until(due)
-        if not plan.gaps and plan.gap == 0:
-            await exchange.start(first=b"".join(tokens))
-            moments = array("d", [trio.current_time()] * len(tokens))
+        if request is None and not plan.gaps and plan.gap == 0:
+            await exchange.start(headers, first=b"".join(tokens))
+            moments.extend([clock()] * len(tokens))
         else:
-            await exchange.start(first=tokens[0] if tokens else b"")
-            moments = array("d", [trio.current_time()])
+            await exchange.start(headers, first=tokens[0] if tokens else b"")
+            moments.append(clock())
             for number, token in enumerate(tokens[1:]):
-                due += plan.gaps[number] if plan.gaps else plan.gap
-                await self._until(due)
+                if request is not None:
+                    await request.upto(max(1, plan.output_tokens * (number + 2) // pieces))
+                else:
+                    due += plan.gaps[number] if plan.gaps else plan.gap
+                    await self._until(due)
                 await exchange.chunk(token)
-                moments.append(trio.current_time())
+                moments.append(clock())
         if plan.fault == "truncate":
             await exchange.abort()
-        await exchange.end(b"".join(tail))
-        return moments
+        await exchange.end(tail)
 
     async def _until(self, deadline: float) -> None:
         """Sleep to a point on the plan's own timeline, so that lateness does not add up from token to token."""
@@ -215,36 +303,49 @@ class SimServer:
             await self.sleep_until(deadline)
 
 
-def _error(message: str, code: str) -> dict[str, object]:
-    return {"error": {"message": message, "type": code, "param": None, "code": code}}
+def _words(offer: Offer) -> list[bytes]:
+    """The prompt's tokens: a word each."""
+    return offer.digest_of.replace(b"\0", b" ").split()
+
+
+def _entry(seen: _Answer) -> SimEntry:
+    return SimEntry(
+        number=seen.number,
+        route=seen.route,
+        status=seen.status,
+        fault=seen.fault,
+        arrived=seen.arrived,
+        tokens=seen.tokens,
+        finished=trio.current_time(),
+        queued=seen.queued,
+        input_tokens=seen.input,
+        cached_tokens=seen.cached or 0,
+        output_tokens=seen.output,
+    )
 
 
 @asynccontextmanager
 async def open_sim_server(
     config: SimConfig | None = None,
+    options: SimOptions | None = None,
     *,
-    answers: Mapping[str, str] | None = None,
-    max_in_flight: int | None = None,
-    rpm: int | None = None,
-    log: Callable[[SimEntry], None] | None = None,
     host: str = "127.0.0.1",
     port: int = 0,
+    **more: Any,
 ) -> AsyncGenerator[SimServer]:
     """A server that listens while the block runs; its ``url`` is set on entry. Leaving drops every connection.
 
     Args:
         config: latencies, lengths and faults.
-        answers: known questions and answers.
-        max_in_flight: more than these at once get a 429.
-        rpm: more than these in a sliding minute get a 429.
-        log: is told of each streamed answer that went out whole.
+        options: everything else that it is.
         host: the address to listen on.
         port: 0 takes a free one.
+        more: fields of `SimOptions`, instead of ``options``.
 
     Raises:
-        UserError: the address cannot be listened on.
+        UserError: the address cannot be listened on, or two options exclude each other.
     """
-    server = SimServer(config, answers=answers, max_in_flight=max_in_flight, rpm=rpm, log=log)
+    server = SimServer(config, options or SimOptions(**more))
     try:
         listeners = await trio.open_tcp_listeners(port, host=host, backlog=4096)
     except OSError as error:
@@ -253,9 +354,15 @@ async def open_sim_server(
         ) from None
     bound = listeners[0].socket.getsockname()
     server.url = f"http://{host}:{bound[1]}/v1"
-    # Tokens are many and each is slept for: one timer for all.
-    async with open_timers() as timers, trio.open_nursery() as nursery:
+    async with AsyncExitStack() as stack:
+        # Tokens are many and each is slept for: one timer for all.
+        timers = await stack.enter_async_context(open_timers())
         server.sleep_until = timers.sleep_until
+        if server.options.queue is not None:
+            server.queue = await stack.enter_async_context(
+                open_engine_queue(server.options.queue, server.cache)
+            )
+        nursery = await stack.enter_async_context(trio.open_nursery())
         nursery.start_soon(partial(trio.serve_listeners, partial(_serve, server), listeners))
         yield server
         nursery.cancel_scope.cancel()
@@ -267,18 +374,13 @@ async def _serve(server: SimServer, stream: trio.SocketStream) -> None:
 
 async def serve(
     config: SimConfig | None = None,
+    options: SimOptions | None = None,
     *,
-    answers: Mapping[str, str] | None = None,
-    max_in_flight: int | None = None,
-    rpm: int | None = None,
-    log: Callable[[SimEntry], None] | None = None,
     host: str = "127.0.0.1",
     port: int = 0,
     listening: Callable[[str], None] = print,
 ) -> None:
     """Serve until cancelled; ``listening`` is told the base URL once connections are taken."""
-    async with open_sim_server(
-        config, answers=answers, max_in_flight=max_in_flight, rpm=rpm, log=log, host=host, port=port
-    ) as server:
+    async with open_sim_server(config, options, host=host, port=port) as server:
         listening(server.url)
         await trio.sleep_forever()
