@@ -196,12 +196,19 @@ class FairQueue(Generic[K, T]):
         for flow in self._held.pop(group, ()):
             self._enter(flow, self._levels[flow.priority])
 
-    def set_weight(self, group: Hashable, weight: float) -> None:
-        """Change a group's share relative to others', from its next item on.
+    def weight(self, group: Hashable) -> float:
+        """A group's share relative to others'."""
+        return self._weights.get(group, 1.0)
+
+    def set_weight(self, group: Hashable, weight: float | None) -> None:
+        """Change a group's share relative to others', from its next item on; None: it is a group like others again.
 
         Raises:
             ValueError: ``weight`` is not a number over 0.
         """
+        if weight is None:
+            self._weights.pop(group, None)
+            return
         if not 0 < weight < float("inf"):
             raise ValueError(f"the weight of a group must be a number over 0, got {weight!r} for {group!r}")
         self._weights[group] = weight

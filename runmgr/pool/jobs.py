@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from contextvars import Context, copy_context
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import trio
 
@@ -116,12 +116,7 @@ class Job:
         self.handle = handle
         if self.run_id is not None:
             self.engine.shared[self.run_id] += 1
-        try:
-            outcome = handle.outcome_nowait()
-        except trio.WouldBlock:
-            cast("Any", handle).listen(self)
-        else:
-            self.told(outcome)
+        handle.listen(self)
 
     def told(self, outcome: RunOutcome) -> None:
         """The run has ended, with this outcome."""

@@ -77,6 +77,8 @@ class RequestSent(msgspec.Struct, tag="request_sent", frozen=True, kw_only=True)
     attempt: int
     """1 for the first send, more for resends."""
     at: float
+    provider: str | None = None
+    """The model's ``system``."""
 
 
 class RequestSettled(msgspec.Struct, tag="request_settled", frozen=True, kw_only=True):
@@ -91,6 +93,7 @@ class RequestSettled(msgspec.Struct, tag="request_settled", frozen=True, kw_only
     """US dollars as decimal text; None when the price is unknown."""
     seconds: float
     at: float
+    provider: str | None = None
 
 
 class RequestFailed(msgspec.Struct, tag="request_failed", frozen=True, kw_only=True):
@@ -103,6 +106,11 @@ class RequestFailed(msgspec.Struct, tag="request_failed", frozen=True, kw_only=T
     error: str
     retry_in: float | None
     at: float
+    provider: str | None = None
+    status: int | None = None
+    """The HTTP status of the answer; None where there was none."""
+    seconds: float | None = None
+    """From sending to the failure."""
 
 
 class RunStream(msgspec.Struct, tag="stream", frozen=True, kw_only=True):

@@ -12,6 +12,7 @@ import msgspec
 
 __all__ = (
     "BudgetState",
+    "GroupState",
     "ModelState",
     "Pending",
     "PendingCallTools",
@@ -143,6 +144,32 @@ class ModelState(msgspec.Struct, frozen=True, kw_only=True):
     """Its breaker is open: nothing is sent but a probe now and then."""
 
 
+class GroupState(msgspec.Struct, frozen=True, kw_only=True):
+    """How one group stands that has settings of its own."""
+
+    weight: float
+    """Its share of the places, relative to other groups'."""
+    max_running: int | None
+    """Places that it may hold at once; None: any number."""
+    running: int
+    """Places that it holds."""
+    queued: int
+    """Its runs that wait for a place."""
+    rate: Any = None
+    """Its own `RateLimit` over all models; None where it has none."""
+    in_flight: int = 0
+    """Requests in flight under that rate."""
+    waiting: int = 0
+    """Requests that wait for it."""
+    usage: Any = None
+    """`RunUsage`; None where it used nothing."""
+    cost: str | None = None
+    """US dollars as decimal text; None where it used nothing, or a price is unknown."""
+    budget: BudgetState | None = None
+    leaving: bool = False
+    """It is dropped, and forgotten when its last run has ended."""
+
+
 class SupervisorSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     """A supervisor at one moment."""
 
@@ -170,6 +197,8 @@ class SupervisorSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds since then."""
     budget: BudgetState | None = None
     group_budgets: dict[str, BudgetState] = {}
+    groups: dict[str, GroupState] = {}
+    """Groups with settings of their own."""
     of_no_avail: Any = None
     """`RunUsage` of paid requests whose run failed, was cancelled, or began again; part of ``usage``. None where there are
     none."""

@@ -38,20 +38,6 @@ if TYPE_CHECKING:
 __all__ = ("Actor",)
 
 
-class _Both:
-    """Two listeners of one run: it was submitted twice under one id."""
-
-    __slots__ = ("_first", "_second")
-
-    def __init__(self, first: Any, second: Any) -> None:
-        self._first = first
-        self._second = second
-
-    def told(self, outcome: RunOutcome) -> None:
-        self._first.told(outcome)
-        self._second.told(outcome)
-
-
 class Actor(RunHandle):
     """A run from admission to outcome; to its agent, the `RunHost`."""
 
@@ -193,10 +179,6 @@ class Actor(RunHandle):
         return getattr(state, "run_step", self._steps)
 
     # ---------------------------------------------------------------- who is told
-
-    def listen(self, listener: Any) -> None:
-        """Have ``listener.told(outcome)`` called when the run has ended."""
-        self._listener = listener if self._listener is None else _Both(self._listener, listener)
 
     def listened_by(self, outcomes: Any) -> bool:
         """Whether this map, and nobody else, waits for the outcome."""

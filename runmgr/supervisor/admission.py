@@ -13,9 +13,11 @@ Invariant: while a place is free, whoever waits is of a group that is at its lim
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Hashable, Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from math import inf
+from typing import TYPE_CHECKING, cast
 
 import trio
 
@@ -126,7 +128,7 @@ class Admission:
         """While set, only those get one that had one before."""
         self._enter = enter
         self._start = start
-        self._limits: dict[str, int] = dict(limits or {})
+        self._limits: dict[str, float] = dict(limits or {})
         self._in_group: dict[str, int] = {}
         """Places that groups with a limit hold."""
         self._held: set[str] = {group for group, limit in self._limits.items() if limit < 1}
@@ -161,7 +163,7 @@ class Admission:
         for lane in self._lanes:
             self._fill_seats(lane)
 
-    def set_group(self, group: str, *, weight: float | None = None, limit: int | None = None) -> None:
+    def set_group(self, group: str, *, weight: float | None = None, limit: float | None = None) -> None:
         """Change a group's weight and limit, where given; `count_group` has to be told what it holds.
 
         Raises:
@@ -185,9 +187,42 @@ class Admission:
             self._release(group)
             self.fill()
 
-    def group_limits(self) -> dict[str, int]:
-        """The limits that groups have."""
-        return dict(self._limits)
+    def is_counted(self, group: str) -> bool:
+        """Whether the group has a limit, so that its places are counted."""
+        return group in self._limits
+
+    def group(self, group: str) -> tuple[float, int | None, int]:
+        """A group's weight, its limit, and the places it holds; 0 where they are not counted."""
+        limit = self._limits.get(group, inf)
+        weight = self._roots.queue.weight(group)
+        return weight, None if limit == inf else int(limit), self._in_group.get(group, 0)
+
+    def forget_group(self, group: str) -> None:
+        """A group without runs is a group like others again."""
+        self._limits.pop(group, None)
+        self._in_group.pop(group, None)
+        if group in self._held:
+            self._release(group)
+        for lane in self._lanes:
+            lane.queue.set_weight(group, None)
+            lane.line.set_weight(group, None)
+
+    def in_line(self, group: str) -> bool:
+        """Whether anybody stands in line with a run of this group. O(those in line)."""
+        return any(actor.group == group for lane in self._lanes for actor in lane.line)
+
+    def queued_by_group(self) -> dict[str, int]:
+        """Runs in the queues, by group. O(groups that have any)."""
+        counts: Counter[str] = Counter()
+        for lane in self._lanes:
+            counts.update(cast("dict[str, int]", lane.queue.statistics().by_group))
+        return counts
+
+    def dismiss_group(self, group: str, error: Callable[[], BaseException]) -> None:
+        """Send those in line away who have a run of this group."""
+        for lane in self._lanes:
+            for actor in [actor for actor in lane.line if actor.group == group]:
+                lane.line.remove(actor).call(error())
 
     # ---------------------------------------------------------------- looking
 

@@ -232,17 +232,23 @@ class Purse:
         self.root.set(budget)
         self._serve(self.root)
 
-    def set_group(self, name: str, budget: Budget) -> None:
-        """Make or change a group's."""
+    def set_group(
+        self, name: str, budget: Budget, spent: Callable[[str | None], Amount] | None = None
+    ) -> None:
+        """Make or change a group's; made, what counts as spent by now is as ``spent`` says."""
         self._only = None
         self._group_budgets[name] = budget
         meter = self._groups.get(name)
         if meter is None:
-            self._groups.pop(name, None)
-            self.group(name)
+            self._groups[name] = Meter(budget, (spent or self._spent)(name), f"group {name!r}")
         else:
             meter.set(budget)
             self._serve(meter)
+
+    def drop_group(self, name: str) -> None:
+        """Forget a group that has no runs."""
+        self._group_budgets.pop(name, None)
+        self._groups.pop(name, None)
 
     def set_run(self, meter: Meter, budget: Budget) -> None:
         """Change a run's."""

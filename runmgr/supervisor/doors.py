@@ -76,7 +76,7 @@ async def request(
             attempt = await _wait_at_breaker(self, door, breaker, attempt)
             probe = breaker.is_open
         entry: Entry | None = None
-        if rate is not None or gates.purse is not None:
+        if rate is not None or gates.purse is not None or gates.group_rates:
             entry = await _enter(self, door, messages, settings, params, probe=probe)
             if breaker is not None and breaker.is_open and not probe:  # since it stood there
                 _turn_back(self, door, entry)
@@ -99,7 +99,7 @@ async def request(
                 raise
             wait = None if once else gates.retry_delay(door, exc, attempt)
             if events.listening:
-                _failed(self, door, attempt, exc, wait)
+                _failed(self, door, attempt, exc, wait, started)
             if wait is None:
                 if attempt > 1:
                     exc.add_note(f"after {attempt} tries")
@@ -145,7 +145,7 @@ async def request_stream(
             attempt = await _wait_at_breaker(self, door, door.breaker, attempt)
             probe = door.breaker.is_open
         entry: Entry | None = None
-        if door.rate is not None or gates.purse is not None:
+        if door.rate is not None or gates.purse is not None or gates.group_rates:
             entry = await _enter(self, door, messages, settings, params, probe=probe)
             if door.breaker is not None and door.breaker.is_open and not probe:
                 _turn_back(self, door, entry)
@@ -167,7 +167,7 @@ async def request_stream(
                 if isinstance(exc, Exception) and not once:
                     wait = gates.retry_delay(door, exc, attempt)
                 if isinstance(exc, Exception) and sup.events.listening:
-                    _failed(self, door, attempt, exc, wait)
+                    _failed(self, door, attempt, exc, wait, started)
             if wait is None:
                 raise
         finally:
@@ -188,10 +188,17 @@ async def _hedged(
 ) -> Any:
     def again() -> Entry | None:
         copy = Entry()
+        if entry is not None and entry.group_rate is not None:
+            if entry.group_booking is not None:
+                copy.group_booking = Booking(entry.group_booking.bound)
+            if not entry.group_rate.pass_nowait(copy.group_booking):
+                return None
+            copy.group_rate = entry.group_rate
         if door.rate is not None:
             if entry is not None and entry.booking is not None:
                 copy.booking = Booking(entry.booking.bound)
             if not door.rate.pass_nowait(copy.booking):
+                copy.leave_group()
                 return None
         purse = self._sup.gates.purse
         if purse is not None and entry is not None and entry.reserved is not None:
@@ -258,11 +265,13 @@ async def _pass(actor: Actor, door: ModelDoor, messages: list[Any], settings: An
                     tally.sizes = Sizes()
                 limit = bound(messages, settings, params, tally.sizes)
                 break
-    if rate is not None:
-        if rate.counts_tokens:
-            entry.booking = Booking(limit or bound(messages, settings, params))
-        if not rate.pass_nowait(entry.booking):
-            await _wait_for_rate(actor, rate, entry.booking)
+    own = entry.group_rate = gates.group_rates.get(actor.group) if gates.group_rates else None
+    if own is not None and own.counts_tokens:
+        entry.group_booking = Booking(limit or bound(messages, settings, params))
+    if rate is not None and rate.counts_tokens:
+        entry.booking = Booking(limit or bound(messages, settings, params))
+    if own is not None or (rate is not None and not rate.pass_nowait(entry.booking)):
+        await _pass_rates(actor, rate, entry)
     if purse is None:
         return entry
     try:
@@ -285,13 +294,29 @@ async def _pass(actor: Actor, door: ModelDoor, messages: list[Any], settings: An
     finally:
         actor._sup.end_wait(actor)
     entry.reserved = need
-    if rate is not None and not rate.pass_nowait(entry.booking):
+    if own is not None or (rate is not None and not rate.pass_nowait(entry.booking)):
         try:
-            await _wait_for_rate(actor, rate, entry.booking)
+            await _pass_rates(actor, rate, entry)
         except BaseException:
             purse.settle(entry.meters, need, Amount())
             raise
     return entry
+
+
+async def _pass_rates(actor: Actor, rate: RateDoor | None, entry: Entry) -> None:
+    """Pass the group's own rate, then the model's. Cancelled: neither is held.
+
+    In this order: while it waits for the model, a request holds back no one but its own group.
+    """
+    own = entry.group_rate
+    if own is not None and not own.pass_nowait(entry.group_booking):
+        await _wait_for_rate(actor, own, entry.group_booking)
+    if rate is not None and not rate.pass_nowait(entry.booking):
+        try:
+            await _wait_for_rate(actor, rate, entry.booking)
+        except BaseException:
+            entry.leave_group()
+            raise
 
 
 async def _counted(
@@ -369,6 +394,11 @@ def _settle(
         if entry is not None and entry.booking is not None:
             rate.settle(now, entry.booking, usage.input_tokens, usage.output_tokens)
         rate.leave()
+    if entry is not None and entry.group_rate is not None:
+        if entry.group_booking is not None:
+            booking, now = entry.group_booking, trio.current_time()
+            entry.group_rate.settle(now, booking, usage.input_tokens, usage.output_tokens)
+        entry.group_rate.leave()
     purse = gates.purse
     if purse is not None:
         reserved = None if entry is None else entry.reserved
@@ -413,12 +443,19 @@ def _leave_failed(
 def _sent(actor: Actor, door: ModelDoor, attempt: int) -> None:
     actor._sup.events.publish(
         RequestSent(
-            run_id=actor.run_id, group=actor.group, model=door.name, attempt=attempt, at=actor._sup.now()
+            run_id=actor.run_id,
+            group=actor.group,
+            model=door.name,
+            attempt=attempt,
+            at=actor._sup.now(),
+            provider=door.system,
         )
     )
 
 
-def _failed(actor: Actor, door: ModelDoor, attempt: int, exc: Exception, wait: float | None) -> None:
+def _failed(
+    actor: Actor, door: ModelDoor, attempt: int, exc: Exception, wait: float | None, started: float
+) -> None:
     actor._sup.events.publish(
         RequestFailed(
             run_id=actor.run_id,
@@ -428,6 +465,9 @@ def _failed(actor: Actor, door: ModelDoor, attempt: int, exc: Exception, wait: f
             error=f"{type(exc).__name__}: {exc}",
             retry_in=wait,
             at=actor._sup.now(),
+            provider=door.system,
+            status=exc.status_code if isinstance(exc, ModelHTTPError) else None,
+            seconds=trio.current_time() - started,
         )
     )
 
@@ -442,5 +482,6 @@ def _settled(actor: Actor, door: ModelDoor, response: Any, cost: Decimal | None,
             cost=None if cost is None else str(cost),
             seconds=trio.current_time() - started,
             at=actor._sup.now(),
+            provider=door.system,
         )
     )

@@ -72,6 +72,8 @@ class Gates:
         self.prices = Prices(prices)
         self.doors: dict[int, ModelDoor] = {}
         """By the id of the model."""
+        self.group_rates: dict[str, RateDoor] = {}
+        """Of groups that have a rate of their own, over all models."""
         self.purse: Purse | None = None
         self.cache: Cache | None = None
         self.lost = Amount()
@@ -164,9 +166,17 @@ class Gates:
             if meter is not None:
                 purse.set_run(meter, budget)
         elif group is not None:
-            purse.set_group(group, budget)
+            purse.set_group(group, budget, self.spent_so_far)
         else:
             purse.set_root(budget)
+
+    def drop_group(self, name: str) -> None:
+        """Forget a group without live runs: its rate, its budget and what it spent; its share of the sums stays."""
+        self.group_rates.pop(name, None)
+        self.spent_by_group_before.pop(name, None)
+        if self.purse is not None:
+            self.purse.drop_group(name)
+        self._ledger.drop_group(name)
 
     def tally(self, actor: Actor) -> Any:
         """The run's tally, with its account and its own budget."""

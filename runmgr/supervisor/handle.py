@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from contextlib import AbstractAsyncContextManager
     from contextvars import Context
+    from typing import Protocol
 
     from runmgr.concurrency import Overflow
 
@@ -28,7 +29,29 @@ if TYPE_CHECKING:
     from .jobs import Job
     from .ledger import Tally
 
+    class Listener(Protocol):
+        """Who wants to be told how a run ended."""
+
+        def told(self, outcome: RunOutcome, /) -> None:
+            """The run has ended."""
+            ...
+
+
 __all__ = ("RunHandle",)
+
+
+class _Both:
+    """Two listeners of one run: it was submitted twice under one id."""
+
+    __slots__ = ("_first", "_second")
+
+    def __init__(self, first: Listener, second: Listener) -> None:
+        self._first = first
+        self._second = second
+
+    def told(self, outcome: RunOutcome) -> None:
+        self._first.told(outcome)
+        self._second.told(outcome)
 
 
 class RunHandle:
@@ -99,6 +122,7 @@ class RunHandle:
 
     _sup: Any
     _job: Job
+    _listener: Listener | None
     _tally: Tally | None
     _extras: Extras | None
     _stepper: Any
@@ -159,6 +183,18 @@ class RunHandle:
         if self._outcome is None:
             raise trio.WouldBlock
         return self._outcome
+
+    def listen(self, listener: Listener) -> None:
+        """Have ``listener.told(outcome)`` called once when the run has ended (with a journal: when the outcome is committed); at
+        once where it has. No task is needed for that.
+
+        Args:
+            listener: its ``told`` is called where the run ends, in trio's thread: it must be quick and must not raise.
+        """
+        if self._outcome is not None:
+            listener.told(self._outcome)
+        else:
+            self._listener = listener if self._listener is None else _Both(self._listener, listener)
 
     async def result(self) -> Any:
         """The run's result, an `AgentRunResult` (of a graph: its `GraphRunResult`); waits for the end.

@@ -14,7 +14,10 @@ from typing import Literal, TypeAlias
 
 from .tally import RunTally, Tally, summed
 
-__all__ = ("BY", "OLDER", "By", "Ledger", "RunTally", "Tally")
+__all__ = ("BY", "DROPPED", "OLDER", "By", "Ledger", "RunTally", "Tally")
+
+DROPPED = "(dropped)"
+"""The group under which groups are summed that were dropped."""
 
 OLDER = "(older)"
 """The name under which `Ledger.by_run` sums the runs that it no longer remembers one by one."""
@@ -88,6 +91,11 @@ class Ledger:
         finished[run_id] = tally
         if len(finished) > self._keep:
             self._older.merge(finished.popitem(last=False)[1])
+
+    def drop_group(self, name: str) -> None:
+        """A group without live runs is forgotten: its share of the sums goes over to `DROPPED`. O(groups times agents)."""
+        for key in [key for key in self._accounts if key[0] == name]:
+            self.account(DROPPED, key[1]).merge(self._accounts.pop(key))
 
     def _status(self, status: str) -> Tally:
         tally = self._by_status.get(status)

@@ -36,14 +36,23 @@ def is_made_of_others(model: Any) -> bool:
 
 
 class Entry:
-    """What one request holds once it is through the doors: a permit, booked tokens, reservations."""
+    """What one request holds once it is through the doors: permits, booked tokens, reservations."""
 
-    __slots__ = ("booking", "meters", "reserved")
+    __slots__ = ("booking", "group_booking", "group_rate", "meters", "reserved")
 
     def __init__(self) -> None:
         self.booking: Booking | None = None
         self.meters: Meters = ()
         self.reserved: Amount | None = None
+        self.group_rate: RateDoor | None = None
+        """The rate of the run's group, where it has one of its own."""
+        self.group_booking: Booking | None = None
+
+    def leave_group(self) -> None:
+        """Give back permit and turn at the group's rate of a request that is not sent."""
+        if self.group_rate is not None:
+            self.group_rate.give_back(self.group_booking)
+            self.group_rate.leave()
 
 
 class ModelDoor:
@@ -152,6 +161,7 @@ class ModelDoor:
         if rate is not None:
             rate.give_back(entry.booking)
             rate.leave()
+        entry.leave_group()
 
     def give_up(self, actor: Actor, entry: Entry, *, charged: bool) -> None:
         """Give back what a request held that got no answer.
@@ -166,6 +176,10 @@ class ModelDoor:
             if entry.booking is not None and not charged:
                 rate.forget(entry.booking)
             rate.leave()
+        if entry.group_rate is not None:
+            if entry.group_booking is not None and not charged:
+                entry.group_rate.forget(entry.group_booking)
+            entry.group_rate.leave()
         gates = actor._sup.gates
         reserved = entry.reserved
         used = reserved if reserved is not None and charged else Amount(1)

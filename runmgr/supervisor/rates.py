@@ -90,7 +90,6 @@ class RateDoor:
     )
 
     def __init__(self, limit: RateLimit, *, adapt: bool, services: trio.Nursery | None = None) -> None:
-        self.limit = limit
         self.adaptive = Adaptive(limit.max_in_flight) if adapt and limit.adaptive else None
         self.refusals = Refusals()
         self.services = services
@@ -101,6 +100,18 @@ class RateDoor:
         self.cool_until = 0.0
         """Nobody is sent before: the provider asked for it."""
         self._impatient: set[trio.lowlevel.Task] = set()  # of those in line, who can ask elsewhere
+        self._tell(limit)
+        self._mean_output: float | None = None
+        self._share = _FIRST_SHARE
+        self._room = math.inf  # requests that the provider's headers leave room for, until then
+        self._room_until = 0.0
+        self._line: FairQueue[trio.lowlevel.Task, Booking | None] = FairQueue()
+        self._clock = 0.0  # the moment up to which turns have been given out, while anybody waits
+        self._due = math.inf
+        self._scope: trio.CancelScope | None = None
+
+    def _tell(self, limit: RateLimit) -> None:
+        self.limit = limit
         # A burst of one: no window of the provider's, wherever it begins, sees more than its share.
         requests = limit.requests_per_minute
         self._requests = None if requests is None else Gcra(requests / 60, 1.0)
@@ -114,14 +125,13 @@ class RateDoor:
             if tokens is not None
         )
         self.counts_tokens = bool(self._buckets)
-        self._mean_output: float | None = None
-        self._share = _FIRST_SHARE
-        self._room = math.inf  # requests that the provider's headers leave room for, until then
-        self._room_until = 0.0
-        self._line: FairQueue[trio.lowlevel.Task, Booking | None] = FairQueue()
-        self._clock = 0.0  # the moment up to which turns have been given out, while anybody waits
-        self._due = math.inf
-        self._scope: trio.CancelScope | None = None
+
+    def change(self, limit: RateLimit) -> None:
+        """Another limit from now on: for who waits too, not for who has passed. Its pace begins anew."""
+        self._tell(limit)
+        if self._line:
+            self._clock = trio.current_time()
+            self._serve()
 
     # ---------------------------------------------------------------- how many in flight
 

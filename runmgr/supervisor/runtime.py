@@ -35,6 +35,7 @@ from .ledger import Ledger, Tally
 from .parking import Parking
 from .states import TERMINAL, step
 from .subscriptions import Subscriptions
+from .tenants import Tenants
 
 if TYPE_CHECKING:
     from runmgr.usage import UsageLimits
@@ -122,6 +123,8 @@ class Runtime:
         self._id_prefix = secrets.token_hex(5)
         self._idle: trio.Event | None = None
         self.failures = Failures(max_failures, min_sample)
+        self.tenants = Tenants(self)
+        self.tenants.set_up((group_weights or {}).keys() | (group_limits or {}).keys())
 
     def now(self) -> float:
         """Unix seconds by trio's clock, so that virtual time shows in them too."""
@@ -213,9 +216,9 @@ class Runtime:
         if self.closed is not None and (parent is None or self.stop_reason is not None):
             raise self.closed_error()
 
-    def closed_error(self) -> SupervisorClosed:
+    def closed_error(self, reason: str | None = None) -> SupervisorClosed:
         """What those are told who come too late."""
-        return SupervisorClosed(f"this supervisor admits no more runs: {self.closed}")
+        return SupervisorClosed(f"this supervisor admits no more runs: {reason or self.closed}")
 
     def admit_nowait(self, actor: Actor) -> None:
         """Admit the run, or raise `trio.WouldBlock`."""
@@ -250,11 +253,15 @@ class Runtime:
                     self.live.get(actor.run_id) is actor
                 ):  # admitted, but the submitter waits for its own place
                     self.cancel_run(actor, "whoever submitted it was cancelled")
+                elif self.tenants.leaving:
+                    self.tenants.check(actor.group)
                 raise
 
     def _enter(self, actor: Actor) -> None:
         self.live[actor.run_id] = actor
         self.counts[RunState.QUEUED] += 1
+        if self.tenants.leaving:
+            self.tenants.entered(actor)
         extras = actor._extras
         if extras is not None and extras.parent is not None:
             born(extras.parent, actor)
@@ -539,6 +546,8 @@ class Runtime:
         if actor._holds:
             actor._holds = False
             self.admission.give_back(actor)
+        if self.tenants.leaving:
+            self.tenants.left(actor)
 
     def _remember_run(self, actor: Actor) -> None:
         remembered = self.remembered
@@ -584,6 +593,7 @@ class Runtime:
             models=self.gates.model_states(self._wall_offset),
             oldest_run=None if oldest is None else oldest.run_id,
             oldest_age=None if oldest is None else self._wall_offset + now - oldest._queued_at,
+            groups=self.tenants.states(),
             **self.gates.budget_states(),
             closed=self.closed,
         )

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from decimal import Decimal
 
     from runmgr.journal import JournalWriter
-    from runmgr.records.budgets import Budget
+    from runmgr.records.budgets import Budget, RateLimit
     from runmgr.records.snapshots import SupervisorSnapshot
 
     from .handle import RunHandle
@@ -460,7 +460,10 @@ class Supervisor:
             actor = runtime.live.get(run_id)
             if actor is None:
                 raise UserError(f"set_budget(run_id={run_id!r}): there is no live run of this id")
-        runtime.gates.set_budget(budget, group=group, actor=actor)
+        if group is not None and actor is None:
+            runtime.tenants.set(group, weight=None, max_running=None, rate=None, budget=budget)
+        else:
+            runtime.gates.set_budget(budget, group=group, actor=actor)
 
     def snapshot(self) -> SupervisorSnapshot:
         """How it stands now: runs by state, queue, usage, models, budget. O(models)."""
@@ -496,26 +499,46 @@ class Supervisor:
     def max_queued(self, seats: int) -> None:
         self._runtime.admission.max_queued = checked("max_queued", seats, 0)
 
-    def set_group(self, group: str, *, weight: float | None = None, max_running: int | None = None) -> None:
-        """Change a group's share of the places, or how many it may hold at once.
+    def set_group(
+        self,
+        group: str,
+        *,
+        weight: float | None = None,
+        max_running: int | None = None,
+        rate: RateLimit | None = None,
+        budget: Budget | None = None,
+    ) -> None:
+        """Make a group, or change one while its runs go on. What is left out stays as it is. Snapshots show it from now on.
 
         Args:
             group: its name.
             weight: its share relative to other groups', from its next run on; 1 where nothing is said.
-            max_running: places; lowering it interrupts nobody.
+            max_running: places that it may hold at once; lowering it interrupts nobody.
+            rate: how fast its runs together may ask all models together, beside what the models' own limits say.
+            budget: what its runs together may spend; what they spent so far counts.
 
         Raises:
             ValueError: the weight is not a number over 0.
             UserError: ``max_running`` is no whole number, or below 0.
         """
-        admission = self._runtime.admission
         if max_running is not None:
             checked("max_running", max_running, 0)
-        admission.set_group(group, weight=weight, limit=max_running)
-        if max_running is not None:
-            admission.count_group(
-                group, sum(actor._holds and actor.group == group for actor in self._runtime.live.values())
-            )
+        self._runtime.tenants.set(group, weight=weight, max_running=max_running, rate=rate, budget=budget)
+
+    def drop_group(self, group: str, *, cancel: str | None = None) -> bool:
+        """Forget a group as soon as none of its runs is left: its settings, and what it spent. Returns at once.
+
+        Until then its runs go on under its settings, and so do those that are still submitted to it. Its share of `usage` and
+        `cost` stays in the sums, under the group ``'(dropped)'``; made again under the same name, it begins at nothing.
+
+        Args:
+            group: its name; of no effect on one that there is not.
+            cancel: a reason: its runs are cancelled, and submitters that wait for room are sent away with `SupervisorClosed`.
+
+        Returns:
+            Whether it is forgotten already.
+        """
+        return self._runtime.tenants.drop(group, cancel)
 
     async def drain(self) -> None:
         """Admit no more runs, and wait until all admitted ones have ended, with the child runs that they still submit.
