@@ -23,6 +23,7 @@ from runmgr.records.events import RunNode, RunStarted, RunStream
 from runmgr.records.outcomes import RunError, RunOutcome, RunState
 
 from . import commands, deadlines, doors, interrupted
+from .elsewhere import CarriedFailure
 from .extras import Extras
 from .family import end_children, wait_alone
 from .handle import RunHandle
@@ -362,6 +363,8 @@ class Actor(RunHandle):
 
     def _failure(self, exc: Exception) -> RunError:
         self._exception = exc
+        if isinstance(exc, CarriedFailure):
+            return exc.run_error
         theirs = not isinstance(exc, AgentRunError)
         return RunError(
             type=type(exc).__name__,

@@ -174,7 +174,8 @@ async def request_stream(
             door.in_flight -= 1
             if stream is not None:
                 response = stream.get()
-                cost = _settle(self, door, response, entry, started)
+                whole = getattr(stream, "_came_whole", True)
+                cost = _settle(self, door, response, entry, started, whole=whole)
                 if sup.events.listening:
                     _settled(self, door, response, cost, started)
         if wait is None:
@@ -372,9 +373,19 @@ async def back_off(actor: Actor, seconds: float) -> None:
 
 
 def _settle(
-    actor: Actor, door: ModelDoor, response: Any, entry: Entry | None, started: float
+    actor: Actor, door: ModelDoor, response: Any, entry: Entry | None, started: float, *, whole: bool = True
 ) -> Decimal | None:
-    """Count a paid response in the run's, the account's and the model's tally. Gives its cost."""
+    """Count a paid response in the run's, the account's and the model's tally. Gives its cost.
+
+    Args:
+        actor: whose it is.
+        door: whom it asked.
+        response: what came.
+        entry: what it held.
+        started: when it was sent.
+        whole: whether all of it came. Of a stream that broke off, or was left, providers charge more than they had told by then: to
+            budgets its bound stays spent.
+    """
     gates = actor._sup.gates
     usage = response.usage
     cost = gates.prices.price(response.provider_name or door.system, response.model_name or door.name, usage)
@@ -386,6 +397,8 @@ def _settle(
     tally.add(usage, cost)
     tally.account.add(usage, cost)
     door.tally.add(usage, cost)
+    if gates.behalf is not None:
+        gates.behalf.settled(actor, door, usage, cost)
     actor._model = door.name
     rate = door.rate
     if rate is not None:
@@ -407,6 +420,8 @@ def _settle(
             used.cost = cost
         elif reserved is not None:
             used.cost = reserved.cost
+        if not whole and reserved is not None:
+            gates.lost.add(used.raised_to(reserved))
         meters = purse.of(actor.group, tally.meter) if reserved is None else entry.meters  # pyright: ignore[reportOptionalMemberAccess]
         purse.settle(meters, reserved, used)
     return cost

@@ -14,11 +14,12 @@ from runmgr.exceptions import UserError
 from runmgr.models.retry import RetryClass, RetryPolicy, classify, delay, retry_after
 from runmgr.records.budgets import Budget, RateLimit
 
+from .adaptive import first_limit
 from .bounds import Bound
 from .breaker import BreakerGate, BreakerPolicy
 from .budget import Amount, Meter, Meters, Purse
 from .hedge import Hedging
-from .ledger import Ledger
+from .ledger import Ledger, Tally
 from .model_door import ModelDoor, is_made_of_others
 from .pricing import Prices
 from .rates import RateDoor
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from runmgr.records.snapshots import ModelState
 
     from .actor import Actor
+    from .behalf import Behalf
     from .cache import Cache
 
 __all__ = ("Gates",)
@@ -84,6 +86,8 @@ class Gates:
         """Set when the supervisor is entered."""
         self.services: trio.Nursery | None = None
         """Likewise."""
+        self.behalf: Behalf | None = None
+        """Whom it works for, where another supervisor counts what its runs use."""
 
     # ---------------------------------------------------------------- models
 
@@ -114,7 +118,12 @@ class Gates:
             key = (system, name, url, _credential(model))
             rate = self._rates.get(key)
             if rate is None:
-                rate = self._rates[key] = RateDoor(told or _UNTOLD, adapt=True, services=self.services)
+                rate = self._rates[key] = RateDoor(
+                    told or _UNTOLD,
+                    adapt=True,
+                    services=self.services,
+                    initial=first_limit(self._max_running),
+                )
         breaker: BreakerGate | None = None
         if self._breaker is not None and not has_parts:
             key = (system, name, url)
@@ -201,6 +210,13 @@ class Gates:
         if served is None:
             served = self._ledger.served("", name)
         self._ledger.count_tool_calls(tally, tally.account, served, count)
+        if self.behalf is not None:
+            door = next((door for door in self.doors.values() if door.name == name), None)
+            self.behalf.called_tools(actor, "" if door is None else door.system or "", name, count)
+
+    def served(self, provider: str, model: str) -> Tally:
+        """The tally of a provider's model, also of one that is only asked elsewhere."""
+        return self._ledger.served(provider, model)
 
     def spent_before(self, group: str | None = None) -> Amount:
         """What earlier processes spent on the same journal, and may have lost."""

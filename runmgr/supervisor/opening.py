@@ -5,13 +5,13 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from os import PathLike
 from typing import TYPE_CHECKING, Literal
 
 import trio
 
-from runmgr.concurrency import open_timers
+from runmgr.concurrency import check_in_trio, open_timers
 from runmgr.models.retry import RetryPolicy
 
 from .breaker import BREAKER, BreakerPolicy
@@ -27,13 +27,15 @@ if TYPE_CHECKING:
     from runmgr.records.budgets import Budget, CachePolicy, Hedge, Price, RateLimit, RestartPolicy
     from runmgr.usage import UsageLimits
 
+    from .elsewhere import Cluster
+
 __all__ = ("open_supervisor",)
 
 
 @asynccontextmanager
 async def open_supervisor(
     *,
-    max_running: int = 100,
+    max_running: int | None = None,
     max_queued: int = 1_000,
     max_parked: int = 1_000,
     max_depth: int = 8,
@@ -59,6 +61,7 @@ async def open_supervisor(
     hedge: Hedge | None = None,
     breaker: BreakerPolicy | None = BREAKER,
     cache: CachePolicy | str | PathLike[str] | None = None,
+    cluster: Cluster | None = None,
     remember: int = 1_000,
     rng: random.Random | None = None,
     wall_clock: Callable[[], float] = time.time,
@@ -68,7 +71,7 @@ async def open_supervisor(
     An exception or a cancellation in the block cancels every run, waits for their ends and comes out bare.
 
     Args:
-        max_running: runs that hold a place at once.
+        max_running: runs that hold a place at once; 100 when left out, with a ``cluster`` as many as that has places.
         max_queued: runs that wait for a place; beyond it `submit` waits.
         max_parked: runs that give up their place because they are paused or wait for other runs; beyond it they keep it.
         max_depth: how many levels of child runs there may be below a run that was submitted from outside.
@@ -101,6 +104,8 @@ async def open_supervisor(
         hedge: send a second copy of requests that are slow.
         cache: answer requests that were answered before from this SQLite file, and send equal requests in flight once; only
             between runs of equal ``cache_salt``. Off by default.
+        cluster: where runs are worked on, instead of in this process: a `runmgr.cluster.RayCluster`. Everything else is here
+            as ever: handles, outcomes, events, budgets, journal.
         remember: how many ended runs `get`, deduplication by ``run_id`` and ``usage(by='run')`` know one by one.
         rng: source of the jitter.
         wall_clock: Unix seconds, read once; from there on trio's clock counts.
@@ -111,6 +116,9 @@ async def open_supervisor(
         TooManyFailures: see ``max_failures``.
         RunmgrError: a task of the supervisor itself failed: a bug in runmgr.
     """
+    check_in_trio()
+    if max_running is None:
+        max_running = 100 if cluster is None else cluster.places
     runtime = Runtime(
         max_running=checked("max_running", max_running, 1),
         max_queued=checked("max_queued", max_queued, 0),
@@ -145,21 +153,24 @@ async def open_supervisor(
         runtime.gates.set_up_budgets(budget, group_budgets, run_budget)
 
     if journal is None:
-        async with _open(runtime, set_up, cache) as sup:
+        async with _open(runtime, set_up, cache, cluster) as sup:
             yield sup
     else:
         async with (
             open_run_journal(
                 runtime, journal, resume=resume, durability=durability, threaded=journal_thread
             ) as runtime.journal,
-            _open(runtime, set_up, cache) as sup,
+            _open(runtime, set_up, cache, cluster) as sup,
         ):
             yield sup
 
 
 @asynccontextmanager
 async def _open(
-    runtime: Runtime, set_up: Callable[[], None], cache: CachePolicy | str | PathLike[str] | None
+    runtime: Runtime,
+    set_up: Callable[[], None],
+    cache: CachePolicy | str | PathLike[str] | None,
+    cluster: Cluster | None,
 ) -> AsyncGenerator[Supervisor, None]:
     """The block itself: its nurseries, and how it is left."""
     sup = runtime.facade = Supervisor(runtime)
@@ -173,26 +184,27 @@ async def _open(
         async with open_timers() as runtime.gates.timers, trio.open_nursery() as services:
             runtime.services = runtime.gates.services = services
             await services.start(_own_actors, runtime)
-            try:
-                yield sup
-                runtime.channels.ended(None)
-                await runtime.wait_idle()
-            except BaseException as error:
-                interrupted = isinstance(error, trio.Cancelled)
-                runtime.stop("shutdown" if interrupted else f"the block raised {type(error).__name__}")
-                if has_cancelled(error):
-                    raise  # it belongs to a scope outside, or to the nursery here, which takes it
-                body_error = error
-            finally:
-                runtime.close("its block has been left")
-                runtime.channels.ended(None)
-                with trio.CancelScope(shield=True):
+            async with nullcontext() if cluster is None else cluster.open(runtime) as runtime.carrier:
+                try:
+                    yield sup
+                    runtime.channels.ended(None)
                     await runtime.wait_idle()
-                    await runtime.gates.close_models()
-                    if runtime.gates.cache is not None:
-                        runtime.gates.cache.close()
-                runtime.events.close()
-                services.cancel_scope.cancel()
+                except BaseException as error:
+                    interrupted = isinstance(error, trio.Cancelled)
+                    runtime.stop("shutdown" if interrupted else f"the block raised {type(error).__name__}")
+                    if has_cancelled(error):
+                        raise  # it belongs to a scope outside, or to the nursery here, which takes it
+                    body_error = error
+                finally:
+                    runtime.close("its block has been left")
+                    runtime.channels.ended(None)
+                    with trio.CancelScope(shield=True):
+                        await runtime.wait_idle()
+                        await runtime.gates.close_models()
+                        if runtime.gates.cache is not None:
+                            runtime.gates.cache.close()
+                    runtime.events.close()
+                    services.cancel_scope.cancel()
     except BaseExceptionGroup as group:
         raise_bare(group, internal=runtime.broken is not None)
     if body_error is not None:

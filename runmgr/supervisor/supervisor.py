@@ -15,8 +15,9 @@ from runmgr.usage import RunUsage
 
 from .actor import Actor
 from .channels import RunChannel
+from .elsewhere import CarriedJob
 from .family import child_id
-from .jobs import AgentJob, GraphJob, encode_prompt
+from .jobs import AgentJob, GraphJob, Job, encode_prompt
 from .ledger import BY, By
 from .mapping import Outcomes
 from .runtime import Runtime
@@ -203,8 +204,11 @@ class Supervisor:
         if known is not None:
             await trio.lowlevel.checkpoint()
             return known
+        job: Job = GraphJob(graph, start_node, state, deps)
+        if runtime.carrier is not None:
+            job = CarriedJob(job, runtime.carrier)
         actor = runtime.make(
-            GraphJob(graph, start_node, state, deps),
+            job,
             run_id=run_id,
             group=group,
             priority=priority,
@@ -329,12 +333,15 @@ class Supervisor:
                 if known is not None:
                     return known
         model = options.get("model")
-        if isinstance(model, str):  # one object for all runs, so that they share its connections and doors
+        if isinstance(model, str) and runtime.carrier is None:  # one object for all runs, so that they share its connections and doors
             options = {**options, "model": runtime.gates.named(model)}
         if runtime.limits is not None and "usage_limits" not in options:
             options = {**options, "usage_limits": runtime.limits}
+        job: Job = AgentJob(agent, prompt, options or None)
+        if runtime.carrier is not None:
+            job = CarriedJob(job, runtime.carrier)
         actor = runtime.make(
-            AgentJob(agent, prompt, options or None),
+            job,
             run_id=run_id,
             index=index,
             group=group,

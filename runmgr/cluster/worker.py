@@ -1,0 +1,309 @@
+"""A worker: a supervisor that works on what it is sent, and keeps nothing.
+
+It has three tasks beside its runs: one reads what the driver says, one sends what there is to say, one watches whether the
+driver still lives. Whatever ends them ends it: when the driver is silent for too long, everything is cancelled, so that no
+orphan goes on spending.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import Any, cast
+
+import trio
+
+from runmgr.exceptions import UserError
+from runmgr.journal.codec import encode_any, encode_outcome
+from runmgr.records.codec import encode_event
+from runmgr.records.events import RunAdmitted, RunEnded, RunStateChanged
+from runmgr.records.outcomes import RunError, RunOutcome
+from runmgr.supervisor import Supervisor, open_supervisor
+from runmgr.supervisor.behalf import Behalf, as_lent
+from runmgr.supervisor.budget import Amount
+
+from . import freight, wire
+
+__all__ = ("DriverSilent", "work")
+
+ROOM = 2.0
+"""Runs that a worker takes before it is full, as a multiple of its places: a driver leases no more than the places."""
+CLOSING_SECONDS = 5.0
+"""How long its last words may take to be sent."""
+EVENTS = 4_096
+"""Events that wait to be sent; what comes beyond that is dropped, oldest first, and counted."""
+
+_JSON_TYPES = (str, int, float, bool, type(None))
+
+
+class DriverSilent(Exception):
+    """Nothing was heard of the driver for too long."""
+
+
+class _Listener:
+    """Is told how a run ended."""
+
+    __slots__ = ("_worker",)
+
+    def __init__(self, worker: _Worker) -> None:
+        self._worker = worker
+
+    def told(self, outcome: RunOutcome) -> None:
+        self._worker.ended(outcome)
+
+
+class _Worker:
+    def __init__(self, hello: wire.Hello, send: Callable[[bytes], Awaitable[None]]) -> None:
+        self.hello = hello
+        self._send = send
+        self._outbox: deque[Any] = deque()
+        self._results: list[wire.Ended] = []
+        self._wake = trio.Event()
+        self._number = 0
+        self._kinds: dict[int, tuple[bool, Any]] = {}
+        self._offset = 0.0
+        self.heard_at = trio.current_time()
+        self.stopping = False
+        self.fault: Exception | None = None
+        """What it ends by, where the driver did not say that it is enough."""
+        self._telling: trio.CancelScope | None = None
+        self.listener = _Listener(self)
+        self.supervisor: Supervisor
+        self.behalf: Behalf
+        self.limited = hello.limited
+
+    # ---------------------------------------------------------------- what is said
+
+    def say(self, message: Any) -> None:
+        """Have a message sent."""
+        self._outbox.append(message)
+        self._wake.set()
+
+    def ask(self, group: str, need: Amount) -> None:
+        """Have more asked for."""
+        self.say(wire.Ask(group, as_lent(need)))
+
+    def names_of(self, group: str) -> frozenset[str]:
+        """Which limits the driver's budgets have for a group."""
+        limited = self.limited or {}
+        return frozenset(limited.get(group, limited.get("", ())))
+
+    def ended(self, outcome: RunOutcome) -> None:
+        """A run has ended."""
+        output: bytes | None = None
+        if outcome.output is not None and type(outcome.output) not in _JSON_TYPES:
+            try:
+                output = freight.dumps(outcome.output, "the output")
+            except UserError:
+                output = None  # the other end has its JSON form, or its repr
+        self._results.append(
+            wire.Ended(
+                outcome.run_id,
+                outcome.status.value,
+                encode_outcome(outcome, 0, reset=True),
+                output,
+                self.behalf.shares_of(outcome.run_id),
+                None if outcome.metadata is None else encode_any(outcome.metadata),
+            )
+        )
+        self._wake.set()
+
+    async def speak(self) -> None:
+        """Send what there is to say, together, as often as the driver takes it."""
+        while True:
+            await self._wake.wait()
+            self._wake = trio.Event()
+            await self.send_all()
+
+    async def send_all(self) -> None:
+        """Send what there is to say now."""
+        messages: list[Any] = []
+        if self._results:
+            results, self._results = self._results, []
+            messages.append(wire.Report(results, self.behalf.spent()))
+        while self._outbox:
+            messages.append(self._outbox.popleft())
+        if messages:
+            number, self._number = self._number, self._number + 1
+            await self._send(wire.encode(number, messages))
+
+    # ---------------------------------------------------------------- what is heard
+
+    async def act(self, message: wire.FromDriver) -> None:
+        """Do what the driver says."""
+        match message:
+            case wire.Lease():
+                await self._begin(message)
+            case wire.Cancel():
+                for run_id in message.run_ids:
+                    handle = self.supervisor.get(run_id)
+                    if handle is not None:
+                        handle.cancel(message.reason)
+            case wire.Grant():
+                self._learn_names(message)
+                self.behalf.granted(message.group, message.amount, message.refused)
+            case wire.GiveBack():
+                amount = self.behalf.give_back(message.group)
+                self.say(wire.GivenBack(message.group, amount))
+            case wire.Ping():
+                states = self.supervisor.snapshot().states
+                self.say(wire.Pong(message.at, states.get("running", 0), states.get("queued", 0)))
+            case wire.Stop():
+                self.stopping = True
+                self.supervisor.cancel(message.reason, grace=message.grace)
+            case wire.Tell() | wire.Hello():
+                pass  # seen to by `listen`
+
+    def _learn_names(self, grant: wire.Grant) -> None:
+        if self.limited is not None and grant.names:
+            self.limited[grant.group] = grant.names
+
+    async def _begin(self, lease: wire.Lease) -> None:
+        for number, packed in lease.kinds.items():
+            try:
+                self._kinds[number] = freight.unpack_kind(packed)
+            except Exception as error:  # noqa: BLE001  its runs are told
+                self._kinds[number] = (False, _failure(error))
+        for task in lease.tasks:
+            is_agent, target = self._kinds[task.kind]
+            try:
+                if isinstance(target, RunError):
+                    raise _Unpacked(target)
+                work = freight.unpack_work(task.work, is_agent=is_agent)
+                given: dict[str, Any] = {
+                    "run_id": task.run_id,
+                    "group": task.group,
+                    "priority": task.priority,
+                    "timeout": task.timeout,
+                    "deadline": task.deadline,
+                }
+                if is_agent:
+                    handle = self.supervisor.submit_nowait(
+                        target, work.prompt, **given, **(work.options or {})
+                    )
+                else:
+                    handle = await self.supervisor.submit_graph(
+                        target, work.node, state=work.state, deps=work.deps, **given
+                    )
+            except Exception as error:  # noqa: BLE001  a run that cannot be begun has failed, and nothing else
+                found = error.error if isinstance(error, _Unpacked) else _failure(error)
+                self.say(wire.Refused(task.run_id, found))
+                continue
+            handle.listen(self.listener)  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
+
+    async def watch(self, scope: trio.CancelScope) -> None:
+        """End everything when the driver is silent for too long."""
+        silence = self.hello.silence
+        while (ends := self.heard_at + silence) > trio.current_time():  # noqa: ASYNC110  it waits for a time
+            await trio.sleep_until(ends)
+        self.fault = DriverSilent(f"worker {self.hello.name}: not a word from the driver for {silence:g} s")
+        scope.cancel()
+
+    async def listen(
+        self, receive: Callable[[], Awaitable[bytes]], pending: list[wire.FromDriver], nursery: trio.Nursery
+    ) -> None:
+        """Do what the driver says, until it says that it is enough."""
+        expected = 1
+        while True:
+            for message in pending:
+                if isinstance(message, wire.Tell):
+                    self.tell(nursery, message)
+                await self.act(message)
+            if self.stopping:
+                return
+            try:
+                data = await receive()
+            except trio.EndOfChannel:
+                self.fault = DriverSilent(f"worker {self.hello.name}: the driver has gone")
+                return
+            number, pending = wire.decode_from_driver(data)
+            self.heard_at = trio.current_time()
+            if number < expected:
+                pending = []  # it came twice
+            elif number > expected:
+                self.fault = ValueError(
+                    f"worker {self.hello.name}: envelope {expected} from the driver is missing"
+                )
+                return
+            else:
+                expected += 1
+
+    def tell(self, nursery: trio.Nursery, message: wire.Tell) -> None:
+        """Begin or end telling events."""
+        if self._telling is not None:
+            self._telling.cancel()
+            self._telling = None
+        if message.events:
+            self._telling = trio.CancelScope()
+            nursery.start_soon(self._tell_events, self._telling, message.streams)
+
+    async def _tell_events(self, scope: trio.CancelScope, streams: bool) -> None:
+        """Send the events that the driver cannot know of itself."""
+        with scope:
+            await self._tell(streams=streams)
+
+    async def _tell(self, *, streams: bool) -> None:
+        async with self.supervisor.subscribe(
+            buffer=EVENTS, overflow="drop_oldest", streams=streams
+        ) as events:
+            async for event in events:
+                if not isinstance(event, RunAdmitted | RunEnded | RunStateChanged):
+                    self.say(wire.Told([encode_event(event)]))
+
+
+class _Unpacked(Exception):
+    def __init__(self, error: RunError) -> None:
+        self.error = error
+
+
+def _failure(error: Exception) -> RunError:
+    return RunError(type(error).__name__, f"it could not be begun on a worker: {error}")
+
+
+async def work(receive: Callable[[], Awaitable[bytes]], send: Callable[[bytes], Awaitable[None]]) -> None:
+    """Be a worker until the driver says that it is enough, or is silent for too long.
+
+    Cancelled, it ends at once, and says nothing more.
+
+    Args:
+        receive: waits for the next envelope from the driver.
+        send: hands an envelope to the driver; waits while that takes none.
+
+    Raises:
+        DriverSilent: nothing was heard of the driver for as long as it said. All runs were cancelled.
+        ValueError: what came is no message, or messages are missing.
+    """
+    number, messages = wire.decode_from_driver(await receive())
+    hello = messages[0]
+    if number != 0 or not isinstance(hello, wire.Hello):
+        raise ValueError(f"a worker expects to be told first what it is, and was told {hello!r}")
+    worker = _Worker(hello, send)
+    options = cast("dict[str, Any]", freight.loads(hello.options))
+    run_budget = options.pop("run_budget", None)
+    places = options["max_running"]
+    async with open_supervisor(max_queued=int(ROOM * places), remember=0, **options) as supervisor:
+        worker.supervisor = supervisor
+        worker.behalf = Behalf(
+            supervisor,
+            limited=None if hello.limited is None else worker.names_of,
+            run_budget=run_budget,
+            ask=worker.ask,
+        )
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(worker.speak)
+            nursery.start_soon(worker.watch, nursery.cancel_scope)
+            worker.say(wire.Ready(os.getpid(), socket.gethostname()))
+            await worker.listen(receive, messages[1:], nursery)
+            if worker.fault is None:
+                await supervisor.drain()
+            nursery.cancel_scope.cancel()
+        if worker.fault is not None:
+            supervisor.cancel(str(worker.fault))
+        else:
+            worker.say(wire.Stopped())
+            with trio.move_on_after(CLOSING_SECONDS, shield=True):
+                await worker.send_all()
+    if worker.fault is not None:
+        raise worker.fault
