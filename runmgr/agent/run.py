@@ -10,7 +10,7 @@ from runmgr.agent.nodes import AgentNode, CallToolsNode, ModelRequestNode, UserP
 from runmgr.agent.outcome import AgentRunResult
 from runmgr.agent.result import FinalResult
 from runmgr.agent.send import ends_with
-from runmgr.agent.state import GraphAgentDeps, GraphAgentState
+from runmgr.agent.state import GraphAgentDeps, GraphAgentState, build_run_context
 from runmgr.graph import BaseNode, End, GraphRunContext
 from runmgr.messages import ModelMessage, ModelMessagesTypeAdapter, ToolCallPart
 from runmgr.output import OutputDataT
@@ -209,6 +209,7 @@ class AgentRun(Generic[AgentDepsT, OutputDataT]):
     def _end(self, end: End[FinalResult[OutputDataT]]) -> None:
         self._next_node = end
         if self._final_metadata is not None:
+            build_run_context(self.ctx)  # is what the function gets: as of now
             self.ctx.state.metadata = self._final_metadata()
 
     def cancel(self, reason: str = "cancelled") -> None:

@@ -24,6 +24,7 @@ from runmgr.messages import (
     ToolReturnPart,
     now_utc,
 )
+from runmgr.messages.codec import any_to_plain
 from runmgr.models.base import Model
 from runmgr.models.estimate import count_words, estimate_usage
 from runmgr.models.examples import example
@@ -236,7 +237,7 @@ def _told(messages: list[ModelMessage]) -> str:
         return _SUCCESS
     from pydantic_core import to_json
 
-    return to_json(returned).decode()
+    return to_json(returned, fallback=any_to_plain).decode()
 
 
 class TestStreamedResponse(StreamedResponse):

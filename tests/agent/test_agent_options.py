@@ -423,3 +423,16 @@ def test_running_agents_imports_nothing_heavy():
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert out.strip() == "[]"
+
+
+async def test_metadata_that_is_asked_for_again_at_the_end_sees_the_run_as_it_ended(says, call):
+    seen = []
+
+    def describe(ctx):
+        seen.append((ctx.run_step, ctx.usage.requests, len(ctx.messages)))
+        return {"steps": ctx.run_step}
+
+    agent = Agent(says([call("echo", {})], "done"), metadata=describe)
+    agent.tool_plain(name="echo")(lambda: "x")
+    assert (await agent.run("?")).metadata == {"steps": 2}
+    assert seen == [(0, 0, 0), (2, 2, 4)]

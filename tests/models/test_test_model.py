@@ -5,11 +5,14 @@ import ipaddress
 import uuid
 from typing import Literal
 
+import attrs
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import AnyUrl, BaseModel, Field, TypeAdapter, create_model
 
+from runmgr.agent import Agent
 from runmgr.exceptions import UserError
 from runmgr.messages import ModelRequest, RetryPromptPart, UserPromptPart
 from runmgr.models import ModelRequestParameters, ToolDefinition
@@ -271,3 +274,17 @@ def test_all_of_is_what_its_members_say_together():
         "$defs": {"A": {"type": "object", "properties": {"a": {"type": "string"}}, "required": ["a"]}},
     }
     assert arguments(schema) == {"a": "a", "b": 0}
+
+
+async def test_results_of_all_kinds_of_classes_are_told():
+    @attrs.define
+    class Point:
+        x: int
+
+    class Size(msgspec.Struct):
+        width: int
+
+    agent = Agent(TestModel())
+    agent.tool_plain(name="point")(lambda: Point(1))
+    agent.tool_plain(name="sizes")(lambda: [Size(2)])
+    assert (await agent.run("?")).output == '{"point":{"x":1},"sizes":[{"width":2}]}'
