@@ -161,12 +161,12 @@ class _LoopWaiter:
             self.future.set_result(None)
 
 
-async def take_place(host: Host, engine: Engine) -> None:
+async def take_place(host: Host, engine: Engine, group: str | None = "") -> None:
     """Wait until there is room for one more run, and take it. Cancelling takes none."""
     if engine.room.take_nowait():
         return
     waiter = _LoopWaiter(host)
-    engine.room.line_up(waiter)
+    engine.room.line_up(waiter, group or "")
     try:
         await waiter.future
     except asyncio.CancelledError:

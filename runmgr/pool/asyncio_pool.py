@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterable, Callable, Iterable
+from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
 
 from runmgr.exceptions import UserError
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from runmgr.agent import AbstractAgent, AgentRunResult
+    from runmgr.records.budgets import Budget, RateLimit
     from runmgr.records.outcomes import RunOutcome
     from runmgr.records.snapshots import SupervisorSnapshot
     from runmgr.supervisor import Supervisor
@@ -76,7 +78,7 @@ class AsyncioRunPool(Generic[OutputT]):
         host = await self._begin()
         engine = self._engine
         if not engine.room.take_nowait():
-            await take_place(host, engine)
+            await take_place(host, engine, options.get("group"))
         return await self._submit(host, agent, prompt, options).wait()
 
     async def run_nowait(
@@ -204,6 +206,33 @@ class AsyncioRunPool(Generic[OutputT]):
     async def usage(self, by: Literal["model", "group", "run"] | None = None) -> Any:
         """What was used so far: see `Supervisor.usage`."""
         return await self.ask(lambda supervisor: supervisor.usage(by))
+
+    # ---------------------------------------------------------------- tenants
+
+    async def set_group(
+        self,
+        group: str,
+        *,
+        weight: float | None = None,
+        max_running: int | None = None,
+        rate: RateLimit | None = None,
+        budget: Budget | None = None,
+    ) -> None:
+        """Make a group, or change one while its runs go on: see `RunPool.set_group`."""
+        await self.ask(
+            partial(
+                self._engine.set_group,
+                group,
+                weight=weight,
+                max_running=max_running,
+                rate=rate,
+                budget=budget,
+            )
+        )
+
+    async def drop_group(self, group: str, *, cancel: str | None = None) -> bool:
+        """Forget a group as soon as none of its runs is left: see `RunPool.drop_group`."""
+        return await self.ask(partial(self._engine.drop_group, group, cancel))
 
     # ---------------------------------------------------------------- its life
 

@@ -92,7 +92,7 @@ class AsyncioResults(Generic[T]):
             if not room.take_nowait():
                 if batch.open:
                     return
-                await take_place(self._host, batch.engine)
+                await take_place(self._host, batch.engine, batch.group)
             try:
                 self._host.jobs.add(batch.begin(next(self._iterator)))
             except StopIteration:
@@ -124,7 +124,7 @@ class AsyncioResults(Generic[T]):
             if not room.take_nowait():
                 if batch.open:
                     return
-                await take_place(self._host, batch.engine)
+                await take_place(self._host, batch.engine, batch.group)
             self._pull = None
             try:
                 item = pull.result()
@@ -217,7 +217,7 @@ class AsyncioRunStream:
     async def _begin(self) -> None:
         if not self._begun:
             await self._start()
-            await take_place(self._host, self._engine)
+            await take_place(self._host, self._engine, self._job.group)
             self._begun = True
             self._host.jobs.add(self._job)
             self._engine.post(self._job.begin)

@@ -25,6 +25,8 @@ from . import process
 from .room import Room, ThreadWaiter
 
 if TYPE_CHECKING:
+    from runmgr.records.budgets import Budget, RateLimit
+
     from .jobs import Job
 
 __all__ = ("Engine",)
@@ -73,7 +75,7 @@ class Engine:
 
     def __init__(self, options: dict[str, Any], capacity: int, name: str) -> None:
         self.name = f"{name}-{next(_numbers)}"
-        self.room = Room(capacity)
+        self.room = Room(capacity, options.get("group_weights"))
         self.jobs: dict[Job, None] = {}
         """Jobs that have not ended, oldest first. The pool's thread's own."""
         self.line: deque[Job] = deque()
@@ -235,8 +237,8 @@ class Engine:
         if self._finished or self._is_child:
             raise self.refusal()
 
-    def take_place(self) -> None:
-        """Block until there is room for one more run, and take it.
+    def take_place(self, group: str | None = "") -> None:
+        """Block until there is room for one more run of this group, and take it.
 
         Raises:
             SupervisorClosed: there will be none.
@@ -251,7 +253,7 @@ class Engine:
                 "'await ctx.supervisor.submit(...)'"
             )
         waiter = ThreadWaiter()
-        self.room.line_up(waiter)
+        self.room.line_up(waiter, group or "")
         try:
             waiter.wait()
         except BaseException:
@@ -292,6 +294,30 @@ class Engine:
         self.shared[run_id] -= 1
         if not self.shared[run_id]:
             del self.shared[run_id]
+
+    def set_group(
+        self,
+        name: str,
+        supervisor: Supervisor,
+        *,
+        weight: float | None,
+        max_running: int | None,
+        rate: RateLimit | None,
+        budget: Budget | None,
+    ) -> None:
+        """Make or change a group, here and in the supervisor."""
+        supervisor.set_group(name, weight=weight, max_running=max_running, rate=rate, budget=budget)
+        if weight is not None:
+            self.room.set_weight(name, weight)
+
+    def drop_group(self, name: str, reason: str | None, supervisor: Supervisor) -> bool:
+        """Drop a group, here and in the supervisor."""
+        self.room.set_weight(name, None)
+        if reason is not None:
+            for job in list(self.jobs):
+                if job.handle is None and job.group == name:
+                    job.stop(reason)
+        return supervisor.drop_group(name, cancel=reason)
 
     def withdraw_queued(self) -> None:
         """Cancel the jobs whose run has not begun."""

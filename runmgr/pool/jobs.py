@@ -67,6 +67,11 @@ class Job:
         self.bells: tuple[Bell, ...] = ()
         """Rung when it has ended, for those who wait for nothing but that."""
 
+    @property
+    def group(self) -> str:
+        """Whose run it is."""
+        return self.options.get("group") or ""
+
     # ---------------------------------------------------------------- for any thread
 
     def stop(self, reason: str) -> None:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from runmgr.models.retry import RetryPolicy
     from runmgr.records.budgets import Budget, CachePolicy, Hedge, Price, RateLimit, RestartPolicy
     from runmgr.supervisor.breaker import BreakerPolicy
+    from runmgr.supervisor.elsewhere import Cluster
     from runmgr.usage import UsageLimits
 
 __all__ = ("SupervisorOptions",)
@@ -19,7 +20,7 @@ __all__ = ("SupervisorOptions",)
 class SupervisorOptions(TypedDict, total=False):
     """See `open_supervisor` for what each of them does. A test holds the two together."""
 
-    max_running: int
+    max_running: int | None
     max_queued: int
     max_parked: int
     max_depth: int
@@ -33,6 +34,7 @@ class SupervisorOptions(TypedDict, total=False):
     hedge: Hedge | None
     breaker: BreakerPolicy | None
     cache: CachePolicy | str | PathLike[str] | None
+    cluster: Cluster | None
     rate_limits: Mapping[str, RateLimit] | RateLimit | None
     prices: Mapping[str, Price] | None
     restart: RestartPolicy | None

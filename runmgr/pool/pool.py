@@ -6,6 +6,7 @@ import inspect
 import weakref
 from collections.abc import Callable, Iterable
 from concurrent.futures import TimeoutError as FutureTimeoutError
+from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
 
 from typing_extensions import Unpack
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from runmgr.agent import AbstractAgent, AgentRunResult
+    from runmgr.records.budgets import Budget, RateLimit
     from runmgr.records.outcomes import RunOutcome
     from runmgr.records.snapshots import SupervisorSnapshot
     from runmgr.supervisor import Supervisor
@@ -65,7 +67,10 @@ class RunPool(Generic[OutputT]):
                 known = ", ".join(_PARAMETERS)
                 raise TypeError(f"RunPool has no option {option!r}; it takes agent, name, {known}")
         self._agent: Any = agent
-        running: int = options.get("max_running", _PARAMETERS["max_running"].default)
+        running = options.get("max_running")
+        if running is None:
+            cluster: Any = options.get("cluster")
+            running = 100 if cluster is None else cluster.places
         queued: int = options.get("max_queued", _PARAMETERS["max_queued"].default)
         for option, value, least in (("max_running", running, 1), ("max_queued", queued, 0)):
             if not isinstance(value, int) or value < least:
@@ -93,7 +98,7 @@ class RunPool(Generic[OutputT]):
             SupervisorClosed: the pool was shut down, or is in another process.
         """
         engine = self._begin()
-        engine.take_place()
+        engine.take_place(options.get("group"))
         return self._submit(engine, agent, prompt, options)
 
     def submit_nowait(
@@ -251,6 +256,57 @@ class RunPool(Generic[OutputT]):
     def usage(self, by: Literal["model", "group", "run"] | None = None) -> Any:
         """What was used so far: see `Supervisor.usage`."""
         return self.ask(lambda supervisor: supervisor.usage(by))
+
+    # ---------------------------------------------------------------- tenants
+
+    def set_group(
+        self,
+        group: str,
+        *,
+        weight: float | None = None,
+        max_running: int | None = None,
+        rate: RateLimit | None = None,
+        budget: Budget | None = None,
+    ) -> None:
+        """Make a group, or change one while its runs go on. What is left out stays as it is. `snapshot` shows it from now on.
+
+        Starts the pool, and blocks for its thread.
+
+        Args:
+            group: its name, as submissions give it.
+            weight: its share of room and places relative to other groups'; 1 where nothing is said.
+            max_running: places that it may hold at once.
+            rate: how fast its runs together may ask all models together.
+            budget: what its runs together may spend; what they spent so far counts.
+
+        Raises:
+            ValueError: the weight is not a number over 0.
+            UserError: ``max_running`` is no whole number, or below 0.
+            TimeoutError: the pool's thread did not answer.
+        """
+        self._begin()
+        self.ask(
+            partial(
+                self._engine.set_group,
+                group,
+                weight=weight,
+                max_running=max_running,
+                rate=rate,
+                budget=budget,
+            )
+        )
+
+    def drop_group(self, group: str, *, cancel: str | None = None) -> bool:
+        """Forget a group as soon as none of its runs is left: see `Supervisor.drop_group`. Does not wait for them.
+
+        Args:
+            group: its name.
+            cancel: a reason: its runs are cancelled.
+
+        Returns:
+            Whether it is forgotten already.
+        """
+        return self.ask(partial(self._engine.drop_group, group, cancel))
 
     # ---------------------------------------------------------------- its end
 

@@ -81,6 +81,11 @@ class Batch:
         self._options = options
         self._ordered = ordered
 
+    @property
+    def group(self) -> str:
+        """Whose runs they are, where their items do not say otherwise."""
+        return self._options.get("group") or ""
+
     def begin(self, item: Any) -> MapJob:
         """Begin a job. Its place in the pool's room is taken already."""
         job = MapJob(self, *unpack(self._agent, item, self._options))
@@ -161,7 +166,7 @@ class Results(Generic[T]):
             if not room.take_nowait():
                 if batch.open:
                     return
-                batch.engine.take_place()
+                batch.engine.take_place(batch.group)
             try:
                 batch.begin(next(self._items))
             except StopIteration:

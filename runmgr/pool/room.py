@@ -1,10 +1,16 @@
-"""Room for runs that are submitted and have not ended: what makes submitters wait, from whatever thread they come."""
+"""Room for runs that are submitted and have not ended: what makes submitters wait, from whatever thread they come.
+
+Those who wait get places as runs get theirs behind it: fair between groups (`runmgr.concurrency.fair` names the source), within a
+group first come, first served. So a tenant that submits without end keeps out nobody but itself.
+"""
 
 from __future__ import annotations
 
 import threading
-from collections import deque
+from collections.abc import Hashable, Mapping
 from typing import Protocol
+
+from runmgr.concurrency import FairQueue
 
 __all__ = ("Room", "ThreadWaiter", "Waiter")
 
@@ -38,22 +44,24 @@ class ThreadWaiter:
 
 
 class Room:
-    """Places, first come first served. For any thread; never blocks.
+    """Places. For any thread; never blocks.
 
     Its lock may be entered again: a signal handler that submits while its thread is in here does not hang.
 
     Args:
         capacity: how many places there are.
+        weights: shares of groups where not 1.
     """
 
     __slots__ = ("_closed", "_free", "_lock", "_waiting", "capacity")
 
-    def __init__(self, capacity: int) -> None:
+    def __init__(self, capacity: int, weights: Mapping[str, float] | None = None) -> None:
+        shares: dict[Hashable, float] = {**weights} if weights else {}
         self.capacity = capacity
         self._free = capacity
         self._closed = False
         self._lock = threading.RLock()
-        self._waiting: deque[Waiter] = deque()
+        self._waiting: FairQueue[Waiter, Waiter] = FairQueue(weights=shares)
 
     @property
     def waiting(self) -> int:
@@ -68,11 +76,16 @@ class Room:
                 return True
             return False
 
-    def line_up(self, waiter: Waiter) -> None:
+    def set_weight(self, group: str, weight: float | None) -> None:
+        """Change a group's share of the places that get free; None: 1 again."""
+        with self._lock:
+            self._waiting.set_weight(group, weight)
+
+    def line_up(self, waiter: Waiter, group: str = "") -> None:
         """Have the waiter woken when it has a place, or when there will be none."""
         with self._lock:
             if not self._closed and (self._free <= 0 or self._waiting):
-                self._waiting.append(waiter)
+                self._waiting.push(waiter, waiter, group=group)
                 return
             if not self._closed:
                 self._free -= 1
@@ -94,7 +107,7 @@ class Room:
             if not self._waiting:
                 self._free += 1
                 return
-            waiter = self._waiting.popleft()
+            _, waiter = self._waiting.pop()
             waiter.granted = True
         waiter.wake()
 
@@ -103,6 +116,7 @@ class Room:
         with self._lock:
             self._closed = True
             waiting = list(self._waiting)
-            self._waiting.clear()
+            for waiter in waiting:
+                self._waiting.remove(waiter)
         for waiter in waiting:
             waiter.wake()

@@ -155,7 +155,7 @@ class RunStream:
 
     def _begin(self) -> None:
         if not self._begun:
-            self._engine.take_place()
+            self._engine.take_place(self._job.group)
             self._begun = True
             self._engine.post(self._job.begin)
 
