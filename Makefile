@@ -64,7 +64,7 @@ simulate: $(STAMP) ## faults and crashes in virtual time, SEEDS=1000 of them
 	$(BIN)/python -m runmgr.testing --seeds $(SEEDS)
 
 .PHONY: nightly
-nightly: $(STAMP) ## 5,000 generated programs against the supervisor instead of 200
+nightly: $(STAMP) ## 5,000 programs against the supervisor instead of 200; 200,000 arrivals through a whole load
 	RUNMGR_PROGRAMS=5000 $(BIN)/python -m pytest -o faulthandler_timeout=0 tests/supervisor/test_programs.py
 
 .PHONY: format

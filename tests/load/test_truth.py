@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import os
 
 import pytest
 import trio
@@ -12,7 +13,9 @@ from runmgr.load.histogram import Histogram
 from runmgr.load.run import Plan, measure
 from runmgr.load.slo import parse_slo
 from runmgr.models.sim_config import parse_sim
-from runmgr.sim import open_sim_server
+from runmgr.sim import QueueConfig, open_sim_server
+from runmgr.sim.engine import open_engine_queue
+from runmgr.sim.queueing import Batcher, Waiting
 
 
 def close(measured_ms, truth, share=0.02, ms=2.0):
@@ -67,8 +70,26 @@ def jump_clock():
     return JumpClock()
 
 
+class Engine:
+    """The simulator's engine, without HTTP: prompts of one token, answers of one."""
+
+    def __init__(self, queue):
+        self._queue = queue
+        self._words = [b"word"]
+
+    def prepared(self, index):
+        return None
+
+    async def send(self, record, prepared, state):
+        record.sent = trio.current_time() - state.started
+        with self._queue.request(self._words, 1) as request:
+            await request.upto(1)
+        record.moments.append(trio.current_time() - state.started)
+        record.status = "succeeded"
+
+
 class Server:
-    """One server with a constant service time and a queue: what M/D/1 is about. A stall holds it up from one moment to another."""
+    """One server with a constant service time and a queue. A stall holds it up from one moment to another."""
 
     def __init__(self, service, stall=None):
         self._service = service
@@ -95,31 +116,69 @@ def plan_of(target, rate, kind, seed, total):
     return Plan(target, enumerate(moments), None, total, None)
 
 
-@pytest.mark.slow
-async def test_waiting_in_an_m_d_1_queue_is_what_theory_says(jump_clock):
-    service, load, total = 0.0002, 0.7, 200_000
-    config = LoadConfig(base_url="http://x/v1", model="openai:m", rates=Rates((load / service,)))
-    part, _ = await measure(
-        config, plan_of(Server(service), load / service, "poisson", 11, total), lambda _: None
-    )
-    assert part.measures.totals["succeeded"] == total
+SERVICE, LOAD = 0.0002, 0.7
+ONE_PLACE = QueueConfig(
+    max_batch=1, prefill_rate=1 / SERVICE
+)  # prompts of one token: a constant service time
+
+
+def poisson(total):
+    return itertools.islice(arrivals(Rates((LOAD / SERVICE,)), "poisson", duration=None, seed=11), total)
+
+
+def times_in_the_engine(moments):
+    """How long each is in the engine's queue and batch, step by step, in virtual time."""
+    batcher, now, spent = Batcher(ONE_PLACE), 0.0, []
+    coming = iter(moments)
+    arriving = next(coming, None)
+    while arriving is not None or batcher.waiting:
+        if not batcher.waiting:
+            now = max(now, arriving)
+        while arriving is not None and arriving <= now:
+            batcher.submit(Waiting([b"word"], 1, arriving))
+            arriving = next(coming, None)
+        now += batcher.begin(now)
+        spent += [now - request.arrived for request in batcher.finish()]
+    return spent
+
+
+def test_waiting_in_an_m_d_1_queue_is_what_theory_says():
+    total = 200_000
+    spent = Histogram()
+    for seconds in times_in_the_engine(poisson(total)):
+        spent.add(seconds)
+    assert spent.n == total
     # Pollaczek and Khinchine: the mean waiting time of M/D/1 is rho s / (2 (1 - rho)) (Kleinrock, "Queueing Systems" I, 5.6)
-    wait = part.measures.times["e2e"].mean - service
-    assert wait == pytest.approx(load * service / (2 * (1 - load)), rel=0.05)
+    assert spent.mean - SERVICE == pytest.approx(LOAD * SERVICE / (2 * (1 - LOAD)), rel=0.05)
     # Erlang (1909): P(W <= t) of M/D/1; its 90th percentile by bisection
-    arriving = load / service
+    arriving = LOAD / SERVICE
 
     def waits_at_most(t):
-        return (1 - load) * sum(
-            math.exp(-arriving * (k * service - t)) * (arriving * (k * service - t)) ** k / math.factorial(k)
-            for k in range(int(t / service) + 1)
+        return (1 - LOAD) * sum(
+            math.exp(-arriving * (k * SERVICE - t)) * (arriving * (k * SERVICE - t)) ** k / math.factorial(k)
+            for k in range(int(t / SERVICE) + 1)
         )
 
-    low, high = 0.0, 10 * service
+    low, high = 0.0, 10 * SERVICE
     for _ in range(60):
         middle = (low + high) / 2
         low, high = (middle, high) if waits_at_most(middle) < 0.9 else (low, middle)
-    assert part.measures.times["e2e"].percentile(90) - service == pytest.approx(low, rel=0.05)
+    assert spent.percentile(90) - SERVICE == pytest.approx(low, rel=0.05)
+
+
+async def test_a_load_measures_of_that_queue_what_happens_in_it(jump_clock):
+    """The same arrivals through the load and the engine's task: RUNMGR_ARRIVALS=200000 for as many as theory is asked about."""
+    total = int(os.environ.get("RUNMGR_ARRIVALS", "4000"))
+    config = LoadConfig(base_url="http://x/v1", model="openai:m", rates=Rates((LOAD / SERVICE,)))
+    measured = []
+    async with open_engine_queue(ONE_PLACE) as queue:
+        plan = plan_of(Engine(queue), LOAD / SERVICE, "poisson", 11, total)
+        part, _ = await measure(config, plan, lambda one: measured.append(one.finished - one.scheduled))
+    assert part.measures.totals["succeeded"] == total
+    assert measured == pytest.approx(times_in_the_engine(poisson(total)), abs=1e-9)
+    if total >= 200_000:
+        wait = part.measures.times["e2e"].mean - SERVICE
+        assert wait == pytest.approx(LOAD * SERVICE / (2 * (1 - LOAD)), rel=0.05)
 
 
 async def test_a_stall_is_seen_by_all_who_would_have_come_meanwhile(autojump_clock):
