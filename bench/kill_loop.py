@@ -2,7 +2,9 @@
 
 Each life of `runmgr batch --resume` is killed after a random number of newly answered requests, by the server's own count.
 At the end the results must be whole, and what the server answered in full may exceed what was needed by no more than what was
-in flight at the kills: in work by the server's count, or answered in the 20 ms before.
+in flight at the kills: by what had been asked for and was not yet in the journal, one answer a place at most. Where it was is told,
+of one instant, for which the process is stopped and then killed where it stands: ``in_work`` by the server's own count;
+``unread``, in the kernel's buffers on the way to the client or the server; ``uncommitted``, read by the client less than a commit ago.
 
     python bench/kill_loop.py --server SERVER.py --solutions SOLUTIONS.jsonl --input TEST.jsonl [--kills 50]
 """
@@ -11,8 +13,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import random
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -52,6 +56,18 @@ def being_answered(seen: dict[str, int]) -> int:
     """Requests that the server is working on and will answer in full."""
     faults = sum(count for name, count in seen.items() if name.startswith("fault"))
     return seen["requests"] - seen.get("completed", 0) - faults - seen.get("limited", 0)
+
+
+def in_buffers(base: str) -> tuple[int, int]:
+    """Answers that lie in the kernel's buffers of the client's connections, and requests that lie in those of the server's."""
+    port = int(base.removesuffix("/v1").rpartition(":")[2])
+    answers = requests = 0
+    for line in Path("/proc/net/tcp").read_text(encoding="ascii").splitlines()[1:]:
+        _, local, remote, _, queues, *_ = line.split()
+        if int(queues.rpartition(":")[2], 16):
+            answers += int(remote.rpartition(":")[2], 16) == port
+            requests += int(local.rpartition(":")[2], 16) == port
+    return answers, requests
 
 
 def main() -> None:
@@ -99,23 +115,24 @@ def main() -> None:
         "extra": extra,
         "seconds": round(time.monotonic() - began, 1),
     }
-    print(json.dumps(result, indent=2))
     failed: list[str] = []
     if len(ids) != len(rows) or max(ids.values()) != 1:
         failed.append(f"{len(rows)} results, each once: {len(ids)}, at most {max(ids.values())} times")
     if options.limit is None and correct != options.correct:
         failed.append(f"{options.correct} correct: {correct}")
-    if extra > result["in_flight_at_kills"]:
+    result["uncommitted"] = extra - result["in_work"] - result["unread"]
+    if extra > result["kills"] * options.max_running:
         failed.append(
-            f"extra answers {extra} over those in flight at the kills, {result['in_flight_at_kills']}"
+            f"{extra} extra answers, of {options.max_running} places at {result['kills']} kills: more than one answer a place"
         )
+    if result["uncommitted"] > result["kills"] * options.max_running // 4:
+        failed.append(f"{result['uncommitted']} of them had been read: more than one in four places a kill")
+    print(json.dumps(result, indent=2))
     print(f"written to {save('kill_loop', result)}")
     finish(failed)
 
 
-def loop(
-    options: argparse.Namespace, rng: random.Random, base: str, out: Path, need: int
-) -> dict[str, object]:
+def loop(options: argparse.Namespace, rng: random.Random, base: str, out: Path, need: int) -> dict[str, int]:
     """Lives and kills."""
     command = [
         sys.executable, "-m", "runmgr", "batch", options.input, "--model", f"openai:{MODEL}", "--base-url", base,
@@ -127,7 +144,7 @@ def loop(
         command += ["--limit", options.limit]
     command = list(map(str, command))
     environment = {"OPENAI_API_KEY": "none", "PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT)}
-    kills = in_flight = lives = 0
+    kills = in_work = unread = lives = 0
     most = 3 * need // (2 * options.kills)  # so that the kills are spread over the whole batch
     while True:
         lives += 1
@@ -135,19 +152,19 @@ def loop(
         print(f"life {lives}: {before} answered, {kills} kills", file=sys.stderr)
         child = subprocess.Popen(command, cwd=ROOT, env=environment)
         goal = before + rng.randint(1, most)
-        earlier = seen = stats(base)
         while child.poll() is None:
-            earlier, seen = seen, stats(base)
-            if kills < options.kills and seen.get("completed", 0) >= goal:
+            if kills < options.kills and stats(base).get("completed", 0) >= goal:
+                child.send_signal(signal.SIGSTOP)
+                os.waitid(os.P_PID, child.pid, os.WSTOPPED | os.WNOWAIT)
+                answers, requests = in_buffers(base)  # first: what is answered in between counts in neither
+                seen = stats(base)
                 child.kill()
-                # Answers come in bursts, and it is a burst that reaches the goal: what was answered since the last look, 20 ms
-                # ago, is on the way to the client.
-                after = stats(base)
-                in_flight += being_answered(after) + after.get("completed", 0) - earlier.get("completed", 0)
                 child.wait()
+                in_work += being_answered(seen)
+                unread += answers + requests
                 kills += 1
                 break
-            time.sleep(0.02)
+            time.sleep(0.01)
         else:
             if child.returncode not in {0, 1}:
                 raise SystemExit(f"the batch ended with exit code {child.returncode}")
@@ -157,7 +174,8 @@ def loop(
         "kills": kills,
         "lives": lives,
         "answered": stats(base)["completed"],
-        "in_flight_at_kills": in_flight,
+        "in_work": in_work,
+        "unread": unread,
     }
 
 

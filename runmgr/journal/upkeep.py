@@ -12,6 +12,7 @@ import attrs
 import msgspec
 
 from runmgr.exceptions import JournalError
+from runmgr.records.outcomes import RunState
 
 from .codec import with_all_messages
 from .files import Lock, connect_writer, explain
@@ -20,6 +21,7 @@ from .schema import SEQUENCE_BITS
 __all__ = ("Salvaged", "compact", "salvage")
 
 _ROWS = 500
+_STATUSES = frozenset(state.value for state in RunState)
 
 
 def compact(path: str | PathLike[str]) -> tuple[int, int]:
@@ -144,7 +146,7 @@ def _salvage(old: sqlite3.Connection, new: sqlite3.Connection) -> Salvaged:
     except sqlite3.Error as error:
         lost.append(f"meta (what batch it is, what was spent): {error}")
     runs: dict[int, str] = {}
-    for row in _rows(old, "runs", "run", lost, _any):
+    for row in _rows(old, "runs", "run", lost, _is_run):
         runs[row[0]] = row[1]
         new.execute("INSERT INTO runs VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
     for row in _rows(old, "superseded", "run", lost, _any):
@@ -162,16 +164,20 @@ def _salvage(old: sqlite3.Connection, new: sqlite3.Connection) -> Salvaged:
     for after, before in gaps:
         last = max(runs, default=0) if before is None else before >> SEQUENCE_BITS
         torn.update(range(max(after, 0) >> SEQUENCE_BITS, last + 1))
-    finished = 0
-    for row in _rows(old, "outcomes", "run", lost, lambda row: _is_json(row[3])):
+    finished: set[int] = set()
+    gaps = []
+    for row in _rows(old, "outcomes", "run", lost, _is_outcome, gaps):
         if row[0] in runs and row[0] not in torn:
-            finished += 1
+            finished.add(row[0])
             new.execute("INSERT INTO outcomes VALUES (?, ?, ?, ?)", row)
         else:
             torn.add(row[0])
+    for after, before in gaps:  # runs that may have ended, and are open now
+        last = max(runs, default=0) if before is None else before
+        torn.update(run for run in range(max(after, 0), last + 1) if run in runs and run not in finished)
     new.execute("COMMIT")
     named = tuple(runs[run] for run in sorted(torn) if run in runs)
-    return Salvaged(len(runs), finished, named, tuple(lost))
+    return Salvaged(len(runs), len(finished), named, tuple(lost))
 
 
 def _rows(
@@ -193,15 +199,16 @@ def _rows(
                 if good(row):
                     yield row
                 else:
-                    lost.append(f"{_named(table, at)}: it is no JSON")
+                    lost.append(f"{table}: {_named(table, at)}: it is damaged")
                     if gaps is not None:
                         gaps.append((at, at))
         except sqlite3.Error as error:
             following = _next_readable(connection, table, key, at)
             if following is not None and following <= at:
                 following = None
+            begin = f"{table} from the first" if at < 0 else f"{table} after {_named(table, at)}"
             upto = "the end" if following is None else _named(table, following)
-            lost.append(f"{'from the first' if at < 0 else 'after ' + _named(table, at)} to {upto}: {error}")
+            lost.append(f"{begin} to {upto}: {error}")
             if gaps is not None:
                 gaps.append((at, following))
             if following is None:
@@ -245,11 +252,28 @@ def _next_readable(connection: sqlite3.Connection, table: str, key: str, at: int
 def _named(table: str, key: int) -> str:
     if table == "checkpoints":
         return f"checkpoint {key & (1 << SEQUENCE_BITS) - 1} of run number {key >> SEQUENCE_BITS}"
-    return f"{table} {key}"
+    return f"run number {key}"
 
 
 def _any(row: tuple[Any, ...]) -> bool:  # noqa: ARG001  all rows are good
     return True
+
+
+def _is_run(row: tuple[Any, ...]) -> bool:
+    _, run_id, position, group, fingerprint, queued_at, given, metadata = row
+    return (
+        isinstance(run_id, str)
+        and isinstance(position, int)
+        and isinstance(group, str)
+        and isinstance(fingerprint, str | None)
+        and isinstance(queued_at, float)
+        and all(body is None or _is_json(body) for body in (given, metadata))
+    )
+
+
+def _is_outcome(row: tuple[Any, ...]) -> bool:
+    _, status, finished_at, body = row
+    return status in _STATUSES and isinstance(finished_at, float) and _is_json(body)
 
 
 def _is_json(body: Any) -> bool:

@@ -57,6 +57,8 @@ class StreamedResponse(ABC):
     _parts_manager: ModelResponsePartsManager = field(default_factory=ModelResponsePartsManager, init=False)
     _event_iterator: _Events | None = field(default=None, init=False, repr=False)
     _usage: RequestUsage = field(default_factory=RequestUsage, init=False)
+    _came_whole: bool = field(default=False, init=False, repr=False)
+    """It was read to its end: its usage is all that it is charged for."""
 
     def __aiter__(self) -> AsyncIterator[ModelResponseStreamEvent]:
         if self._event_iterator is None:
@@ -142,7 +144,7 @@ class _Events:
         try:
             event = await self._source.__anext__()
         except StopAsyncIteration:
-            self._closed = True
+            self._closed = self._stream._came_whole = True
             if (end := self._end(None)) is not None:
                 return end
             raise

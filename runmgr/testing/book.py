@@ -171,6 +171,31 @@ class Book:
         if lost > at_once:
             raise Violation(f"a crash lost {lost} answers, though only {at_once} runs had a place")
 
+    def damaged(
+        self, finished: Callable[[str], RunOutcome | None], paid: Callable[[str], RunUsage | None]
+    ) -> list[str]:
+        """The journal was damaged and saved as far as it could be: take out what is not in it any more.
+
+        Args:
+            finished: the journal's outcome of a run.
+            paid: what the journal says that an unfinished run was charged; None where it does not know the run.
+
+        Returns:
+            The runs whose outcome was told and is lost.
+        """
+        self.told_now = Sums()
+        lost: list[str] = []
+        for run_id in {*self.kept, *self.outcomes}:
+            outcome = finished(run_id)
+            if outcome is not None:
+                self.check_usage(outcome)
+                continue
+            if self.outcomes.pop(run_id, None) is not None:
+                lost.append(run_id)
+            charges = self.kept.get(run_id, [])
+            del charges[self._known(run_id, charges, paid(run_id)) :]
+        return sorted(lost)
+
     @staticmethod
     def _known(run_id: str, charges: list[Charge], paid: RunUsage | None) -> int:
         """How many of the charges the journal has."""

@@ -29,6 +29,8 @@ class Faults:
         pause: a user pauses a run, and lets it go on later.
         send: a user sends a message to a run.
         crashes: how often the process dies, at most; where is drawn: before or after a write of the journal, or any time.
+        disk: a process's disk fails it, at a write that is drawn: it is full, fails, or has become read-only.
+        damage: the journal of a process that has ended is damaged: pages are overwritten, or its end is cut off.
         latency: seconds that an answer takes at most.
         hang_seconds: see ``hang``.
     """
@@ -45,6 +47,8 @@ class Faults:
     pause: float = 0.05
     send: float = 0.05
     crashes: int = 4
+    disk: float = 0.1
+    damage: float = 0.0
     latency: float = 2.0
     hang_seconds: float = 30.0
 
@@ -53,7 +57,7 @@ class Faults:
         """A world in which nothing goes wrong."""
         return cls(
             throttle=0, server_error=0, disconnect=0, hang=0, lost=0, malformed=0, cut=0, tool_error=0, cancel=0,
-            pause=0, send=0, crashes=0,
+            pause=0, send=0, crashes=0, disk=0, damage=0,
         )  # fmt: skip
 
     @classmethod
@@ -66,7 +70,7 @@ class Faults:
         return cls(
             throttle=rate(0.2), server_error=rate(0.15), disconnect=rate(0.1), hang=rate(0.03), lost=rate(0.1),
             malformed=rate(0.1), cut=rate(0.2), tool_error=rate(0.1), cancel=rate(0.3), pause=rate(0.3), send=rate(0.3),
-            crashes=rng.randint(1, 5), latency=rng.choice((0.0, 0.5, 2.0)),
+            crashes=rng.randint(1, 5), latency=rng.choice((0.0, 0.5, 2.0)), disk=rate(0.4), damage=rate(0.3),
         )  # fmt: skip
 
     def draw(self, rng: random.Random) -> Fault | None:

@@ -6,26 +6,29 @@ import random
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import trio
 
 from runmgr.exceptions import MalformedResponseError, ModelConnectionError, ModelHTTPError
 from runmgr.messages import ModelMessage, ModelResponse, ModelResponseStreamEvent, TextPart, ToolCallPart
 from runmgr.models import Model
+from runmgr.models.openai import OpenAIChatModel
 from runmgr.models.stream import StreamedResponse
 from runmgr.models.wrapper import WrapperModel
+from runmgr.providers.openai import OpenAIProvider
 from runmgr.records.definitions import ModelRequestParameters
 from runmgr.settings import ModelSettings
 from runmgr.usage import RequestUsage
 
-from .book import Book
+from .book import Book, Violation
 from .faults import Faults
+from .network import BASE_URL, TICKET, SimulatedNetwork, Ticket, shown
 
 if TYPE_CHECKING:
     from .life import Life
 
-__all__ = ("SimulatedProvider",)
+__all__ = ("NetworkedProvider", "SimulatedProvider")
 
 
 class SimulatedProvider(WrapperModel):
@@ -46,6 +49,10 @@ class SimulatedProvider(WrapperModel):
         self.life: Life | None = None
         """The process that asks now."""
         self.in_flight = 0
+
+    def enter(self, life: Life) -> None:
+        """Serve this process from now on; called within its ``trio.run``."""
+        self.life = life
 
     async def request_once(
         self,
@@ -176,6 +183,105 @@ class SimulatedProvider(WrapperModel):
         with trio.CancelScope(shield=True):
             response = await self.wrapped.request_once(messages, settings, parameters)
             self.book.lost(response.usage)
+
+
+class NetworkedProvider(SimulatedProvider):
+    """The same behind a simulated network: the real model class, HTTP client and decoding, down to the bytes.
+
+    Args:
+        answers: as of `SimulatedProvider`.
+        faults: what goes wrong, on the wire too.
+        book: where it is written down.
+        rng: draws it.
+    """
+
+    def __init__(self, answers: Model | str, faults: Faults, book: Book, rng: random.Random) -> None:
+        super().__init__(answers, faults, book, rng)
+        self.network = SimulatedNetwork(self.wrapped, faults, rng)
+        provider = OpenAIProvider(base_url=BASE_URL, api_key="simulated")
+        self.wrapped = OpenAIChatModel(self.wrapped.model_name, provider=provider)
+
+    def enter(self, life: Life) -> None:
+        super().enter(life)
+        self.network.life = life
+        self.network.enter()
+
+    async def request_once(
+        self,
+        messages: list[ModelMessage],
+        model_settings: ModelSettings | None,
+        model_request_parameters: ModelRequestParameters,
+    ) -> ModelResponse:
+        life = self._alive()
+        self.in_flight += 1
+        ticket = Ticket(messages, model_settings, model_request_parameters)
+        number = self.network.ticket(ticket)
+        try:
+            response = await self.wrapped.request_once(
+                messages, _with_ticket(model_settings, number), model_request_parameters
+            )
+            if life.dead:
+                await trio.sleep_forever()
+            usage = self._arrived(ticket, response)
+            self.book.answered(*_which(messages), usage, whole=True)
+            return response
+        finally:
+            self._done(number, ticket)
+
+    @asynccontextmanager
+    async def request_stream_once(
+        self,
+        messages: list[ModelMessage],
+        model_settings: ModelSettings | None,
+        model_request_parameters: ModelRequestParameters,
+        run_context: Any = None,
+    ) -> AsyncGenerator[StreamedResponse]:
+        life = self._alive()
+        self.in_flight += 1
+        ticket = Ticket(messages, model_settings, model_request_parameters)
+        number = self.network.ticket(ticket)
+        stream: StreamedResponse | None = None
+        try:
+            async with self.wrapped.request_stream_once(
+                messages, _with_ticket(model_settings, number), model_request_parameters, run_context
+            ) as stream:
+                yield stream
+        finally:
+            if stream is not None and not life.dead:
+                if stream._came_whole:
+                    self.book.answered(*_which(messages), self._arrived(ticket, stream.get()), whole=True)
+                else:  # the client knows what it was told by then; the provider charges for all
+                    told, made = stream.usage(), ticket.charged.pop()
+                    self.book.answered(*_which(messages), told, whole=False)
+                    self.book.charged.input_tokens += made.input_tokens - told.input_tokens
+                    self.book.charged.output_tokens += made.output_tokens - told.output_tokens
+            self._done(number, ticket)
+
+    def _arrived(self, ticket: Ticket, response: ModelResponse) -> RequestUsage:
+        """Hold what arrived against what was sent."""
+        answer = ticket.answer
+        assert answer is not None
+        sent, came = (shown(answer), answer.usage), (shown(response), response.usage)
+        if sent[0] != came[0] or _tokens(sent[1]) != _tokens(came[1]) or ticket.cut:
+            self.book.first = self.book.first or Violation(
+                f"the provider sent {sent}{', and cut it' if ticket.cut else ''}; what arrived is {came}"
+            )
+        return ticket.charged.pop()
+
+    def _done(self, number: str, ticket: Ticket) -> None:
+        self.in_flight -= 1
+        del self.network.tickets[number]
+        for usage in ticket.charged:  # made and charged for, and none of it arrived whole
+            self.book.lost(usage)
+
+
+def _tokens(usage: RequestUsage) -> tuple[int, int]:
+    return usage.input_tokens, usage.output_tokens
+
+
+def _with_ticket(settings: ModelSettings | None, number: str) -> ModelSettings:
+    headers = {**(settings or {}).get("extra_headers", {}), TICKET: number}
+    return cast("ModelSettings", {**(settings or {}), "extra_headers": headers})
 
 
 def _which(messages: list[ModelMessage]) -> tuple[str, int]:

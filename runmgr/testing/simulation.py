@@ -21,22 +21,23 @@ import msgspec
 import trio
 
 from runmgr.concurrency import Overflow
-from runmgr.exceptions import RunEnded, UserError
+from runmgr.exceptions import JournalError, RunEnded, UserError
 from runmgr.journal import JournalReader, open_journal
 from runmgr.journal.disk import current_disk
 from runmgr.messages import ModelMessagesTypeAdapter
 from runmgr.models import Model
 from runmgr.models.retry import RetryPolicy
 from runmgr.records.budgets import Budget
-from runmgr.records.outcomes import RunOutcome
+from runmgr.records.outcomes import RunOutcome, RunState
 from runmgr.supervisor import RunSpec, Supervisor, open_supervisor
 from runmgr.tools.threads import tool_threads
 from runmgr.usage import RunUsage
 
 from .book import Book, Sums, Violation
+from .damage import damage, save
 from .faults import Faults
-from .life import Crash, CrashingDisk, Life
-from .provider import SimulatedProvider
+from .life import Crash, DiskFault, Life, SimulatedDisk
+from .provider import NetworkedProvider, SimulatedProvider
 from .schedule import run_in_virtual_time
 
 if TYPE_CHECKING:
@@ -69,11 +70,15 @@ class Report:
     seed: int
     runs: int
     processes: int
-    """1 + crashes + stops by the budget."""
+    """1 + crashes + failures of the disk + stops by the budget."""
     crashes: int
     requests: int
     """What the provider charged, in all processes."""
     tokens: int
+    disk_faults: int
+    """Processes that a disk ended which was full, failing or read-only."""
+    damaged: int
+    """How often the journal was damaged, and saved as far as it could be."""
     lost: int
     """Answers that were paid for, lost in a crash and asked for again."""
     statuses: dict[str, int]
@@ -90,6 +95,8 @@ class Simulation:
         faults: what goes wrong; drawn when left out.
         max_running: places of the supervisor.
         options: further arguments of `open_supervisor`.
+        budget: tokens that may be spent; raised by half whenever it has stopped runs.
+        network: ask over a simulated network, byte by byte, instead of by calls.
     """
 
     seed: int
@@ -97,13 +104,16 @@ class Simulation:
     max_running: int = 20
     options: dict[str, Any] = attrs.field(factory=dict[str, Any])
     budget: int | None = None
-    """Tokens that may be spent; raised by half whenever it has stopped runs."""
+    network: bool = False
     rng: random.Random = attrs.field(init=False)
     book: Book = attrs.field(factory=Book, init=False)
     life: Life | None = attrs.field(default=None, init=False)
     tools_running: int = attrs.field(default=0, init=False)
     _processes: int = attrs.field(default=0, init=False)
     _crashes: int = attrs.field(default=0, init=False)
+    _disk_faults: int = attrs.field(default=0, init=False)
+    _damaged: int = attrs.field(default=0, init=False)
+    _spent_is_known: bool = attrs.field(default=True, init=False)
     _digest: Any = attrs.field(factory=lambda: hashlib.blake2b(digest_size=8), init=False)
     _refused: bool = attrs.field(default=False, init=False)
 
@@ -146,7 +156,8 @@ class Simulation:
         ids = {spec.run_id for spec in specs}
         if len(ids) != len(specs):
             raise UserError("simulate: two items have the same run_id")
-        provider = SimulatedProvider(answers, self.faults, self.book, self.rng)
+        kind = NetworkedProvider if self.network else SimulatedProvider
+        provider = kind(answers, self.faults, self.book, self.rng)
         crashes = self.faults.crashes
         threads = set(
             threading.enumerate()
@@ -159,8 +170,10 @@ class Simulation:
                     raise Violation(
                         f"not done after {MOST_LIVES} processes: {len(ids - self.book.outcomes.keys())} runs left"
                     )
-                life = self.life = provider.life = Life(
-                    self._processes - 1, self._draw_crash() if crashes > 0 else None
+                life = self.life = Life(
+                    self._processes - 1,
+                    self._draw_crash() if crashes > 0 else None,
+                    self._draw_disk_fault() if crashes > 0 else None,
                 )
                 crashes -= 1
                 run_in_virtual_time(
@@ -170,6 +183,9 @@ class Simulation:
                     raise self.book.first
                 self._after(life, provider, path)
                 self._crashes += life.dead
+                self._disk_faults += life.failed
+                if crashes > 0 and path.exists() and self.rng.random() < self.faults.damage:
+                    self._damage(path)
                 if self.book.outcomes.keys() >= ids:
                     break
                 if self._refused:
@@ -189,6 +205,8 @@ class Simulation:
             crashes=self._crashes,
             requests=charged.requests,
             tokens=charged.tokens,
+            disk_faults=self._disk_faults,
+            damaged=self._damaged,
             lost=self.book.paid_twice,
             statuses={status: statuses.count(status) for status in sorted(set(statuses))},
             digest=self._digest.hexdigest(),
@@ -199,6 +217,38 @@ class Simulation:
         if rng.random() < 0.3:
             return Crash(at=rng.random() * rng.choice((1, 10, 60)))
         return Crash(write=int(rng.random() ** 2 * 200) + 1, when=rng.choice(("before", "after")))
+
+    def _draw_disk_fault(self) -> DiskFault | None:
+        rng = self.rng
+        if rng.random() >= self.faults.disk:
+            return None
+        return DiskFault(int(rng.random() ** 2 * 200) + 1, rng.choice(("full", "failing", "read-only")))
+
+    def _damage(self, path: Path) -> None:
+        """Damage the journal, save what can be, and hold what is left, and what is named, against what was told."""
+        done = damage(path, self.rng)
+        self.saw("damage", done)
+        if done is None:
+            return
+        told = dict(self.book.outcomes)
+
+        def right(outcome: RunOutcome) -> None:
+            before = told.get(outcome.run_id)
+            if before is not None and (before.status, before.output, before.usage) != (
+                outcome.status, outcome.output, outcome.usage,
+            ):  # fmt: skip
+                raise Violation(f"a damaged journal ({done}) says {outcome}; told was {before}")
+
+        saved = save(path, right)
+        self._damaged += 1
+        self._spent_is_known = self._spent_is_known and not any(
+            line.startswith("meta") for line in saved.lost
+        )
+        with open_journal(path) as journal:
+            lost = self.book.damaged(journal.outcome, lambda run_id: _paid(journal, run_id))
+            unnamed = [run_id for run_id in lost if run_id not in saved.reopened and journal.look_up(run_id)]
+        if unnamed or (lost and not saved.lost):
+            raise Violation(f"a damaged journal ({done}) has lost {unnamed or lost}, and names {saved}")
 
     # ---------------------------------------------------------------- one process
 
@@ -214,7 +264,8 @@ class Simulation:
         rng = self.rng
         tool_threads().inline = True
         tasks = trio.lowlevel.current_statistics().tasks_living
-        token = current_disk.set(CrashingDisk(life))
+        token = current_disk.set(SimulatedDisk(life))
+        provider.enter(life)
         offset = NOON + 100_000.0 * life.number
         options: dict[str, Any] = {
             "max_running": self.max_running,
@@ -234,6 +285,11 @@ class Simulation:
                 with life.scope:
                     async with open_supervisor(**options) as sup:
                         await self._work(life, sup, agent, specs, provider, check)
+            if life.failed and not life.dead and not limit.cancel_called:
+                raise Violation(f"seed {self.seed}: the disk failed ({life.disk}), and nobody was told")
+        except JournalError as error:
+            if not life.dead and (life.disk is None or not life.failed or not _says(life.disk, error)):
+                raise
         except BaseException:
             if not life.dead:  # what a process says as it is taken down, nobody hears
                 raise
@@ -287,9 +343,14 @@ class Simulation:
         self, spec: RunSpec, outcome: RunOutcome, check: Callable[[RunSpec, RunOutcome], None] | None
     ) -> None:
         self.saw("told", outcome.run_id, outcome.status, outcome.finished_at)
-        if outcome.error is not None and outcome.error.type == "BudgetExhausted":
+        error = None if outcome.error is None else outcome.error.type
+        if error == "BudgetExhausted":
             self._refused = True
             return
+        if self.life is not None and self.life.failed and outcome.status is RunState.CANCELLED:
+            return  # nothing more can be written: it is open, and goes on in the next process
+        if error == "JournalError":
+            raise Violation(f"run {outcome.run_id}: {outcome.error}, and the disk is well")
         self.book.ended(outcome)
         if check is not None:
             check(spec, outcome)
@@ -358,10 +419,10 @@ class Simulation:
         if provider.in_flight or self.tools_running:
             raise Violation(f"{provider.in_flight} requests and {self.tools_running} tools are still running")
         self.saw("process", life.number, life.dead, self.book.charged)
-        if self.budget is not None and self.book.charged.tokens > self.budget:
+        if self.budget is not None and self._spent_is_known and self.book.charged.tokens > self.budget:
             raise Violation(f"{self.book.charged.tokens} tokens were charged, the budget is {self.budget}")
         with _reader(path) as journal:
-            if life.dead:
+            if life.dead or life.failed:
                 self.book.crashed(
                     lambda run_id: None if journal is None else journal.outcome(run_id),
                     lambda run_id: None if journal is None else _paid(journal, run_id),
@@ -378,17 +439,18 @@ class Simulation:
                 raise Violation(f"the journal counts {counts}, of {len(ids)} runs")
             for kept in journal.outcomes(messages=True):
                 told = outcomes[kept.run_id]
-                if (kept.status, kept.output, kept.usage, kept.messages) != (
-                    told.status, told.output, told.usage, told.messages,
+                data = ModelMessagesTypeAdapter.dump_json(kept.messages)
+                # As JSON: what a provider adds in `provider_details` is plain data, and a date in there is text when it comes back.
+                if (kept.status, kept.output, kept.usage, data) != (
+                    told.status, told.output, told.usage, ModelMessagesTypeAdapter.dump_json(told.messages),
                 ):  # fmt: skip
                     raise Violation(f"run {kept.run_id}: was told as {told}, the journal has {kept}")
-                data = ModelMessagesTypeAdapter.dump_json(kept.messages)
                 if ModelMessagesTypeAdapter.validate_json(data) != kept.messages:
                     raise Violation(f"run {kept.run_id}: its history does not survive JSON")
             spent = Sums.of_usage(_usage_of(journal.meta("spent")))
         least = Sums.of_charges(charge for charges in self.book.kept.values() for charge in charges)
         most = self.book.charged
-        if not (
+        if self._spent_is_known and not (
             least.requests <= spent.requests <= most.requests and least.tokens <= spent.tokens <= most.tokens
         ):
             raise Violation(
@@ -405,6 +467,7 @@ def simulate(
     faults: Faults | None = None,
     runs: int = 200,
     check: Callable[[RunSpec, RunOutcome], None] | None = None,
+    network: bool | None = None,
     **options: Any,
 ) -> Report:
     """Run an agent over items in a simulated world, and hold the supervisor to its promises. Blocks; call it outside trio.
@@ -417,6 +480,8 @@ def simulate(
         faults: how much goes wrong; drawn from the seed when left out.
         runs: how many, of the built-in agent.
         check: called with each item and its first outcome; raise where it is wrong.
+        network: ask over a simulated network, through the real HTTP client, as OpenAI's chat completions; False: by calls, for answers
+            with more than text and tool calls. Drawn from the seed when left out.
         options: of `open_supervisor`; ``max_running`` too.
 
     Raises:
@@ -425,7 +490,8 @@ def simulate(
     rng = random.Random(seed ^ 0x5EED)
     faults = faults or Faults.drawn(rng)
     max_running = options.pop("max_running", None) or rng.choice((1, 5, 20, 100))
-    simulation = Simulation(seed, faults, max_running, options)
+    drawn = rng.random() < 0.5
+    simulation = Simulation(seed, faults, max_running, options, network=drawn if network is None else network)
     if agent is not None:
         if items is None:
             raise UserError("simulate: give the items to run the agent over")
@@ -442,6 +508,12 @@ def simulate(
 def _spec(number: int, item: str | RunSpec) -> RunSpec:
     spec = item if isinstance(item, RunSpec) else RunSpec(prompt=item)
     return spec if spec.run_id is not None else attrs.evolve(spec, run_id=f"r{number:05d}")
+
+
+def _says(fault: DiskFault, error: JournalError) -> bool:
+    """Whether the error says what is wrong with the disk."""
+    words = {"full": "the disk is full", "failing": "failing", "read-only": "writable"}
+    return words[fault.kind] in str(error)
 
 
 def _kind(event: Any) -> Hashable:

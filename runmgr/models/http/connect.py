@@ -6,21 +6,28 @@ import errno
 import os
 import socket
 import ssl
+from collections.abc import Awaitable, Callable
 from functools import cache
-from typing import cast
+from typing import TypeAlias, cast
 
 import trio
-from trio.lowlevel import wait_writable
+from trio.lowlevel import RunVar, wait_writable
 
 from runmgr.models.http.errors import ConnectFailed, HttpTimeout
 from runmgr.models.http.origin import Origin
 from runmgr.models.http.tls import TlsConnection
 from runmgr.models.http.wire import Connection
 
-__all__ = ("CONNECT_TIMEOUT", "Dialer", "default_ssl_context")
+__all__ = ("CONNECT_TIMEOUT", "Dialer", "default_ssl_context", "network_of_run")
 
 CONNECT_TIMEOUT = 10.0
 """Seconds for name resolution, TCP and TLS together, unless told otherwise."""
+
+Network: TypeAlias = Callable[[Origin, memoryview, int], Awaitable[Connection]]
+"""What opens a connection in the place of `Dialer`: see `network_of_run`."""
+
+network_of_run: RunVar[Network | None] = RunVar("runmgr.http.network", default=None)
+"""Where the connections of this ``trio.run`` lead to; the real network where None. A simulation puts its own here."""
 
 _KEEPALIVE = tuple(
     (getattr(socket, name), value)
@@ -70,7 +77,10 @@ class Dialer:
             ConnectFailed: with the reason.
             HttpTimeout: it took longer than ``timeout``.
         """
+        network = network_of_run.get()
         with trio.CancelScope(deadline=trio.current_time() + self._timeout) as scope:
+            if network is not None:
+                return await network(self.origin, view, generation)
             sock = await (
                 self._connect_name() if self._address is None else self._connect_address(self._address)
             )
