@@ -58,6 +58,17 @@ class Amount:
         if other.cost is not _ZERO:
             self.cost += other.cost
 
+    def raised_to(self, least: Amount) -> Amount:
+        """Raise tokens and cost to at least those of another amount; gives by how much."""
+        more = Amount(
+            0,
+            max(0, least.input_tokens - self.input_tokens),
+            max(0, least.output_tokens - self.output_tokens),
+            max(_ZERO, least.cost - self.cost),
+        )
+        self.add(more)
+        return more
+
     def take(self, other: Amount) -> None:
         """Take another amount away."""
         self.requests -= other.requests
