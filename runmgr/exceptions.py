@@ -37,7 +37,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 if TYPE_CHECKING:
     from runmgr.messages import RetryPromptPart
@@ -257,10 +257,16 @@ class ModelAPIError(AgentRunError):
     """
 
     model_name: str
+    _passing: ClassVar[bool] = False
 
     def __init__(self, model_name: str, message: str) -> None:
         self.model_name = model_name
         super().__init__(message)
+
+    @property
+    def retriable(self) -> bool:
+        """Whether sending the same request again may help."""
+        return self._passing
 
 
 class ModelHTTPError(ModelAPIError):
@@ -292,20 +298,75 @@ class ModelHTTPError(ModelAPIError):
 
     @property
     def request_id(self) -> str | None:
-        """The provider's id of the request, where it sent one."""
-        return self.headers.get("x-request-id") or self.headers.get("request-id")
+        """The provider's id of the request, where it sent one: in a header, or in the body."""
+        for name in _REQUEST_IDS:
+            if found := self.headers.get(name):
+                return found
+        found = (
+            cast("dict[str, object]", self.body).get("request_id") if isinstance(self.body, dict) else None
+        )
+        return found if isinstance(found, str) else None
+
+    @property
+    def provider_message(self) -> str | None:
+        """What the provider says is wrong, in its own words; None where the body has no message."""
+        message = self._error.get("message")
+        if isinstance(message, str):
+            return message
+        return self.body if isinstance(self.body, str) and self.body else None
+
+    @property
+    def provider_code(self) -> str | None:
+        """The provider's name for what is wrong: its error's ``code``, else ``status`` or ``type``, whichever is a word."""
+        for name in ("code", "status", "type"):
+            value = self._error.get(name)
+            if isinstance(value, str) and value:
+                return value
+        return None
+
+    @property
+    def retriable(self) -> bool:
+        """Whether sending the same request again may help: 408, 409, 429 and 5xx may, unless a 429 says that the account's money or
+        access is at its end. A provider that says so itself (``x-should-retry``, as OpenAI and Anthropic do) is believed.
+        """
+        told = self.headers.get("x-should-retry")
+        if told in {"true", "false"}:
+            return told == "true"
+        if self.status_code == 429:
+            return not any(self._error.get(name) in _SPENT for name in ("code", "type"))
+        return self.status_code in _PASSING or self.status_code >= 500
+
+    @property
+    def _error(self) -> dict[str, object]:
+        if not isinstance(self.body, dict):
+            return {}
+        outer = cast("dict[str, object]", self.body)
+        inner = outer.get("error", outer)
+        return cast("dict[str, object]", inner) if isinstance(inner, dict) else {"message": inner}
+
+
+_REQUEST_IDS = ("x-request-id", "request-id", "apim-request-id", "cf-ray")
+_PASSING = frozenset({408, 409})
+# 429 with one of these is about money or access, which waiting does not mend.
+_SPENT = ("insufficient_quota", "billing_not_active", "billing_hard_limit_reached")
 
 
 class ModelConnectionError(ModelAPIError):
     """No connection, or one that broke before the answer was whole."""
 
+    _passing = True
+
 
 class ModelTimeoutError(ModelAPIError):
     """The provider was slower than the timeout that applied."""
 
+    _passing = True
+
 
 class MalformedResponseError(ModelAPIError):
     """The body was cut short, was not JSON, or lacked what every answer has."""
+
+    _passing = True
 
 
 class FallbackExceptionGroup(ExceptionGroup[Any]):

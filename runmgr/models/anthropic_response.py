@@ -17,7 +17,8 @@ from runmgr.messages import (
     ThinkingPart,
     ToolCallPart,
 )
-from runmgr.models.anthropic_wire import MESSAGE, TOKENS, Block
+from runmgr.models.anthropic_wire import MESSAGE, TOKENS, Block, prune_message
+from runmgr.models.known import decode_known
 from runmgr.usage import RequestUsage
 
 __all__ = (
@@ -58,7 +59,7 @@ def map_message(body: bytes, *, model_name: str, provider_name: str, provider_ur
         ModelHTTPError: the answer is an error.
     """
     try:
-        message = MESSAGE.decode(body)
+        message = decode_known(MESSAGE, body, prune_message)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise _malformed(body, model_name, f"answered with something that is no message ({error})") from None
     if message.content is None:

@@ -18,7 +18,7 @@ from runmgr.models.anthropic_response import (
     embedded_error,
     map_usage,
 )
-from runmgr.models.anthropic_wire import EVENT, Block, Container, Delta, Event, Message
+from runmgr.models.anthropic_wire import EVENT, Block, Container, Delta, Event, Message, prune_event
 from runmgr.models.remote_stream import EventReader, RemoteStream, decoded
 from runmgr.records.definitions import ModelRequestParameters
 
@@ -31,7 +31,7 @@ class MessageReader(EventReader[Event]):
     ends_with = "message_stop"
 
     def _read(self, event: bytes, data: bytes) -> Event | None:
-        read = decoded(EVENT, data, self._model_name, "event of a message")
+        read = decoded(EVENT, data, self._model_name, "event of a message", prune_event)
         kind = read.type
         if kind == "error" or event == b"error":
             raise embedded_error(msgspec.json.decode(data), read.error, self._model_name)
@@ -93,22 +93,30 @@ class AnthropicStreamedResponse(RemoteStream[Event]):
                 return ()
             return self._args(event.index, "}" if self._wrapped.pop(event.index) else "{}}")
         if kind == "message_start":
-            if event.message is not None:
-                self._start(event.message)
-            return ()
+            return () if event.message is None else self._start(event.message)
         self._count(event.usage)
         if (delta := event.delta) is not None:
             self._container(delta.container)
-            if delta.stop_reason:
-                self.finish_reason = FINISH_REASONS.get(delta.stop_reason)
-                self._detail("finish_reason", delta.stop_reason)
+            self._stop(delta.stop_reason)
         return ()
 
-    def _start(self, message: Message) -> None:
+    def _start(self, message: Message) -> Sequence[ModelResponseStreamEvent]:
         self.provider_response_id = message.id or self.provider_response_id
         self._model_name = message.model or self._model_name
         self._count(message.usage)
         self._container(message.container)
+        self._stop(message.stop_reason)
+        # A turn that goes on after code was run may begin with blocks that are whole; those that stream count from 0.
+        return [
+            event
+            for number, block in enumerate(message.content or ())
+            for event in self._begin(-1 - number, block)
+        ]
+
+    def _stop(self, reason: str | None) -> None:
+        if reason:
+            self.finish_reason = FINISH_REASONS.get(reason)
+            self._detail("finish_reason", reason)
 
     def _count(self, usage: dict[str, Any] | None) -> None:
         if usage:

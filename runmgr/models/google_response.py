@@ -289,14 +289,11 @@ def map_usage(usage: dict[str, Any] | None) -> RequestUsage:
                     modality, count = entry.get("modality"), _count(entry, "tokenCount")
                     if isinstance(modality, str) and count:
                         details[f"{modality.lower()}_{known}"] = count
-    # The sum of ours is Google's total: what its own tools put into the prompt is counted with the answer, as genai-prices does.
-    output = (
-        _count(usage, "candidatesTokenCount")
-        + _count(usage, "thoughtsTokenCount")
-        + _count(usage, "toolUsePromptTokenCount")
-    )
+    # The sum of ours is Google's total. What its own tools put into the prompt is paid for as input, which Pydantic AI 1.46 with the
+    # genai-prices of its day took for output.
+    output = _count(usage, "candidatesTokenCount") + _count(usage, "thoughtsTokenCount")
     return RequestUsage(
-        input_tokens=_count(usage, "promptTokenCount"),
+        input_tokens=_count(usage, "promptTokenCount") + _count(usage, "toolUsePromptTokenCount"),
         output_tokens=output,
         cache_read_tokens=_count(usage, "cachedContentTokenCount"),
         input_audio_tokens=details.get("audio_prompt_tokens", 0),

@@ -100,6 +100,9 @@ class GeminiStreamedResponse(RemoteStream[Answer]):
             self._detail("finish_reason", candidate.finish_reason)
         if candidate.safety_ratings:
             self._detail("safety_ratings", [rating(each) for each in candidate.safety_ratings])
+        if candidate.logprobs_result is not None:
+            self._detail("logprobs", candidate.logprobs_result)
+            self._detail("avg_logprobs", candidate.avg_logprobs)
         yield from self._parts(candidate)
 
     def _parts(self, candidate: Candidate) -> Iterator[ModelResponseStreamEvent]:

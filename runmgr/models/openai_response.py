@@ -18,7 +18,7 @@ from runmgr.messages import (
     ToolCallPart,
 )
 from runmgr.models.openai_usage import map_usage
-from runmgr.models.openai_wire import Message, WireToolCall, decode_completion, text_of
+from runmgr.models.openai_wire import Message, WireToolCall, decode_completion, text_of, thoughts_of
 
 __all__ = (
     "FINISH_REASONS",
@@ -106,7 +106,7 @@ def map_completion(
         provider_name=provider_name,
         provider_url=provider_url,
         provider_details=details,
-        provider_response_id=completion.id,
+        provider_response_id=completion.id if isinstance(completion.id, str | None) else str(completion.id),
         finish_reason=FINISH_REASONS.get(raw_reason),
     )
 
@@ -115,10 +115,12 @@ def thinking_of(message: Message) -> tuple[str, str] | None:
     """The thoughts of a message or a delta, with the name of the field that they were in."""
     if type(message.thoughts) is tuple:
         return cast("tuple[str, str]", message.thoughts)
-    if message.reasoning:
+    if message.reasoning and isinstance(message.reasoning, str):
         return "reasoning", message.reasoning
-    if message.reasoning_content:
+    if message.reasoning_content and isinstance(message.reasoning_content, str):
         return "reasoning_content", message.reasoning_content
+    if isinstance(message.content, list) and (thoughts := thoughts_of(message.content)):
+        return "thinking", thoughts
     return None
 
 
@@ -153,11 +155,11 @@ def _call(call: WireToolCall) -> ToolCallPart:
     return ToolCallPart(function.name, function.arguments)
 
 
-def created_at(created: float) -> datetime | str:
+def created_at(created: Any) -> datetime | str:
     """The provider's clock, as it stands in ``provider_details['timestamp']``."""
     try:
         return datetime.fromtimestamp(created, UTC)
-    except (OverflowError, ValueError, OSError):  # milliseconds, or nonsense
+    except (OverflowError, ValueError, OSError, TypeError):  # milliseconds, text, or nonsense
         return str(created)
 
 

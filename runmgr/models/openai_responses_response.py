@@ -20,8 +20,9 @@ from runmgr.messages import (
     ThinkingPart,
     ToolCallPart,
 )
+from runmgr.models.known import decode_known
 from runmgr.models.openai_response import created_at, embedded_error
-from runmgr.models.openai_responses_wire import RESPONSE, Item, Response
+from runmgr.models.openai_responses_wire import RESPONSE, Item, Response, prune_response
 from runmgr.usage import RequestUsage
 
 __all__ = (
@@ -64,7 +65,7 @@ def map_response(body: bytes, *, model_name: str, provider_name: str, provider_u
         ModelHTTPError: the response failed, and says why.
     """
     try:
-        response = RESPONSE.decode(body)
+        response = decode_known(RESPONSE, body, prune_response)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise _malformed(body, model_name, f"answered with something that is no response ({error})") from None
     if response.error:
@@ -184,14 +185,19 @@ def args_of(item: Item) -> dict[str, Any] | None:
     """The arguments of a tool of OpenAI's that are known when its item is whole."""
     kind = item.type
     if kind == "web_search_call":
-        if not item.action:
+        action = _action(item)
+        if not action:
             return None
-        return {name: value for name, value in item.action.items() if name != "sources" and value is not None}
+        return {name: value for name, value in action.items() if name != "sources" and value is not None}
     if kind == "code_interpreter_call":
         return {"container_id": item.container_id, "code": item.code}
     if kind == "file_search_call":
         return {"queries": item.queries or []}
     return None
+
+
+def _action(item: Item) -> dict[str, Any]:
+    return cast("dict[str, Any]", item.action) if isinstance(item.action, dict) else {}
 
 
 def _decoded(arguments: str | None) -> Any:
@@ -217,7 +223,7 @@ def returned_of(item: Item, provider_name: str) -> BuiltinToolReturnPart:
     else:
         name = _NAMES[kind]
         content = {"status": item.status}
-        if kind == "web_search_call" and item.action and (sources := item.action.get("sources")):
+        if kind == "web_search_call" and (sources := _action(item).get("sources")):
             content["sources"] = sources
         elif kind == "file_search_call" and item.results is not None:
             content["results"] = item.results

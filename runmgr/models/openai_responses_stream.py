@@ -23,7 +23,7 @@ from runmgr.models.openai_responses_response import (
     map_usage,
     returned_of,
 )
-from runmgr.models.openai_responses_wire import EVENT, Event, Item, Response
+from runmgr.models.openai_responses_wire import EVENT, Event, Item, Response, prune_event
 from runmgr.models.remote_stream import EventReader, RemoteStream, decoded
 from runmgr.records.definitions import ModelRequestParameters
 
@@ -38,7 +38,7 @@ class ResponseReader(EventReader[Event]):
     ends_with = "response.completed"
 
     def _read(self, event: bytes, data: bytes) -> Event | None:
-        read = decoded(EVENT, data, self._model_name, "event of a response")
+        read = decoded(EVENT, data, self._model_name, "event of a response", prune_event)
         kind = read.type
         if kind == "error" or event == b"error":
             told = msgspec.json.decode(data)

@@ -5,12 +5,24 @@ https://platform.openai.com/docs/api-reference/responses/object and ``/responses
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 from msgspec import Struct
 
-__all__ = ("EVENT", "RESPONSE", "Event", "Incomplete", "Item", "Response", "Text")
+from runmgr.models.known import emptied
+
+__all__ = (
+    "EVENT",
+    "RESPONSE",
+    "Event",
+    "Incomplete",
+    "Item",
+    "Response",
+    "Text",
+    "prune_event",
+    "prune_response",
+)
 
 
 class Text(Struct, gc=False):
@@ -34,7 +46,8 @@ class Item(Struct, gc=False):
     call_id: str | None = None
     name: str | None = None
     arguments: str | None = None
-    action: dict[str, Any] | None = None
+    action: Any = None
+    """What a search did; a word in images."""
     code: str | None = None
     container_id: str | None = None
     outputs: list[dict[str, Any]] | None = None
@@ -92,3 +105,64 @@ class Event(Struct, gc=False):
 
 RESPONSE = msgspec.json.Decoder(Response)
 EVENT = msgspec.json.Decoder(Event)
+
+_ITEMS = frozenset({
+    "message",
+    "function_call",
+    "reasoning",
+    "web_search_call",
+    "code_interpreter_call",
+    "image_generation_call",
+    "file_search_call",
+    "mcp_list_tools",
+    "mcp_call",
+})  # fmt: skip
+_CONTENTS = frozenset({"output_text", "refusal", "reasoning_text", "summary_text"})
+_EVENTS = frozenset({
+    "error",
+    "response.created",
+    "response.queued",
+    "response.in_progress",
+    "response.completed",
+    "response.incomplete",
+    "response.failed",
+    "response.cancelled",
+    "response.output_item.added",
+    "response.output_item.done",
+    "response.output_text.delta",
+    "response.output_text.done",
+    "response.refusal.delta",
+    "response.function_call_arguments.delta",
+    "response.function_call_arguments.done",
+    "response.mcp_call_arguments.delta",
+    "response.mcp_call_arguments.done",
+    "response.code_interpreter_call_code.delta",
+    "response.code_interpreter_call_code.done",
+    "response.reasoning_summary_part.added",
+    "response.reasoning_summary_text.delta",
+    "response.reasoning_text.delta",
+    "response.image_generation_call.partial_image",
+})  # fmt: skip
+
+
+def prune_response(raw: Any) -> None:
+    """Empty items of unknown kinds, and contents of unknown kinds within known ones."""
+    emptied(raw, "output", _ITEMS)
+    output = cast("dict[str, Any]", raw).get("output") if isinstance(raw, dict) else None
+    for item in cast("list[Any]", output) if isinstance(output, list) else ():
+        emptied(item, "content", _CONTENTS)
+
+
+def prune_event(raw: Any) -> None:
+    """Empty an event of an unknown kind, and what is of an unknown kind within known ones."""
+    if not isinstance(raw, dict):
+        return
+    event = cast("dict[str, Any]", raw)
+    kind = event.get("type")
+    if isinstance(kind, str) and kind not in _EVENTS:
+        event.clear()
+        event["type"] = kind
+        return
+    emptied(event, "item", _ITEMS)
+    emptied(event.get("item"), "content", _CONTENTS)
+    prune_response(event.get("response"))

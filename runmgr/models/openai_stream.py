@@ -92,7 +92,7 @@ class OpenAIStreamedResponse(RemoteStream[Chunk]):
             # Servers that tell usage along the way tell what it is so far.
             self._usage = map_usage(chunk.usage)
         if chunk.id:
-            self.provider_response_id = chunk.id
+            self.provider_response_id = chunk.id if isinstance(chunk.id, str) else str(chunk.id)
         if chunk.model:
             self._model_name = chunk.model
         if chunk.created and (self.provider_details is None or "timestamp" not in self.provider_details):

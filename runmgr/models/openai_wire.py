@@ -7,7 +7,7 @@ call themselves compatible leave out what their models do not have. https://plat
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 from msgspec import Struct
@@ -25,6 +25,7 @@ __all__ = (
     "decode_chunk",
     "decode_completion",
     "text_of",
+    "thoughts_of",
 )
 
 
@@ -49,8 +50,9 @@ class Message(Struct, gc=False):
 
     content: str | list[Any] | None = None
     tool_calls: list[WireToolCall] | None = None
-    reasoning: str | None = None
-    reasoning_content: str | None = None
+    reasoning: Any = None
+    """Thoughts, where it is text; what else servers put there is passed over. So with ``reasoning_content``."""
+    reasoning_content: Any = None
     refusal: str | None = None
     thoughts: Any = msgspec.field(default=None, name="$thoughts")
     """Thoughts from a field of another name: a tuple of that name and the text, put here by whoever looks for it."""
@@ -78,9 +80,9 @@ class Completion(Struct, gc=False):
     """An answer. ``error`` is what some gateways send with status 200."""
 
     choices: list[Choice] | None = None
-    id: str | None = None
+    id: str | int | None = None
     model: str | None = None
-    created: float | None = None
+    created: Any = None
     usage: dict[str, Any] | None = None
     error: Any = None
 
@@ -98,9 +100,9 @@ class Chunk(Struct, gc=False):
     """One event of a stream."""
 
     choices: list[ChunkChoice] | None = None
-    id: str | None = None
+    id: str | int | None = None
     model: str | None = None
-    created: float | None = None
+    created: Any = None
     usage: dict[str, Any] | None = None
     error: Any = None
 
@@ -110,8 +112,22 @@ CHUNK = msgspec.json.Decoder(Chunk)
 decode_chunk = CHUNK.decode
 
 
+def thoughts_of(content: str | list[Any] | None) -> str | None:
+    """The thoughts of a content that is a list of typed parts, as Mistral sends them
+    (https://docs.mistral.ai/capabilities/reasoning), or None.
+    """
+    if not isinstance(content, list):
+        return None
+    texts = [
+        text_of(cast("dict[str, Any]", part).get("thinking"))
+        for part in content
+        if isinstance(part, dict) and cast("dict[str, Any]", part).get("type") == "thinking"
+    ]
+    return "".join(text for text in texts if text) or None
+
+
 def text_of(content: str | list[Any] | None) -> str | None:
-    """The text of a content, which some servers send as a list of typed parts."""
+    """The text of a content, which some servers send as a list of typed parts; thoughts among them are ``thoughts_of``'s."""
     if not isinstance(content, list):
         return content
     texts: list[str] = []

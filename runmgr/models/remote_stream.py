@@ -7,7 +7,7 @@ outermost loop awaits.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import AsyncGenerator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from datetime import datetime
 from typing import Any, Generic, TypeVar
 
@@ -19,6 +19,7 @@ from runmgr.messages import ModelResponse, ModelResponseStreamEvent, now_utc
 from runmgr.models.http import HttpError, ReplyStream
 from runmgr.models.http.failures import api_error
 from runmgr.models.http.sse import EventDecoder
+from runmgr.models.known import decode_known
 from runmgr.models.stream import StreamedResponse
 from runmgr.records.definitions import ModelRequestParameters
 
@@ -100,14 +101,20 @@ class EventReader(Generic[T]):
         return events
 
 
-def decoded(decoder: msgspec.json.Decoder[T], data: bytes, model_name: str, what: str) -> T:
-    """One event's data.
+def decoded(
+    decoder: msgspec.json.Decoder[T],
+    data: bytes,
+    model_name: str,
+    what: str,
+    prune: Callable[[Any], None] | None = None,
+) -> T:
+    """One event's data; ``prune`` as of ``decode_known``.
 
     Raises:
         MalformedResponseError: not JSON, or of another shape than ``what``.
     """
     try:
-        return decoder.decode(data)
+        return decoder.decode(data) if prune is None else decode_known(decoder, data, prune)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         shown = data[:500].decode("utf-8", "replace")
         raise MalformedResponseError(

@@ -14,7 +14,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
-from typing import TypeVar, cast
+from typing import TypeVar
 
 import attrs
 import trio
@@ -86,9 +86,6 @@ NO_RETRY = RetryPolicy(max_retries=0)
 
 _BY_STATUS = {408: RetryClass.TIMEOUT, 409: RetryClass.CONFLICT, 429: RetryClass.RATE_LIMIT}
 
-# 429 with one of these is about money or access, which waiting does not mend.
-_FINAL_CODES = frozenset({"insufficient_quota", "billing_not_active", "billing_hard_limit_reached"})
-
 
 def classify(error: BaseException) -> RetryClass | None:
     """Why sending again may help, or None where it cannot: what is not a ``ModelAPIError``, and statuses that blame the
@@ -100,30 +97,15 @@ def classify(error: BaseException) -> RetryClass | None:
     if isinstance(error, FallbackExceptionGroup):
         return next((found for each in error.exceptions if (found := classify(each)) is not None), None)
     if isinstance(error, ModelHTTPError):
-        told = error.headers.get("x-should-retry")
-        status = error.status_code
-        known = _BY_STATUS.get(status) or (RetryClass.SERVER if status >= 500 else None)
-        if told == "true":
-            return known or RetryClass.SERVER
-        if told == "false" or (status == 429 and _error_code(error.body) in _FINAL_CODES):
+        if not error.retriable:
             return None
-        return known
+        return _BY_STATUS.get(error.status_code, RetryClass.SERVER)
     if isinstance(error, ModelConnectionError):
         return RetryClass.CONNECTION
     if isinstance(error, ModelTimeoutError):
         return RetryClass.TIMEOUT
     if isinstance(error, MalformedResponseError):
         return RetryClass.MALFORMED
-    return None
-
-
-def _error_code(body: object) -> object:
-    if isinstance(body, dict):
-        outer = cast("dict[str, object]", body)
-        inner = outer.get("error", outer)
-        if isinstance(inner, dict):
-            named = cast("dict[str, object]", inner)
-            return named.get("code") or named.get("type")
     return None
 
 

@@ -26,6 +26,8 @@ _KEPT = (
     "x-should-retry",
     "x-request-id",
     "request-id",
+    "apim-request-id",
+    "cf-ray",
     "content-type",
 )
 _KEPT_PREFIXES = ("x-ratelimit-", "anthropic-ratelimit-", "ratelimit")
@@ -48,8 +50,10 @@ def http_error(reply: Reply, model_name: str, *, unwrap: bool = True) -> ModelHT
     try:
         body = msgspec.json.decode(reply.body)
     except (msgspec.DecodeError, UnicodeDecodeError):
-        body = reply.body[:4096].decode("utf-8", "replace")
+        body = reply.body[:4096].decode("utf-8", "replace").strip()
     else:
+        if isinstance(body, list) and len(cast("list[Any]", body)) == 1:
+            body = cast("list[Any]", body)[0]  # Google's errors to a streamed request
         if unwrap and isinstance(body, dict):
             body = cast("dict[str, Any]", body).get("error", cast("dict[str, Any]", body))
     headers = {
