@@ -11,7 +11,7 @@ import hashlib
 import json
 from typing import Any
 
-from runmgr.batch.tables import HashTable
+from runmgr.journal.tables import HashTable
 
 __all__ = ("Identity", "fingerprint", "id_key")
 

@@ -96,6 +96,8 @@ def make_plan(config: BatchConfig) -> Plan:
 
     identity = _identity(config, agent, shots)
     variants = _variants(config, identity, models, asked, settings)
+    if config.via_batch_api:
+        variants = _via_batches(config, variants)
     return Plan(
         config=config,
         agent=agent,
@@ -220,6 +222,33 @@ def _variants(
             own = {**identity, "model": _named(several[number]), "settings": _plain_settings(each)}
             found.append(Variant(label=label, options=options, model=asked[number], identity=own))
     return tuple(found)
+
+
+def _via_batches(config: BatchConfig, variants: tuple[Variant, ...]) -> tuple[Variant, ...]:
+    """Each combination with its model asked by way of the provider's batches.
+
+    Raises:
+        UserError: a model has no batch API.
+    """
+    from runmgr.batch.provider_batches import ProviderBatchModel
+
+    wrapped: dict[int, ProviderBatchModel] = {}
+    found: list[Variant] = []
+    for variant in variants:
+        if variant.model is None:
+            raise UserError(f"--via-batch-api: {config.agent} asks no model that a batch could ask for it")
+        key = id(variant.model)
+        if key not in wrapped:
+            wrapped[key] = ProviderBatchModel(_resolved(variant.model))
+        model = wrapped[key]
+        found.append(attrs.evolve(variant, model=model, options={**variant.options, "model": model}))
+    return tuple(found)
+
+
+def _resolved(model: Any) -> Any:
+    from runmgr.models import infer_model
+
+    return infer_model(model)
 
 
 def _named(model: Any) -> str | None:

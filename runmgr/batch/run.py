@@ -24,7 +24,7 @@ from runmgr.batch.resume import Finished, take_over
 from runmgr.batch.scan import cases_of_file, cases_of_stdin, scan
 from runmgr.batch.spending import spent
 from runmgr.batch.state import BatchState
-from runmgr.batch.tables import HashTable
+from runmgr.journal.tables import HashTable
 from runmgr.batch.variants import Variant
 from runmgr.exceptions import BudgetExhausted, InputError, RunCancelled, SupervisorClosed, UserError
 from runmgr.records.budgets import Budget, RateLimit
@@ -32,7 +32,7 @@ from runmgr.records.outcomes import RunOutcome
 from runmgr.report.lines import ResultLine
 from runmgr.report.reducers import reduce_scores
 from runmgr.report.summary import Summary, Tally, write_atomically
-from runmgr.supervisor import RunSpec, open_supervisor
+from runmgr.supervisor import RunSpec, Supervisor, open_supervisor
 
 __all__ = ("BatchResult", "Watch", "run_batch")
 
@@ -153,6 +153,8 @@ class _Batch:
         with trio.CancelScope() as scope:
             state.on_stop = scope.cancel
             before = self.directory.check(self.plan.manifest, resume=self.config.resume)
+            if before is not None:
+                await self._check_provider_batches()
             ids = await self._read_input(before)
             if before is not None:
                 await self._keep_finished(before, ids)
@@ -236,6 +238,7 @@ class _Batch:
                 cache=config.cache,
                 remember=0,
             ) as sup,
+            self._provider_batches(sup),
             sup.map(plan.agent, specs, **options) as outcomes,
         ):
 
@@ -265,6 +268,64 @@ class _Batch:
                     f"tokens until it is answered (the longest answer had {budget.largest_output or 0:,}): add --set max_tokens=N"
                 )
         state.on_stop = state.models = None
+
+    # ---------------------------------------------------------------- by way of providers' batches
+
+    async def _check_provider_batches(self) -> None:
+        """Before a resume: what providers are still working on is not asked for a second time.
+
+        Raises:
+            UserError: there are such batches, and ``via_batch_api`` is not asked for.
+        """
+        from runmgr.batch.provider_batches import forget_claims, open_batches
+
+        if self.config.via_batch_api:
+            await forget_claims(self.directory.journal)
+        elif pending := open_batches(self.directory.journal):
+            raise UserError(
+                f"{self.directory.path}: {len(pending)} of its batches may still be at the provider; add --via-batch-api to collect "
+                f"them, or cancel them first: runmgr provider-batches {self.directory.path} --cancel"
+            )
+
+    @asynccontextmanager
+    async def _provider_batches(self, sup: Supervisor) -> AsyncGenerator[None]:
+        if not self.config.via_batch_api:
+            yield
+            return
+        from runmgr.batch.provider_batches import Patience, open_provider_batches
+
+        patience = Patience(retries=self.config.retries)
+        if self.config.poll is not None:
+            patience = attrs.evolve(patience, longest=self.config.poll)
+        run_journal = sup._runtime.journal
+        assert run_journal is not None
+        models = {id(variant.model): variant.model for variant in self.plan.variants}
+        async with open_provider_batches(
+            list(models.values()),
+            writer=run_journal.writer,
+            folder=self.directory.path / "provider-batches",
+            patience=patience,
+            retry_failed=self.config.retry_failed,
+        ) as lanes:
+
+            def standing() -> list[tuple[str, str, int, int]]:
+                return [
+                    (record.id or "-", status, counts.done, counts.total)
+                    for lane in lanes
+                    for record, status, counts in lane.standing.values()
+                ]
+
+            self.state.provider_batches = standing
+            try:
+                yield
+            finally:
+                self.state.provider_batches = None
+                if left := standing():
+                    self.state.notes.append(
+                        f"{len(left)} of its batches go on at the provider ({', '.join(each[0] for each in left[:3])}"
+                        f"{', ...' if len(left) > 3 else ''}): --resume collects them; to cancel them: "
+                        f"runmgr provider-batches {self.directory.path} --cancel"
+                    )
 
     def _ended(self, outcome: RunOutcome, results: ResultsFile) -> None:
         pending = self._pending.pop(outcome.run_id, None)

@@ -11,7 +11,7 @@ import trio
 from runmgr.batch.cases import Case, CaseReader
 from runmgr.batch.identity import Identity, id_key
 from runmgr.batch.inputs import FileSource, FilesSource, RowsSource, StdinSource
-from runmgr.batch.tables import HashTable
+from runmgr.journal.tables import HashTable
 from runmgr.exceptions import InputError
 
 __all__ = ("Scan", "Selection", "cases_of_file", "cases_of_stdin", "scan")

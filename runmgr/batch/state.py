@@ -41,6 +41,8 @@ class BatchState:
     """How to stop what is going on now."""
     models: Callable[[], dict[str, Any]] | None = None
     """How the models are being used now (`ModelState` by name), while requests are sent."""
+    provider_batches: Callable[[], list[tuple[str, str, int, int]]] | None = None
+    """With ``via_batch_api``: batches at providers: id, the provider's word for how they stand, requests dealt with, and in all."""
     started: float = attrs.field(factory=trio.current_time)
     notes: list[str] = attrs.field(factory=list[str])
     """What people should know: dropped lines, unscored runs, ... in the order in which it was found."""

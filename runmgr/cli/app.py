@@ -23,6 +23,7 @@ _COMMANDS = {
     "completion": "Print the shell code that completes commands and options.",
     "load": "Measure a model server, or whole agents, under load.",
     "plan": "Say what a batch would take, before it is paid for.",
+    "provider-batches": "List or cancel what a batch has at its provider (--via-batch-api).",
     "report": "Write a batch's report.html again from its results.",
     "score": "Score a finished batch again, without running it again.",
     "show": "Show one run's transcript.",
@@ -38,7 +39,7 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         if cmd_name not in _COMMANDS:
             return None
-        return import_module(f"runmgr.cli.{cmd_name}").command
+        return import_module(f"runmgr.cli.{cmd_name.replace('-', '_')}").command
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

@@ -82,7 +82,7 @@ __all__ = ("amount", "command")
 )
 @click.option("--out", metavar="DIR", type=click.Path(), help="The results directory. [runs/<time>]")
 @click.option("--journal", metavar="FILE", type=click.Path(), help="The journal's file. [DIR/journal.sqlite]")
-@click.option("--max-running", metavar="N", type=int, default=100, show_default=True, help="Runs at once.")
+@click.option("--max-running", metavar="N", type=int, help="Runs at once. [100; with --via-batch-api 20,000]")
 @click.option("--rpm", metavar="N", type=float, help="Requests a minute.")
 @click.option("--tpm", metavar="N", type=float, help="Tokens a minute.")
 @click.option("--budget-usd", metavar="X", help="Dollars that all runs together may cost, over all resumes.")
@@ -123,6 +123,17 @@ __all__ = ("amount", "command")
     help="A model setting (max_tokens=400); temperature=0,0.7 is a matrix. Repeatable.",
 )
 @click.option(
+    "--via-batch-api",
+    is_flag=True,
+    help="Ask by way of the provider's batch API (OpenAI, Anthropic): half the price, within 24 hours.",
+)
+@click.option(
+    "--poll",
+    metavar="S",
+    type=float,
+    help="With --via-batch-api: seconds between two looks at a batch, at most. [60]",
+)
+@click.option(
     "--dry-run",
     is_flag=True,
     help="Check everything, show the first prompts and the count, and send nothing.",
@@ -153,6 +164,8 @@ def command(
     from runmgr.batch import BatchConfig, new_directory
     from runmgr.batch.settings import parse_assignments
 
+    if options["max_running"] is None:
+        del options["max_running"]
     if options["budget_usd"] is not None:
         options["budget_usd"] = amount(options["budget_usd"])
     if not input:

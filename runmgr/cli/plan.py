@@ -32,6 +32,8 @@ _NOT_HERE = frozenset(
         "max_failures",
         "cache",
         "report",
+        "via_batch_api",
+        "poll",
     }
 )
 
@@ -66,6 +68,8 @@ def _run(
         raise UserError("--pilot and --input-tokens are two ways to say what a run takes: give one of them")
     if not told and (latency is not None or requests is not None):
         raise UserError("--latency and --requests go with --input-tokens and --output-tokens")
+    if options["max_running"] is None:
+        del options["max_running"]
     if options["budget_usd"] is not None:
         options["budget_usd"] = amount(options["budget_usd"])
     given = input[0] if len(input) == 1 else input

@@ -53,8 +53,19 @@ def facts(state: BatchState, rate: float) -> dict[str, str]:
         "eta": eta,
         "tokens": text.tokens(tally.usage),
         "cost": text.dollars(tally.cost),
-        "flight": _in_flight(state),
+        "flight": _at_provider(state) or _in_flight(state),
     }
+
+
+def _at_provider(state: BatchState) -> str:
+    """Batches at the provider, and how far they are; empty where there are none."""
+    standing = [] if state.provider_batches is None else state.provider_batches()
+    if not standing:
+        return ""
+    done, total = sum(each[2] for each in standing), sum(each[3] for each in standing)
+    statuses = ", ".join(sorted({each[1] for each in standing})[:3])
+    which = standing[0][0] if len(standing) == 1 else f"{text.count(len(standing))} batches"
+    return f"at the provider: {which} ({statuses}), {text.count(done)}/{text.count(total)}"
 
 
 def _in_flight(state: BatchState) -> str:

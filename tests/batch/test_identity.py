@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runmgr.batch.identity import Identity, fingerprint, id_key
-from runmgr.batch.tables import HashTable
+from runmgr.journal.tables import HashTable
 
 KEYS = st.integers(0, 2**64 - 1) | st.integers(0, 5)
 
