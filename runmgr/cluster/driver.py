@@ -9,7 +9,7 @@ from __future__ import annotations
 import pickle
 import random
 from collections import deque
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, cast
 
@@ -127,7 +127,6 @@ class Driver:
         self._started = 0
         self._closing = False
         self._all_gone = trio.Event()
-        self._nursery: trio.Nursery
         self._lender = Lender(runtime, self._call_in)
         self.lost = 0
         """Workers that were lost so far."""
@@ -229,7 +228,7 @@ class Driver:
 
     # ---------------------------------------------------------------- workers
 
-    async def keep(self, slot: int) -> None:
+    async def _keep(self, slot: int) -> None:
         """Keep one worker going: start it, live with it, and start another when it is lost."""
         lost_at: deque[float] = deque()
         while True:
@@ -353,6 +352,7 @@ class Driver:
                         self._leases.join(member.name)
                         self._work.set()
                     case wire.Stopped():
+                        self._lender.left(member.name)
                         raise WorkerLost(message.error or "it has stopped")
 
     # ---------------------------------------------------------------- the block
@@ -361,16 +361,18 @@ class Driver:
     async def open(self) -> AsyncGenerator[Driver, None]:
         """Start the workers; leaving the block stops them, within a bound."""
         async with self._engine.open(), trio.open_nursery() as nursery:
-            self._nursery = nursery
-            for slot in range(self._options.workers):
-                nursery.start_soon(self.keep, slot)
-            nursery.start_soon(self._share_out)
+            # Shielded: when everything is cancelled from outside, there is still to be heard what the runs used until then.
+            scopes = [trio.CancelScope(shield=True) for _ in range(self._options.workers + 1)]
+            for slot, scope in enumerate(scopes[:-1]):
+                nursery.start_soon(_within, scope, lambda slot=slot: self._keep(slot))
+            nursery.start_soon(_within, scopes[-1], self._share_out)
             try:
                 yield self
             finally:
                 with trio.move_on_after(FINAL_SECONDS, shield=True):
                     await self._stop_all()
-                nursery.cancel_scope.cancel()
+                for scope in scopes:
+                    scope.cancel()
 
     async def _stop_all(self) -> None:
         self._closing = True
@@ -378,6 +380,11 @@ class Driver:
             member.say(wire.Stop("the supervisor has ended"))
         if self._members:
             await self._all_gone.wait()
+
+
+async def _within(scope: trio.CancelScope, work: Callable[[], Awaitable[None]]) -> None:
+    with scope:
+        await work()
 
 
 def _carried(ended: wire.Ended) -> Carried:

@@ -62,6 +62,7 @@ class _Worker:
         self._results: list[wire.Ended] = []
         self._wake = trio.Event()
         self._number = 0
+        self._last_words = self._said_all = False
         self._kinds: dict[int, tuple[bool, Any]] = {}
         self._offset = 0.0
         self.heard_at = trio.current_time()
@@ -79,6 +80,11 @@ class _Worker:
     def say(self, message: Any) -> None:
         """Have a message sent."""
         self._outbox.append(message)
+        self._wake.set()
+
+    def take_leave(self) -> None:
+        """Have everything sent that there is to say, and nothing after it."""
+        self._last_words = True
         self._wake.set()
 
     def ask(self, group: str, need: Amount) -> None:
@@ -112,7 +118,7 @@ class _Worker:
 
     async def speak(self) -> None:
         """Send what there is to say, together, as often as the driver takes it."""
-        while True:
+        while not self._said_all:
             await self._wake.wait()
             self._wake = trio.Event()
             await self.send_all()
@@ -125,6 +131,9 @@ class _Worker:
             messages.append(wire.Report(results, self.behalf.spent()))
         while self._outbox:
             messages.append(self._outbox.popleft())
+        if self._last_words and not self._said_all:
+            self._said_all = True
+            messages += [wire.Report([], self.behalf.spent()), wire.Stopped()]
         if messages:
             number, self._number = self._number, self._number + 1
             await self._send(wire.encode(number, messages))
@@ -292,18 +301,23 @@ async def work(receive: Callable[[], Awaitable[bytes]], send: Callable[[bytes], 
             ask=worker.ask,
         )
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(worker.speak)
+            speaking = trio.Event()
             nursery.start_soon(worker.watch, nursery.cancel_scope)
+            nursery.start_soon(_then, worker.speak, speaking)
             worker.say(wire.Ready(os.getpid(), socket.gethostname()))
             await worker.listen(receive, messages[1:], nursery)
             if worker.fault is None:
                 await supervisor.drain()
+                worker.take_leave()
+                with trio.move_on_after(CLOSING_SECONDS):
+                    await speaking.wait()
             nursery.cancel_scope.cancel()
         if worker.fault is not None:
             supervisor.cancel(str(worker.fault))
-        else:
-            worker.say(wire.Stopped())
-            with trio.move_on_after(CLOSING_SECONDS, shield=True):
-                await worker.send_all()
     if worker.fault is not None:
         raise worker.fault
+
+
+async def _then(work: Callable[[], Awaitable[None]], done: trio.Event) -> None:
+    await work()
+    done.set()

@@ -184,27 +184,31 @@ async def _open(
         async with open_timers() as runtime.gates.timers, trio.open_nursery() as services:
             runtime.services = runtime.gates.services = services
             await services.start(_own_actors, runtime)
-            async with nullcontext() if cluster is None else cluster.open(runtime) as runtime.carrier:
-                try:
-                    yield sup
-                    runtime.channels.ended(None)
-                    await runtime.wait_idle()
-                except BaseException as error:
-                    interrupted = isinstance(error, trio.Cancelled)
-                    runtime.stop("shutdown" if interrupted else f"the block raised {type(error).__name__}")
-                    if has_cancelled(error):
-                        raise  # it belongs to a scope outside, or to the nursery here, which takes it
-                    body_error = error
-                finally:
-                    runtime.close("its block has been left")
-                    runtime.channels.ended(None)
-                    with trio.CancelScope(shield=True):
+            try:
+                async with nullcontext() if cluster is None else cluster.open(runtime) as runtime.carrier:
+                    try:
+                        yield sup
+                        runtime.channels.ended(None)
                         await runtime.wait_idle()
-                        await runtime.gates.close_models()
-                        if runtime.gates.cache is not None:
-                            runtime.gates.cache.close()
-                    runtime.events.close()
-                    services.cancel_scope.cancel()
+                    except BaseException as error:
+                        interrupted = isinstance(error, trio.Cancelled)
+                        runtime.stop(
+                            "shutdown" if interrupted else f"the block raised {type(error).__name__}"
+                        )
+                        if has_cancelled(error):
+                            raise  # it belongs to a scope outside, or to the nursery here, which takes it
+                        body_error = error
+                    finally:
+                        runtime.close("its block has been left")
+                        runtime.channels.ended(None)
+                        with trio.CancelScope(shield=True):
+                            await runtime.wait_idle()
+                            await runtime.gates.close_models()
+                            if runtime.gates.cache is not None:
+                                runtime.gates.cache.close()
+            finally:
+                runtime.events.close()
+                services.cancel_scope.cancel()
     except BaseExceptionGroup as group:
         raise_bare(group, internal=runtime.broken is not None)
     if body_error is not None:

@@ -1,0 +1,175 @@
+"""Workers that vanish, fall silent, come back; envelopes that come late or twice: by the hundred, in virtual time."""
+
+import random
+
+import trio
+import trio.testing
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from runmgr import Agent, Budget, open_supervisor
+from runmgr.cluster import LocalCluster, LocalEngine
+from runmgr.messages import ModelResponse, TextPart
+from runmgr.models.function import FunctionModel
+from runmgr.settings import ModelSettings
+from runmgr.usage import RequestUsage
+
+INPUTS, OUTPUTS = 5, 3
+PATIENCE = 2.0
+
+
+class Provider:
+    """A model that counts what it is asked."""
+
+    def __init__(self, seconds):
+        self.asked = self.answered = 0
+        self.at_once = self.most = 0
+        self._seconds = seconds
+
+    async def __call__(self, messages, info):
+        self.asked += 1
+        self.at_once += 1
+        self.most = max(self.most, self.at_once)
+        try:
+            await trio.sleep(self._seconds)
+        finally:
+            self.at_once -= 1
+        self.answered += 1
+        return ModelResponse(
+            [TextPart(messages[-1].parts[-1].content.upper())],
+            usage=RequestUsage(input_tokens=INPUTS, output_tokens=OUTPUTS),
+        )
+
+    def __reduce__(self):  # one provider for all workers, as there is one outside
+        return _same, (id(self),)
+
+
+_PROVIDERS = {}
+
+
+def _same(number):
+    return _PROVIDERS[number]
+
+
+def agent_for(provider):
+    _PROVIDERS[id(provider)] = provider
+    return Agent(FunctionModel(provider), name="shouter")
+
+
+class Network:
+    """What happens to envelopes on their way."""
+
+    def __init__(self, rng, *, delay=0.0, twice=0.0):
+        self._rng = rng
+        self._delay = delay
+        self._twice = twice
+        self.cut = set()
+        self._last = {}
+
+    async def carry(self, worker, to_worker, data):
+        if worker in self.cut:
+            await trio.sleep_forever()
+        if self._delay:
+            await trio.sleep(self._rng.random() * self._delay)
+        return [data, data] if self._rng.random() < self._twice else [data]
+
+
+async def breaks(engine, network, faults):
+    """Kill workers, or cut them off, at the times given."""
+    for wait, kind, which in faults:
+        await trio.sleep(wait)
+        alive = [
+            link for name, link in engine.links.items() if not link.ended.is_set() and name not in network.cut
+        ]
+        if not alive:
+            continue
+        link = alive[which % len(alive)]
+        if kind == "kill":
+            link.scope.cancel()
+        else:
+            network.cut.add(link.name)
+
+
+FAULTS = st.lists(
+    st.tuples(st.floats(0, 1.5), st.sampled_from(["kill", "cut"]), st.integers(0, 7)), max_size=5
+)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    seed=st.integers(0, 2**32),
+    faults=FAULTS,
+    runs=st.integers(1, 120),
+    workers=st.integers(1, 4),
+    delay=st.sampled_from([0.0, 0.01, 0.3]),
+    twice=st.sampled_from([0.0, 0.3]),
+)
+def test_nothing_is_lost_and_nothing_told_twice(seed, faults, runs, workers, delay, twice):
+    provider = Provider(0.2)
+    agent = agent_for(provider)
+    rng = random.Random(seed)
+    network = Network(rng, delay=delay, twice=twice)
+    engine = LocalEngine(network.carry)
+
+    async def main():
+        cluster = LocalCluster(workers=workers, per_worker=9, silence=PATIENCE, restarts=20, engine=engine)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(breaks, engine, network, faults)
+            async with open_supervisor(cluster=cluster, rng=rng) as sup:
+                async with sup.map(agent, (f"p{n}" for n in range(runs))) as outcomes:
+                    found = [outcome async for outcome in outcomes]
+                assert sorted(o.output for o in found) == sorted(f"P{n}" for n in range(runs))
+                assert all(o.usage.requests == 1 and o.usage.input_tokens == INPUTS for o in found)
+                usage = sup.usage()
+                twice_paid = sup.usage(by="status").get("superseded")
+                in_vain = 0 if twice_paid is None else twice_paid.requests
+                assert usage.requests == runs + in_vain
+                assert usage.requests <= provider.answered, "what a lost worker paid is known to nobody"
+                assert sum(u.requests for u in sup.usage(by="model").values()) == usage.requests
+                assert sum(u.requests for u in sup.usage(by="group").values()) == usage.requests
+            nursery.cancel_scope.cancel()
+        assert all(link.ended.is_set() for link in engine.links.values()), "no worker is left"
+        assert provider.at_once == 0
+
+    try:
+        trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+    finally:
+        _PROVIDERS.clear()
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 2**32), faults=FAULTS, limit=st.integers(0, 90), workers=st.integers(1, 4))
+def test_a_budget_holds_over_all_workers(seed, faults, limit, workers):
+    provider = Provider(0.2)
+    agent = agent_for(provider)
+    rng = random.Random(seed)
+    network = Network(rng, delay=0.02)
+    engine = LocalEngine(network.carry)
+    runs = 60
+
+    async def main():
+        cluster = LocalCluster(workers=workers, per_worker=9, silence=PATIENCE, restarts=20, engine=engine)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(breaks, engine, network, faults)
+            async with open_supervisor(cluster=cluster, rng=rng, budget=Budget(requests=limit)) as sup:
+                async with sup.map(
+                    agent, (f"p{n}" for n in range(runs)), model_settings=ModelSettings(max_tokens=OUTPUTS)
+                ) as outcomes:
+                    found = [outcome async for outcome in outcomes]
+                assert provider.asked <= limit
+                done = [o for o in found if o.succeeded]
+                stopped = [o for o in found if not o.succeeded]
+                assert {o.error.type for o in stopped} <= {"BudgetExhausted"}
+                assert len(found) == runs
+                if not faults:
+                    assert len(done) == min(runs, limit), "what is left is lent, to the last request"
+            state = sup.snapshot().budget
+            assert not any(state.reserved.values()), "no loan is left"
+            if not faults:
+                assert state.spent["requests"] == len(done), "what was lent and not used is nobody's"
+            nursery.cancel_scope.cancel()
+
+    try:
+        trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+    finally:
+        _PROVIDERS.clear()
