@@ -55,7 +55,7 @@ pytest: $(STAMP) ## the tests
 	@touch $@
 
 .PHONY: test-examples
-test-examples: .venv-examples/.stamp ## the services of docs/examples/pool_*: FastAPI, Flask, trio, Jupyter, Redis
+test-examples: .venv-examples/.stamp ## the services of docs/examples/pool_*: FastAPI, Flask, Django, trio, Jupyter, Redis, Prometheus
 	PYTHONPATH=. .venv-examples/bin/python -m pytest tests/examples -rs
 
 SEEDS ?= 1000
@@ -66,6 +66,7 @@ simulate: $(STAMP) ## faults and crashes in virtual time, SEEDS=1000 of them
 .PHONY: nightly
 nightly: $(STAMP) ## 5,000 programs against the supervisor instead of 200; 200,000 arrivals through a whole load
 	RUNMGR_PROGRAMS=5000 $(BIN)/python -m pytest -o faulthandler_timeout=0 tests/supervisor/test_programs.py
+	RUNMGR_ARRIVALS=200000 $(BIN)/python -m pytest -o faulthandler_timeout=0 tests/load/test_truth.py
 
 .PHONY: format
 format: $(STAMP) ## ruff: mend what it can

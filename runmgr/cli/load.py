@@ -55,17 +55,25 @@ _DISTRIBUTION = "A number, or uniform(a,b), normal(mean,sd), exp(mean), lognorma
 @click.option("--requests", metavar="N", type=int, help="How many requests, instead.")
 @click.option(
     "--prompts",
-    metavar="FILE",
-    type=click.Path(path_type=Path),
-    help="Prompts: JSONL with prompt, input, question or messages, or .txt with one a line.",
+    metavar="FILE[=WEIGHT]",
+    multiple=True,
+    help="Prompts: JSONL with prompt, input, question, messages or turns, or .txt with one a line. Repeatable.",
 )
 @click.option(
     "--agent",
-    metavar="MODULE:NAME",
-    help="Whole runs of an agent of yours, on --prompts; with --model, that model replaces its own.",
+    metavar="MODULE:NAME[=WEIGHT]",
+    multiple=True,
+    help="Whole runs of an agent of yours, on --prompts; with --model, that model replaces its own. Repeatable.",
 )
 @click.option("--input-tokens", metavar="DIST", help="Length of synthetic prompts. [64]")
 @click.option("--output-tokens", metavar="DIST", help="max_tokens of each request.")
+@click.option("--turns", metavar="DIST", help="Conversations of synthetic prompts: their turns.")
+@click.option("--think", metavar="DIST", help="Between an answer and the next turn, e.g. 2s or exp(5s).")
+@click.option(
+    "--tokenizer",
+    metavar="FILE|MODULE:NAME",
+    help="Counts tokens where the provider gives no usage: a tokenizer.json, or a function. [pieces are counted]",
+)
 @click.option(
     "--prefix-tokens",
     metavar="N",
@@ -144,6 +152,10 @@ def _config(
     sweep: str | None,
     input_tokens: str | None,
     output_tokens: str | None,
+    turns: str | None,
+    think: str | None,
+    prompts: tuple[str, ...],
+    agent: tuple[str, ...],
     slo: str | None,
     assignments: tuple[str, ...],
     out: Path | None,
@@ -152,6 +164,7 @@ def _config(
 ) -> LoadConfig:
     from runmgr.load import LoadConfig
     from runmgr.load.arrivals import parse_rates
+    from runmgr.load.config import parse_weighted
     from runmgr.load.slo import parse_slo
     from runmgr.load.sweep import parse_sweep
     from runmgr.load.write import new_directory
@@ -164,6 +177,10 @@ def _config(
         sweep=None if sweep is None else parse_sweep(sweep),
         input_tokens=None if input_tokens is None else parse_distribution(input_tokens, "--input-tokens"),
         output_tokens=None if output_tokens is None else parse_distribution(output_tokens, "--output-tokens"),
+        turns=None if turns is None else parse_distribution(turns, "--turns"),
+        think=None if think is None else parse_distribution(think, "--think"),
+        prompts=[parse_weighted(one, "--prompts") for one in prompts],
+        agent=[parse_weighted(one, "--agent") for one in agent],
         objectives=() if slo is None else parse_slo(slo),
         fields=_fields(assignments),
         out=out or new_directory(),
@@ -173,21 +190,23 @@ def _config(
 
 
 def _agent(config: LoadConfig) -> tuple[Any, Any]:
-    """The agent and the model that are named, or None."""
-    if config.agent is None:
+    """The agents (one, or a list) and the model that are named, or None."""
+    if not config.agent:
         return None, None
     from runmgr.batch.callables import as_agent
     from runmgr.batch.loading import load_object
     from runmgr.batch.model import model_of
 
-    agent = as_agent(load_object(config.agent, "--agent"), config.agent)
+    agents = [as_agent(load_object(one.name, "--agent"), one.name) for one in config.agent]
+    found: Any = agents[0] if len(agents) == 1 else agents
     if config.model is not None:
-        return agent, model_of(config.model, config.base_url)
+        return found, model_of(config.model, config.base_url)
     if config.base_url is not None:
         raise UserError("--base-url goes with --model: it says where that model's provider is")
-    if getattr(agent, "model", None) is None and hasattr(agent, "run"):
-        raise UserError(f"--agent {config.agent}: has no model; name one with --model")
-    return agent, None
+    for one, agent in zip(config.agent, agents, strict=True):
+        if getattr(agent, "model", None) is None and hasattr(agent, "run"):
+            raise UserError(f"--agent {one.name}: has no model; name one with --model")
+    return found, None
 
 
 def _check_failures(text: str) -> None:

@@ -10,12 +10,14 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
+import attrs
 import trio
 
 from runmgr.exceptions import SupervisorClosed
 from runmgr.graph import End
 from runmgr.load.record import Record
 from runmgr.load.state import LoadState
+from runmgr.load.words import Lot
 
 if TYPE_CHECKING:
     from runmgr.supervisor import Supervisor
@@ -115,13 +117,30 @@ class _Agent:
             yield _Run(run, timing)
 
 
-class AgentTarget:
-    """Runs an agent.
+@attrs.frozen
+class AgentEntry:
+    """One of the agents of a load, with what it is run on.
 
     Args:
-        supervisor: what runs it; with room for everything that the load has in flight.
+        name: as it is told in the results.
+        weight: how often it is drawn.
         agent: the agent.
         prompts: what to run it on, in order, round and round.
+    """
+
+    name: str
+    weight: float
+    agent: Any
+    prompts: Sequence[str]
+
+
+class AgentTarget:
+    """Runs agents.
+
+    Args:
+        supervisor: what runs them; with room for everything that the load has in flight.
+        entries: the agents.
+        seed: of the lot by which each run's is drawn.
         model: instead of the agent's own; None leaves that.
         timeout: seconds that one run may take.
     """
@@ -129,30 +148,41 @@ class AgentTarget:
     def __init__(
         self,
         supervisor: Supervisor,
-        agent: Any,
-        prompts: Sequence[Any],
+        entries: Sequence[AgentEntry],
         *,
+        seed: int = 0,
         model: Any = None,
         timeout: float | None = None,
     ) -> None:
         self._supervisor = supervisor
         self._timings: dict[str, _Timing] = {}
-        self._agent = _Agent(agent, self._timings)
-        self._prompts = prompts
+        self._entries = entries
+        self._agents = [_Agent(entry.agent, self._timings) for entry in entries]
+        self._lot = Lot([entry.weight for entry in entries], seed)
         self._options: dict[str, Any] = {} if model is None else {"model": model}
         self._timeout = timeout
 
     def prepared(self, index: int) -> Any:
-        """The prompt of its place."""
-        return self._prompts[index % len(self._prompts)]
+        """Which agent, and the prompt of its place."""
+        number = self._lot.of(index) if len(self._entries) > 1 else 0
+        prompts = self._entries[number].prompts
+        return number, prompts[index % len(prompts)]
+
+    def following(self, record: Record, prepared: Any) -> None:  # noqa: ARG002  (the protocol's)
+        """A run is followed by nothing."""
+        return
 
     async def send(self, record: Record, prepared: Any, state: LoadState) -> None:
         """One run. A failure is written into the record; cancelling cancels the run."""
         run_id = f"load-{record.index}"
+        number: int
+        number, prompt = prepared
+        if len(self._entries) > 1:
+            record.source = self._entries[number].name
         timing = self._timings[run_id] = _Timing()
         try:
             handle = await self._supervisor.submit(
-                self._agent, prepared, run_id=run_id, timeout=self._timeout, **self._options
+                self._agents[number], prompt, run_id=run_id, timeout=self._timeout, **self._options
             )
             try:
                 outcome = await handle.outcome()

@@ -49,6 +49,8 @@ async def calibrate(config: LoadConfig, watch: Watch | None = None) -> dict[str,
             objectives=(),
             processes=1,
             output_tokens=None,
+            turns=None,
+            think=None,
             concurrency=config.concurrency or _AT_ONCE,
             out=None,
         )

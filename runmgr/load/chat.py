@@ -14,6 +14,8 @@ import trio
 from runmgr.load.prompts import Prompts
 from runmgr.load.record import Record
 from runmgr.load.state import LoadState
+from runmgr.load.talk import Talk
+from runmgr.load.tokenizer import Tokenizer, prompt_text
 from runmgr.models.http import (
     BrokenConnection,
     ConnectFailed,
@@ -63,13 +65,25 @@ _decode = msgspec.json.Decoder(_Chunk).decode
 class _Listener:
     """What is told of one request as it goes, and writes it down."""
 
-    __slots__ = ("_events", "_every", "_now", "_record", "_start", "_state", "body", "broken", "done")
+    __slots__ = (
+        "_events",
+        "_every",
+        "_now",
+        "_record",
+        "_start",
+        "_state",
+        "_text",
+        "body",
+        "broken",
+        "done",
+    )
 
-    def __init__(self, record: Record, state: LoadState, *, every: bool) -> None:
+    def __init__(self, record: Record, state: LoadState, *, every: bool, keep: bool) -> None:
         self._record = record
         self._state = state
         self._start = state.started
         self._every = every
+        self._text = record.text = [] if keep else None
         self._events = EventDecoder()
         self._now = trio.current_time
         self.body = b""
@@ -115,6 +129,8 @@ class _Listener:
                 delta = choice.delta
                 if delta is None:
                     continue
+                if self._text is not None and delta.content:
+                    self._text.append(delta.content)
                 if delta.tool_calls and record.tool_at is None:
                     record.tool_at = now
                 if (
@@ -145,24 +161,47 @@ class ChatTarget:
         client: the server.
         prompts: what to ask.
         timeout: seconds that one request may take.
+        tokenizer: counts tokens where the provider gives no usage.
         every: whether an event without content (a role alone) counts as a piece, as ``vllm bench serve`` counts.
     """
 
-    def __init__(self, client: PoolClient, prompts: Prompts, *, timeout: float, every: bool = False) -> None:
+    def __init__(
+        self,
+        client: PoolClient,
+        prompts: Prompts,
+        *,
+        timeout: float,
+        tokenizer: Tokenizer | None = None,
+        every: bool = False,
+    ) -> None:
         self._client = client
+        self._tokenizer = tokenizer
         self._prompts = prompts
         self._limits = Timeouts(connect=min(10.0, timeout), total=timeout)
         self._every = every
 
-    def prepared(self, index: int) -> bytes:
+    def prepared(self, index: int) -> bytes | Talk:
         """What `send` takes; made before the request is due."""
-        return self._prompts.body(index)
+        return self._prompts.prepared(index)
 
-    async def send(self, record: Record, prepared: bytes, state: LoadState) -> None:
+    def following(self, record: Record, prepared: bytes | Talk) -> tuple[float, Talk] | None:
+        """The next turn. A conversation whose last turn failed is over."""
+        if not isinstance(prepared, Talk) or record.status != "succeeded":
+            return None
+        think = prepared.answered("".join(record.text or ()))
+        return None if think is None else (think, prepared)
+
+    async def send(self, record: Record, prepared: bytes | Talk, state: LoadState) -> None:
         """One request. Failures are written into the record; cancelling leaves it ``cancelled``."""
-        listener = _Listener(record, state, every=self._every)
+        tokenizer = self._tokenizer
+        if isinstance(prepared, Talk):
+            body, keep, record.turn = prepared.body, True, prepared.turn
+        else:
+            body, keep = prepared, tokenizer is not None
+        record.source = self._prompts.source(record.index)
+        listener = _Listener(record, state, every=self._every, keep=keep)
         try:
-            status = await self._client.timed("/chat/completions", prepared, listener, self._limits)
+            status = await self._client.timed("/chat/completions", body, listener, self._limits)
         except HttpError as error:
             record.fail(_kind(error), error.message)
         else:
@@ -180,7 +219,11 @@ class ChatTarget:
                     record.status = "succeeded"
         finally:
             record.finished = trio.current_time() - state.started
-            if record.counted == "chunks":
+            if record.counted == "chunks" and tokenizer is not None and record.status == "succeeded":
+                record.counted = "tokenizer"
+                record.input_tokens = tokenizer(prompt_text(body))
+                record.output_tokens = tokenizer("".join(record.text or ()))
+            elif record.counted == "chunks":
                 record.output_tokens = len(record.moments)
 
 

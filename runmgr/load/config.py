@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import attrs
 
@@ -15,13 +16,51 @@ from runmgr.load.slo import Objective
 from runmgr.load.sweep import Sweep
 from runmgr.models.sim_config import Distribution
 
-__all__ = ("DEFAULT_SECONDS", "LoadConfig")
+__all__ = ("DEFAULT_SECONDS", "LoadConfig", "Weighted", "parse_weighted")
 
 DEFAULT_SECONDS = 30.0
 """How long a load without ``duration`` and ``requests`` sends."""
 
 SWEEP_SECONDS = 10.0
 """How long a sweep sends at each rate, unless told otherwise."""
+
+
+class Weighted(NamedTuple):
+    """One of several sources.
+
+    Args:
+        name: a file, or ``module:name`` of an agent.
+        weight: how often it is drawn, beside the others.
+    """
+
+    name: str
+    weight: float = 1.0
+
+
+def _weighted(given: Path | str | Iterable[Weighted] | None) -> tuple[Weighted, ...]:
+    if given is None:
+        return ()
+    if isinstance(given, Path | str):
+        return (Weighted(str(given)),)
+    return tuple(given)
+
+
+def parse_weighted(text: str, option: str) -> Weighted:
+    """``NAME`` or ``NAME=WEIGHT``.
+
+    Raises:
+        UserError: the weight is none.
+    """
+    name, sign, weight = text.rpartition("=")
+    if not sign or Path(text).exists():
+        return Weighted(text)
+    try:
+        value = float(weight)
+    except ValueError:
+        value = 0.0
+    if not name or not 0 < value < math.inf:
+        raise UserError(f"{option} {text}: NAME=WEIGHT with a weight above zero is needed, e.g. chat.jsonl=3")
+    return Weighted(name, value)
 
 
 @attrs.frozen(kw_only=True)
@@ -41,11 +80,14 @@ class LoadConfig:
         length_scale: multiplies a trace's lengths.
         duration: seconds of sending, the warm-up among them.
         requests: how many requests.
-        prompts: a file of prompts.
+        prompts: a file of prompts, or several with their weights.
         input_tokens: length of synthetic prompts.
+        turns: turns of synthetic conversations.
+        think: seconds between an answer and the next turn.
+        tokenizer: counts tokens where the provider gives no usage: a ``tokenizer.json``, or ``module:name``.
         output_tokens: limit on answers.
         prefix_tokens: tokens that all synthetic prompts begin with.
-        agent: ``module:name``: whole runs instead of requests.
+        agent: ``module:name``: whole runs instead of requests; several with their weights.
         warmup: seconds whose requests are counted in no figure.
         objectives: service levels.
         defs: whose definitions.
@@ -74,11 +116,14 @@ class LoadConfig:
     length_scale: float = 1.0
     duration: float | None = None
     requests: int | None = None
-    prompts: Path | None = None
+    prompts: tuple[Weighted, ...] = attrs.field(default=(), converter=_weighted)
     input_tokens: Distribution | None = None
+    turns: Distribution | None = None
+    think: Distribution | None = None
+    tokenizer: str | None = None
     output_tokens: Distribution | None = None
     prefix_tokens: int = 0
-    agent: str | None = None
+    agent: tuple[Weighted, ...] = attrs.field(default=(), converter=_weighted)
     warmup: float = 0.0
     objectives: tuple[Objective, ...] = ()
     defs: Defs = "runmgr"
@@ -144,15 +189,32 @@ class LoadConfig:
             )
 
     def _check_work(self) -> None:
-        if self.prompts is not None and self.input_tokens is not None:
+        if self.prompts and self.input_tokens is not None:
             raise UserError("--prompts and --input-tokens exclude each other: the prompts have their lengths")
         if self.trace is not None and (self.input_tokens is not None or self.output_tokens is not None):
             raise UserError(
                 "--trace has its own lengths: leave out --input-tokens and --output-tokens, or scale with --length-scale"
             )
-        if self.agent is not None:
-            if self.prompts is None:
+        if self.turns is not None and (self.prompts or self.trace is not None or self.agent):
+            raise UserError(
+                "--turns makes conversations of random words: leave out --prompts (whose rows may have turns), --trace and --agent"
+            )
+        if self.think is not None and (
+            self.trace is not None or self.agent or not (self.turns or self.prompts)
+        ):
+            raise UserError(
+                "--think is the time between turns: it goes with --turns, or with --prompts whose rows have turns"
+            )
+        for option, names in (("--prompts", self.prompts), ("--agent", self.agent)):
+            if len({one.name for one in names}) < len(names):
+                raise UserError(f"{option}: the same name twice; give it one weight")
+        if self.agent:
+            if self.tokenizer is not None:
+                raise UserError("--tokenizer counts the tokens of requests: leave it out with --agent")
+            if not self.prompts:
                 raise UserError("--agent needs --prompts FILE: what to run it on")
+            if len(self.prompts) not in {1, len(self.agent)}:
+                raise UserError("--agent needs one --prompts for all agents, or one for each, in their order")
             if self.trace is not None or self.processes > 1 or self.calibrate:
                 raise UserError(
                     "--agent runs with --rate, --concurrency or --sweep, in one process, without --calibrate"
@@ -186,6 +248,7 @@ class LoadConfig:
             and self.rates is not None
             and self.rates.constant
             and self.arrival == "constant"
+            and self.turns is None
         ):
             return self.requests / self.rates.values[0]
         return None

@@ -29,6 +29,10 @@ class Target(Protocol):
         """One request; writes into the record what happened, failures too. Raises nothing but trio.Cancelled."""
         ...
 
+    def following(self, record: Record, prepared: Any) -> tuple[float, Any] | None:
+        """The next turn of a conversation: seconds after the end of the last, and what `send` takes; None at its end."""
+        ...
+
 
 async def drive_open(
     schedule: Iterator[tuple[int, float]],
@@ -37,6 +41,7 @@ async def drive_open(
     ended: Callable[[Record], None],
     *,
     until: float | None = None,
+    talks: bool = False,
 ) -> None:
     """Send by a schedule; returns when everything sent has ended.
 
@@ -46,6 +51,7 @@ async def drive_open(
         state: counted in; ``state.scope`` is what stops it.
         ended: is told of each request that ended.
         until: when sending is over, in seconds since the start; None: with the last request.
+        talks: whether what is sent may be followed by further turns.
     """
     started, clock = state.started, trio.current_time
 
@@ -54,6 +60,8 @@ async def drive_open(
             await target.send(record, prepared, state)
         finally:
             _end(record, state, ended)
+        if talks:
+            await _go_on(record, prepared, target, state, ended, until)
 
     async with trio.open_nursery() as nursery:
         burst = 0
@@ -72,7 +80,36 @@ async def drive_open(
             nursery.start_soon(one, Record(index, moment), prepared)
         if until is not None:
             await trio.sleep_until(started + until)
-        _sent_all(state)
+        if until is not None or not talks:
+            _sent_all(state)
+    _sent_all(state)
+
+
+async def _go_on(
+    record: Record,
+    prepared: Any,
+    target: Target,
+    state: LoadState,
+    ended: Callable[[Record], None],
+    until: float | None,
+) -> None:
+    """The rest of a conversation, turn by turn. None is begun at or after ``until``."""
+    while True:
+        after = target.following(record, prepared)
+        if after is None or record.finished is None:
+            return
+        think, prepared = after
+        due = record.finished + think
+        if until is not None and due >= until:
+            return
+        await trio.sleep_until(state.started + due)
+        state.sent += 1
+        state.flight(1, state.elapsed)
+        record = Record(record.index, due, (record.turn or 1) + 1)
+        try:
+            await target.send(record, prepared, state)
+        finally:
+            _end(record, state, ended)
 
 
 async def drive_closed(
@@ -83,8 +120,9 @@ async def drive_closed(
     ended: Callable[[Record], None],
     *,
     until: float | None,
+    talks: bool = False,
 ) -> None:
-    """Keep so many requests in flight; returns when the last has ended.
+    """Keep so many requests, or conversations, in flight; returns when the last has ended.
 
     Args:
         indices: of the requests; the load ends with them.
@@ -93,6 +131,7 @@ async def drive_closed(
         state: counted in; ``state.scope`` is what stops it.
         ended: is told of each request that ended.
         until: begin none at or after this many seconds since the start.
+        talks: whether what is sent may be followed by further turns.
     """
     started, clock = state.started, trio.current_time
 
@@ -104,10 +143,13 @@ async def drive_closed(
             record = Record(index, now)
             state.sent += 1
             state.flight(1, now)
+            prepared = target.prepared(index)
             try:
-                await target.send(record, target.prepared(index), state)
+                await target.send(record, prepared, state)
             finally:
                 _end(record, state, ended)
+            if talks:
+                await _go_on(record, prepared, target, state, ended, until)
         _sent_all(state)
 
     if clock() < started:

@@ -49,7 +49,7 @@ _MOST_MOMENTS = 600
 
 
 class Moment:
-    """What happened in one slice of time, by when requests were due (latencies) or ended (counts)."""
+    """What happened in one slice of time, by when requests were due (latencies) or ended (counts); or to one source's requests."""
 
     __slots__ = ("e2e", "failed", "scheduled", "succeeded", "tokens", "ttft")
 
@@ -69,6 +69,18 @@ class Moment:
         self.tokens += other.tokens
         self.ttft.merge(other.ttft)
         self.e2e.merge(other.e2e)
+
+    def state(self) -> list[Any]:
+        """All of it as JSON values."""
+        return [self.scheduled, self.succeeded, self.failed, self.tokens, self.ttft.state(), self.e2e.state()]
+
+    @classmethod
+    def of_state(cls, values: Sequence[Any]) -> Moment:
+        """From ``state``'s values."""
+        one = cls()
+        one.scheduled, one.succeeded, one.failed, one.tokens = values[:4]
+        one.ttft, one.e2e = Histogram.of_state(values[4]), Histogram.of_state(values[5])
+        return one
 
 
 class Measures:
@@ -95,6 +107,7 @@ class Measures:
         self.last_at = 0.0
         self.slice_seconds = 1.0
         self.moments: dict[int, Moment] = {}
+        self.sources: dict[str, Moment] = {}
 
     # -------------------------------------------------------------- folding in
 
@@ -128,6 +141,12 @@ class Measures:
         times, totals = self.times, self.totals
         totals["counted"] += 1
         totals["good"] += good
+        totals["conversations"] += record.turn == 1
+        source = None
+        if record.source is not None:
+            source = self.sources.get(record.source) or self.sources.setdefault(record.source, Moment())
+            source.scheduled += 1
+            source.failed += record.status == "failed"
         if record.sent is not None:
             times["lag"].add(record.sent - record.scheduled)
         if record.status == "failed":
@@ -156,6 +175,12 @@ class Measures:
             times["tpot"].add(tpot)
         times["e2e"].add(e2e)
         moment.e2e.add(e2e)
+        if source is not None:
+            source.succeeded += 1
+            source.tokens += record.output_tokens
+            source.e2e.add(e2e)
+            if ttft is not None:
+                source.ttft.add(ttft)
         sent, finished = record.sent, record.finished
         if sent is not None and finished is not None:
             if record.moments:
@@ -243,6 +268,8 @@ class Measures:
             other._coarser()
         for number, moment in other.moments.items():
             self.moments.setdefault(number, Moment()).merge(moment)
+        for name, moment in other.sources.items():
+            self.sources.setdefault(name, Moment()).merge(moment)
 
     def state(self) -> dict[str, Any]:
         """All of it as JSON values."""
@@ -255,10 +282,8 @@ class Measures:
             "first_at": None if self.first_at == math.inf else self.first_at,
             "last_at": self.last_at,
             "slice_seconds": self.slice_seconds,
-            "moments": [
-                [n, m.scheduled, m.succeeded, m.failed, m.tokens, m.ttft.state(), m.e2e.state()]
-                for n, m in self.moments.items()
-            ],
+            "moments": [[n, *m.state()] for n, m in self.moments.items()],
+            "sources": [[name, *m.state()] for name, m in self.sources.items()],
         }
 
     @classmethod
@@ -273,13 +298,6 @@ class Measures:
         one.first_at = math.inf if state["first_at"] is None else state["first_at"]
         one.last_at = state["last_at"]
         one.slice_seconds = state["slice_seconds"]
-        for number, scheduled, succeeded, failed, tokens, ttft, e2e in state["moments"]:
-            moment = one.moments[number] = Moment()
-            moment.scheduled, moment.succeeded, moment.failed, moment.tokens = (
-                scheduled,
-                succeeded,
-                failed,
-                tokens,
-            )
-            moment.ttft, moment.e2e = Histogram.of_state(ttft), Histogram.of_state(e2e)
+        one.moments = {number: Moment.of_state(values) for number, *values in state["moments"]}
+        one.sources = {name: Moment.of_state(values) for name, *values in state["sources"]}
         return one

@@ -7,181 +7,87 @@ A synthetic token is a short common word, which is one token with most tokenizer
 from __future__ import annotations
 
 import json
-import random
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 from runmgr.exceptions import UserError
+from runmgr.load.talk import Frame, Talk, Turns, message
 from runmgr.load.trace import BLOCK_TOKENS, TraceRow
+from runmgr.load.words import Lot, Text, draw, mix, uniform
 from runmgr.models.sim_config import Distribution
 
-__all__ = ("FilePrompts", "Prompts", "SyntheticPrompts", "TracePrompts", "read_prompts")
-
-_WORDS = [
-    "time",
-    "year",
-    "people",
-    "way",
-    "day",
-    "man",
-    "thing",
-    "woman",
-    "life",
-    "child",
-    "world",
-    "school",
-    "state",
-    "family",
-    "student",
-    "group",
-    "country",
-    "problem",
-    "hand",
-    "part",
-    "place",
-    "case",
-    "week",
-    "company",
-    "system",
-    "program",
-    "question",
-    "work",
-    "government",
-    "number",
-    "night",
-    "point",
-    "home",
-    "water",
-    "room",
-    "mother",
-    "area",
-    "money",
-    "story",
-    "fact",
-    "month",
-    "lot",
-    "right",
-    "study",
-    "book",
-    "eye",
-    "job",
-    "word",
-    "business",
-    "issue",
-    "side",
-    "kind",
-    "head",
-    "house",
-    "service",
-    "friend",
-    "father",
-    "power",
-    "hour",
-    "game",
-    "line",
-    "end",
-    "member",
-    "law",
-    "car",
-    "city",
-    "community",
-    "name",
-    "president",
-    "team",
-    "minute",
-    "idea",
-    "kid",
-    "body",
-    "information",
-    "back",
-    "parent",
-    "face",
-    "others",
-    "level",
-    "office",
-    "door",
-    "health",
-    "person",
-    "art",
-    "war",
-    "history",
-    "party",
-    "result",
-    "change",
-    "morning",
-    "reason",
-    "research",
-    "girl",
-    "guy",
-    "moment",
-    "air",
-    "teacher",
-    "force",
-    "education",
-]
-_POOL = 1 << 15
-_MASK = (1 << 64) - 1
+__all__ = ("FilePrompts", "MixedPrompts", "Prompts", "SyntheticPrompts", "TracePrompts", "read_prompts")
 
 
-class Prompts(Protocol):
-    """Where bodies come from."""
+class Prompts(ABC):
+    """Where bodies come from.
 
-    def body(self, index: int) -> bytes:
-        """The request with this place in the schedule."""
-        ...
+    Attributes:
+        talks: whether a conversation may go on after its first turn.
+    """
 
+    talks = False
 
-class Text:
-    """Words to cut prompts from: one long text with where each word begins, so that a prompt is a slice."""
+    @abstractmethod
+    def prepared(self, index: int) -> bytes | Talk:
+        """The request with this place in the schedule: its body, or a conversation that begins with it."""
 
-    def __init__(self, seed: int) -> None:
-        rng = random.Random(seed)
-        words = rng.choices(_WORDS, k=_POOL)
-        self._text = " ".join(words).encode()
-        self._ends: list[int] = []
-        at = -1
-        for word in words:
-            at += len(word) + 1
-            self._ends.append(at)
-
-    def words(self, start: int, count: int) -> bytes:
-        """So many words from a place on; round and round."""
-        start %= _POOL
-        pieces: list[bytes] = []
-        while count > 0:
-            take = min(count, _POOL - start)
-            begin = self._ends[start - 1] + 1 if start else 0
-            pieces.append(self._text[begin : self._ends[start + take - 1]])
-            count -= take
-            start = 0
-        return b" ".join(pieces)
+    def source(self, index: int) -> str | None:  # noqa: ARG002  (for mixtures)
+        """Which of several sources it is of; None where there is one."""
+        return None
 
 
-class _Frame:
-    """A body around its messages."""
+class _Turned(Prompts):
+    """What draws limits and times to think.
 
-    def __init__(self, model: str, fields: Mapping[str, Any]) -> None:
-        self._before = b'{"model":' + json.dumps(model).encode() + b',"messages":'
-        more = {"stream": True, "stream_options": {"include_usage": True}, **fields}
-        self._after = b"," + json.dumps(more, separators=(",", ":")).encode()[1:]
-        self._fixed = self._after
+    Args:
+        model: the model's name for the provider.
+        output: limit on an answer's tokens.
+        think: seconds between an answer and the next turn.
+        fields: more fields of the body.
+        seed: of what is drawn.
+    """
 
-    def around(self, messages: bytes, max_tokens: int | None = None) -> bytes:
-        if max_tokens is None:
-            return self._before + messages + self._after
-        return b'%b%b,"max_tokens":%d%b' % (self._before, messages, max_tokens, self._after)
+    def __init__(
+        self,
+        model: str,
+        *,
+        output: Distribution | None = None,
+        think: Distribution | None = None,
+        fields: Mapping[str, Any],
+        seed: int,
+    ) -> None:
+        self._frame = Frame(model, fields)
+        self._output = output
+        self._think = think
+        self._seed = seed
+
+    def _limit(self, index: int) -> int | None:
+        return None if self._output is None else draw(self._output, self._seed, index, 1)
+
+    def _talk(self, index: int, turns: Sequence[bytes]) -> Talk:
+        own = mix(self._seed, index, 4)
+        think, output = self._think, self._output
+        return Talk(
+            self._frame,
+            turns,
+            think=lambda turn: 0.0 if think is None else think.draw(uniform(own, turn, 5)),
+            limit=lambda turn: None if output is None else draw(output, own, turn, 1),
+        )
 
 
-class FilePrompts:
+class FilePrompts(_Turned):
     """Prompts of a file, in order, round and round.
 
     Args:
         model: the model's name for the provider.
-        prompts: texts, or lists of messages.
+        prompts: texts, lists of messages, or the turns of conversations.
         output: limit on the answer's tokens.
+        think: seconds between an answer and the next turn.
         fields: more fields of the body.
-        seed: of the limits.
+        seed: of the limits and the thinking.
     """
 
     def __init__(
@@ -190,34 +96,38 @@ class FilePrompts:
         prompts: Sequence[Any],
         *,
         output: Distribution | None,
+        think: Distribution | None = None,
         fields: Mapping[str, Any],
         seed: int,
     ) -> None:
-        self._frame = _Frame(model, fields)
-        self._messages = [
-            json.dumps(
-                [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt,
-                separators=(",", ":"),
-                ensure_ascii=False,
-            ).encode()
+        super().__init__(model, output=output, think=think, fields=fields, seed=seed)
+        self.talks = any(isinstance(prompt, Turns) for prompt in prompts)
+        self._messages: list[bytes | tuple[bytes, ...]] = [
+            tuple(message("user", text) for text in prompt)
+            if isinstance(prompt, Turns)
+            else b"[" + message("user", prompt) + b"]"
+            if isinstance(prompt, str)
+            else json.dumps(prompt, separators=(",", ":"), ensure_ascii=False).encode()
             for prompt in prompts
         ]
-        self._output = output
-        self._seed = seed
 
-    def body(self, index: int) -> bytes:
+    def prepared(self, index: int) -> bytes | Talk:
         """Its prompt, and a limit drawn for it."""
-        limit = None if self._output is None else _draw(self._output, self._seed, index, 1)
-        return self._frame.around(self._messages[index % len(self._messages)], limit)
+        messages = self._messages[index % len(self._messages)]
+        if isinstance(messages, tuple):
+            return self._talk(index, messages)
+        return self._frame.around(messages, self._limit(index))
 
 
-class SyntheticPrompts:
+class SyntheticPrompts(_Turned):
     """Prompts of random words, no two the same.
 
     Args:
         model: the model's name for the provider.
-        input: length in tokens.
+        input: length in tokens; of each turn, where there are several.
         output: limit on the answer's tokens.
+        turns: how many turns a conversation has; None: single requests.
+        think: seconds between an answer and the next turn.
         fields: more fields of the body.
         seed: of words and lengths.
         prefix: tokens at the beginning that are the same in all.
@@ -229,28 +139,45 @@ class SyntheticPrompts:
         *,
         input: Distribution,
         output: Distribution | None,
+        turns: Distribution | None = None,
+        think: Distribution | None = None,
         fields: Mapping[str, Any],
         seed: int,
         prefix: int = 0,
     ) -> None:
-        self._frame = _Frame(model, fields)
+        super().__init__(model, output=output, think=think, fields=fields, seed=seed)
         self._input = input
-        self._output = output
-        self._seed = seed
+        self._turns = turns
+        self.talks = turns is not None
         self._text = Text(seed)
         self._prefix = self._text.words(0, prefix) if prefix else b""
 
-    def body(self, index: int) -> bytes:
+    def prepared(self, index: int) -> bytes | Talk:
         """Words from a place of its own."""
-        count = _draw(self._input, self._seed, index, 0)
-        words = self._text.words(_mix(self._seed, index, 2), count)
+        words = self._words(self._seed, index)
         if self._prefix:
             words = self._prefix + b" " + words
-        limit = None if self._output is None else _draw(self._output, self._seed, index, 1)
-        return self._frame.around(b'[{"role":"user","content":"' + words + b'"}]', limit)
+        first = b'{"role":"user","content":"' + words + b'"}'
+        if self._turns is None:
+            return self._frame.around(b"[" + first + b"]", self._limit(index))
+        number = draw(self._turns, self._seed, index, 6)
+        own = mix(self._seed, index, 7)
+        return self._talk(
+            index,
+            [
+                first,
+                *(
+                    b'{"role":"user","content":"' + self._words(own, turn) + b'"}'
+                    for turn in range(1, number)
+                ),
+            ],
+        )
+
+    def _words(self, seed: int, index: int) -> bytes:
+        return self._text.words(mix(seed, index, 2), draw(self._input, seed, index, 0))
 
 
-class TracePrompts:
+class TracePrompts(Prompts):
     """Prompts as long as a trace says, with the prefixes that its rows share.
 
     Args:
@@ -270,13 +197,13 @@ class TracePrompts:
         fields: Mapping[str, Any],
         seed: int,
     ) -> None:
-        self._frame = _Frame(model, fields)
+        self._frame = Frame(model, fields)
         self._rows = rows
         self._block = max(1, round(BLOCK_TOKENS * length_scale))
         self._seed = seed
         self._text = Text(seed)
 
-    def body(self, index: int) -> bytes:
+    def prepared(self, index: int) -> bytes:
         """The row's blocks, and what is left of its length in words of its own."""
         row = self._rows[index]
         left = row.input_tokens
@@ -285,18 +212,41 @@ class TracePrompts:
             take = min(left, self._block)
             if take <= 0:
                 break
-            pieces.append(self._text.words(_mix(self._seed, block, 3), take))
+            pieces.append(self._text.words(mix(self._seed, block, 3), take))
             left -= take
         if left > 0:
-            pieces.append(self._text.words(_mix(self._seed, index, 2), left))
+            pieces.append(self._text.words(mix(self._seed, index, 2), left))
         content = b" ".join(pieces)
         return self._frame.around(b'[{"role":"user","content":"' + content + b'"}]', row.output_tokens)
 
 
-def read_prompts(path: Path) -> list[Any]:
-    """A file's prompts: texts, or lists of messages. Blocks on the disk.
+class MixedPrompts(Prompts):
+    """Several sources, each request of one of them by lot.
 
-    ``.txt``: a prompt a line. Else JSONL: a text, or an object with ``messages``, ``prompt``, ``input`` or ``question``.
+    Args:
+        sources: name, weight and prompts of each.
+        seed: of the lot.
+    """
+
+    def __init__(self, sources: Sequence[tuple[str, float, Prompts]], seed: int) -> None:
+        self._sources = sources
+        self._lot = Lot([weight for _, weight, _ in sources], seed)
+        self.talks = any(prompts.talks for _, _, prompts in sources)
+
+    def prepared(self, index: int) -> bytes | Talk:
+        """Of the source that is drawn."""
+        return self._sources[self._lot.of(index)][2].prepared(index)
+
+    def source(self, index: int) -> str | None:
+        """The source that is drawn."""
+        return self._sources[self._lot.of(index)][0]
+
+
+def read_prompts(path: Path) -> list[Any]:
+    """A file's prompts: texts, lists of messages, or turns. Blocks on the disk.
+
+    ``.txt``: a prompt a line. Else JSONL: a text, or an object with ``messages``, ``prompt``,
+    ``input`` or ``question``, or with ``turns``: the user's messages of a conversation.
 
     Raises:
         UserError: names the file, the line and what is wrong.
@@ -330,21 +280,15 @@ def _prompt(given: Any, where: str) -> Any:
         messages = fields.get("messages")
         if isinstance(messages, list) and messages:
             return cast("list[Any]", messages)
+        turns = fields.get("turns")
+        if isinstance(turns, list) and turns:
+            texts = cast("list[Any]", turns)
+            if all(isinstance(text, str) for text in texts):
+                return Turns(texts)
+            raise UserError(f"{where}: turns are the user's messages: texts")
         for name in ("prompt", "input", "question"):
             if isinstance(fields.get(name), str):
                 return fields[name]
-    raise UserError(f"{where}: a text, or an object with prompt, input, question or messages is needed")
-
-
-def _mix(seed: int, index: int, what: int) -> int:
-    """64 bits that depend on all three; splitmix64's finalizer (G. Steele, D. Lea, C. Flood, OOPSLA 2014)."""
-    z = (seed * 0x9E3779B97F4A7C15 + index * 4 + what + 0x9E3779B97F4A7C15) & _MASK
-    z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
-    z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & _MASK
-    return z ^ (z >> 31)
-
-
-def _draw(distribution: Distribution, seed: int, index: int, what: int) -> int:
-    if distribution.shape == "constant":
-        return max(1, round(distribution.a))
-    return max(1, round(distribution.draw((_mix(seed, index, what) >> 11) * 2.0**-53)))
+    raise UserError(
+        f"{where}: a text, or an object with prompt, input, question, messages or turns is needed"
+    )

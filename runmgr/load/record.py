@@ -25,10 +25,13 @@ class Record:
         error: kind and message of a failure.
         input_tokens: of the prompt.
         output_tokens: of the answer.
-        counted: where the tokens come from: the provider's ``usage``, or ``chunks``, one a piece of content.
+        counted: where the tokens come from: the provider's ``usage``, a ``tokenizer``, or ``chunks``, one a piece of content.
         last_event: when the last event came that was one of the model's.
         tool_at: when a tool was first called.
         cached_tokens: of the prompt, those the provider had cached.
+        source: which of several prompt files or agents it is of.
+        turn: of a conversation, from 1; None of a single request.
+        text: the pieces of the answer, where somebody needs them.
         retries: resends that the client made.
         run: what only whole runs have: turns, seconds in models and tools.
     """
@@ -47,11 +50,14 @@ class Record:
         "run",
         "scheduled",
         "sent",
+        "source",
         "status",
+        "text",
         "tool_at",
+        "turn",
     )
 
-    def __init__(self, index: int, scheduled: float) -> None:
+    def __init__(self, index: int, scheduled: float, turn: int | None = None) -> None:
         self.index = index
         self.scheduled = scheduled
         self.sent: float | None = None
@@ -61,7 +67,10 @@ class Record:
         self.error: tuple[str, str] | None = None
         self.input_tokens = 0
         self.output_tokens = 0
-        self.counted: Literal["usage", "chunks"] = "chunks"
+        self.source: str | None = None
+        self.turn = turn
+        self.text: list[str] | None = None
+        self.counted: Literal["usage", "tokenizer", "chunks"] = "chunks"
         self.last_event: float | None = None
         self.tool_at: float | None = None
         self.cached_tokens: int | None = None
@@ -96,6 +105,10 @@ def line_of(record: Record, *, chunks: bool) -> bytes:
         "input_tokens": record.input_tokens,
         "output_tokens": record.output_tokens,
     }
+    if record.turn is not None:
+        row["turn"] = record.turn
+    if record.source is not None:
+        row["source"] = record.source
     if record.cached_tokens is not None:
         row["cached_tokens"] = record.cached_tokens
     if record.tool_at is not None:

@@ -18,7 +18,14 @@ from runmgr.load.config import DEFAULT_SECONDS, SWEEP_SECONDS, LoadConfig
 from runmgr.load.drive import Target, drive_closed, drive_open
 from runmgr.load.histogram import Histogram
 from runmgr.load.measures import Measures
-from runmgr.load.prompts import FilePrompts, Prompts, SyntheticPrompts, TracePrompts, read_prompts
+from runmgr.load.prompts import (
+    FilePrompts,
+    MixedPrompts,
+    Prompts,
+    SyntheticPrompts,
+    TracePrompts,
+    read_prompts,
+)
 from runmgr.load.record import Record
 from runmgr.load.state import LoadState
 from runmgr.load.summary import Part, merged, summarize, summarize_sweep
@@ -63,6 +70,7 @@ class Plan:
         indices: of the requests (closed loop), or None.
         total: how many there will be, where known.
         until: when sending is over, where known, in seconds since the start.
+        talks: whether what is sent may be followed by further turns.
     """
 
     target: Target
@@ -70,6 +78,7 @@ class Plan:
     indices: Iterator[int] | None
     total: int | None
     until: float | None
+    talks: bool = False
 
 
 async def run_load(
@@ -79,7 +88,7 @@ async def run_load(
 
     Args:
         config: what to do.
-        agent: the agent that ``config.agent`` names, to be run instead of single requests.
+        agent: the agent that ``config.agent`` names, to be run instead of single requests; a list where it names several.
         model: a model for it instead of its own.
         watch: what runs beside it.
 
@@ -108,17 +117,25 @@ async def _parts(
 ) -> tuple[list[Part], str | None]:
     """Send, in this process or in several; lines go to the directory's ``requests.jsonl``."""
     if agent is not None:
-        from runmgr.load.agents import AgentTarget
+        from runmgr.load.agents import AgentEntry, AgentTarget
         from runmgr.supervisor import open_supervisor
 
-        assert config.prompts is not None
-        prompts = read_prompts(config.prompts)
-        if not all(isinstance(prompt, str) for prompt in prompts):
-            raise UserError(f"--prompts {config.prompts}: an agent is run on texts, not on messages")
+        agents: list[Any] = list(agent) if isinstance(agent, list | tuple) else [agent]  # pyright: ignore[reportUnknownArgumentType]
+        several = [(_texts(one.name), one) for one in config.prompts]
+        names = config.agent if len(agents) > 1 else [one for _, one in several]
+        entries = [
+            AgentEntry(
+                names[number].name if number < len(names) else "",
+                names[number].weight if number < len(names) else 1.0,
+                agents[number % len(agents)],
+                several[number % len(several)][0],
+            )
+            for number in range(max(len(agents), len(several)))
+        ]
         # What holds an open loop back must be the model and the agent's limits, not the number of places.
         places = config.concurrency or _MOST_RUNS
         async with open_supervisor(max_running=places, max_queued=places) as supervisor:
-            target = AgentTarget(supervisor, agent, prompts, model=model, timeout=config.timeout)
+            target = AgentTarget(supervisor, entries, seed=config.seed, model=model, timeout=config.timeout)
             part, stopped = await _recorded(config, make_plan(config, target=target), watch, mode)
         return [part], stopped
     if config.processes > 1:
@@ -216,7 +233,11 @@ def make_plan(config: LoadConfig, *, target: Target | None = None, share: tuple[
         UserError: a file or an argument is wrong.
     """
     rows = _trace(config)
-    target = target or _target(config, rows)
+    talks = False
+    if target is None:
+        prompts = _prompts(config, rows)
+        talks = prompts.talks
+        target = _target(config, prompts)
     mine, of = share
     total = config.requests if rows is None else len(rows)
     duration = config.duration
@@ -224,7 +245,7 @@ def make_plan(config: LoadConfig, *, target: Target | None = None, share: tuple[
         duration = DEFAULT_SECONDS
     if config.concurrency is not None:
         indices = itertools.count(mine, of) if total is None else iter(range(mine, total, of))
-        return Plan(target, None, indices, total, duration)
+        return Plan(target, None, indices, None if talks else total, duration, talks)
     moments: Iterator[float]
     if rows is not None:
         moments = (row.at for row in rows)
@@ -242,8 +263,17 @@ def make_plan(config: LoadConfig, *, target: Target | None = None, share: tuple[
     schedule = enumerate(moments)
     if of > 1:
         schedule = ((index, moment) for index, moment in schedule if index % of == mine)
+    if talks:
+        return Plan(target, schedule, None, None, duration, talks)
     until = config.sending_seconds if rows is None else duration
     return Plan(target, schedule, None, total, until)
+
+
+def _texts(name: str) -> list[str]:
+    prompts = read_prompts(Path(name))
+    if not all(isinstance(prompt, str) for prompt in prompts):
+        raise UserError(f"--prompts {name}: an agent is run on texts, not on messages")
+    return prompts
 
 
 def _trace(config: LoadConfig) -> list[TraceRow] | None:
@@ -258,8 +288,9 @@ def _trace(config: LoadConfig) -> list[TraceRow] | None:
     return rows if config.requests is None else rows[: config.requests]
 
 
-def _target(config: LoadConfig, rows: list[TraceRow] | None) -> Target:
+def _target(config: LoadConfig, prompts: Prompts) -> Target:
     from runmgr.load.chat import ChatTarget
+    from runmgr.load.tokenizer import load_tokenizer
     from runmgr.models.http import PoolClient, default_limit
 
     assert config.base_url is not None
@@ -274,7 +305,10 @@ def _target(config: LoadConfig, rows: list[TraceRow] | None) -> Target:
         # An open loop must not wait for a connection: what the process may open is the limit, and lateness is reported.
         max_connections=config.concurrency or _most_connections(default_limit()),
     )
-    return ChatTarget(client, _prompts(config, rows), timeout=config.timeout, every=config.defs == "vllm")
+    tokenizer = None if config.tokenizer is None else load_tokenizer(config.tokenizer)
+    return ChatTarget(
+        client, prompts, timeout=config.timeout, tokenizer=tokenizer, every=config.defs == "vllm"
+    )
 
 
 def _most_connections(least: int) -> int:
@@ -290,14 +324,29 @@ def _prompts(config: LoadConfig, rows: list[TraceRow] | None) -> Prompts:
     model, fields, seed = config.model_name, config.fields, config.seed
     if rows is not None:
         return TracePrompts(model, rows, length_scale=config.length_scale, fields=fields, seed=seed)
-    if config.prompts is not None:
-        return FilePrompts(
-            model, read_prompts(config.prompts), output=config.output_tokens, fields=fields, seed=seed
-        )
+    if config.prompts:
+        sources = [
+            (
+                one.name,
+                one.weight,
+                FilePrompts(
+                    model,
+                    read_prompts(Path(one.name)),
+                    output=config.output_tokens,
+                    think=config.think,
+                    fields=fields,
+                    seed=seed,
+                ),
+            )
+            for one in config.prompts
+        ]
+        return sources[0][2] if len(sources) == 1 else MixedPrompts(sources, seed)
     return SyntheticPrompts(
         model,
         input=config.input_tokens or Distribution(a=DEFAULT_INPUT),
         output=config.output_tokens,
+        turns=config.turns,
+        think=config.think,
         fields=fields,
         seed=seed,
         prefix=config.prefix_tokens,
@@ -341,11 +390,17 @@ async def measure(
             nursery.start_soon(_mark_first, state, config.warmup)
         with state.scope:
             if plan.schedule is not None:
-                await drive_open(plan.schedule, plan.target, state, one, until=plan.until)
+                await drive_open(plan.schedule, plan.target, state, one, until=plan.until, talks=plan.talks)
             else:
                 assert plan.indices is not None
                 await drive_closed(
-                    plan.indices, config.concurrency or 1, plan.target, state, one, until=plan.until
+                    plan.indices,
+                    config.concurrency or 1,
+                    plan.target,
+                    state,
+                    one,
+                    until=plan.until,
+                    talks=plan.talks,
                 )
         state.phase = "done"
         nursery.cancel_scope.cancel()

@@ -7,9 +7,9 @@ from typing import Any
 
 import attrs
 
-from runmgr.load.config import LoadConfig
+from runmgr.load.config import LoadConfig, Weighted
 from runmgr.load.histogram import Histogram
-from runmgr.load.measures import Measures
+from runmgr.load.measures import Measures, Moment
 from runmgr.load.state import Mark
 from runmgr.load.verdict import judge_objectives, judge_validity, keeps_up
 
@@ -108,6 +108,13 @@ def summarize(
     }
     if times["first_tool"].n:
         whole["first_tool_ms"] = times["first_tool"].figures()
+    if totals["conversations"]:
+        whole["conversations"] = {
+            "begun": totals["conversations"],
+            "turns": _share(totals["counted"], totals["conversations"]),
+        }
+    if measures.sources:
+        whole["sources"] = {name: _source(one) for name, one in sorted(measures.sources.items())}
     if config.agent:
         succeeded = totals["counted"] - totals["counted_failed"]
         whole["turns"] = {"total": totals["turns"], "mean": _share(totals["turns"], succeeded)}
@@ -164,6 +171,12 @@ def summarize_sweep(config: LoadConfig, rows: Sequence[dict[str, Any]], best: fl
     }
 
 
+def _names(several: Sequence[Weighted]) -> str | None:
+    if len(several) < 2:
+        return several[0].name if several else None
+    return ", ".join(f"{one.name}={one.weight:g}" for one in several)
+
+
 def _load(config: LoadConfig) -> dict[str, Any]:
     if config.concurrency is not None:
         mode: dict[str, Any] = {"mode": "closed", "concurrency": config.concurrency}
@@ -189,7 +202,8 @@ def _load(config: LoadConfig) -> dict[str, Any]:
     return {
         "base_url": config.base_url,
         "model": config.model,
-        "agent": config.agent,
+        "agent": _names(config.agent),
+        "prompts": _names(config.prompts),
         **mode,
         "duration": config.duration,
         "requests": config.requests,
@@ -263,6 +277,18 @@ def _overall(measures: Measures) -> dict[str, Any]:
     return {
         "seconds": round(seconds, 4),
         "requests_per_second": round(measures.totals["succeeded"] / seconds, 4),
+    }
+
+
+def _source(one: Moment) -> dict[str, Any]:
+    """One prompt file's or agent's requests."""
+    return {
+        "requests": one.scheduled,
+        "succeeded": one.succeeded,
+        "failed": one.failed,
+        "output_tokens": one.tokens,
+        "ttft_ms": one.ttft.figures(),
+        "e2e_ms": one.e2e.figures(),
     }
 
 

@@ -76,17 +76,17 @@ def test_synthetic_prompts_have_their_lengths_and_are_a_function_of_their_index(
         fields={"top_p": 1},
         seed=1,
     )
-    bodies = [made.body(i) for i in range(200)]
+    bodies = [made.prepared(i) for i in range(200)]
     assert {len(words_of(body)) for body in bodies} == {50}
     assert len({body for body in bodies}) == 200
     assert {json.loads(body)["max_tokens"] for body in bodies} == {5, 6, 7, 8, 9}
     assert json.loads(bodies[0])["top_p"] == 1
     assert json.loads(bodies[0])["stream_options"] == {"include_usage": True}
-    assert made.body(7) == bodies[7]
+    assert made.prepared(7) == bodies[7]
     long = SyntheticPrompts("m", input=Distribution(a=100_000.0), output=None, fields={}, seed=1, prefix=10)
-    assert len(words_of(long.body(0))) == 100_010
-    assert words_of(long.body(0))[:10] == words_of(long.body(1))[:10]
-    assert "max_tokens" not in json.loads(long.body(0))
+    assert len(words_of(long.prepared(0))) == 100_010
+    assert words_of(long.prepared(0))[:10] == words_of(long.prepared(1))[:10]
+    assert "max_tokens" not in json.loads(long.prepared(0))
 
 
 def test_trace_prompts_share_the_blocks_of_equal_ids(tmp_path):
@@ -99,7 +99,7 @@ def test_trace_prompts_share_the_blocks_of_equal_ids(tmp_path):
         )
     )
     made = TracePrompts("m", read_trace(path), length_scale=1.0, fields={}, seed=0)
-    first, second, third = (words_of(made.body(i)) for i in range(3))
+    first, second, third = (words_of(made.prepared(i)) for i in range(3))
     assert [len(first), len(second), len(third)] == [1200, 1300, 1200]
     assert first[:1024] == second[:1024]
     assert first[1024:] != second[1024:1200]

@@ -118,7 +118,7 @@ async def test_a_stop_keeps_what_was_measured(tmp_path):
         await trio.sleep(0.5)
         state.stop()
 
-    async with open_sim_server(parse_sim("ttft=20ms,itl=100ms,tokens=uniform(1,40)")) as server:
+    async with open_sim_server(parse_sim("ttft=20ms,itl=100ms,tokens=uniform(1,9)")) as server:
         result = await run_load(
             config(server, rates=parse_rates("50"), duration=30, out=tmp_path), watch=[stop]
         )

@@ -80,6 +80,9 @@ class Engine:
     def prepared(self, index):
         return None
 
+    def following(self, record, prepared):
+        return None
+
     async def send(self, record, prepared, state):
         record.sent = trio.current_time() - state.started
         with self._queue.request(self._words, 1) as request:
@@ -97,6 +100,9 @@ class Server:
         self._free = 0.0
 
     def prepared(self, index):
+        return None
+
+    def following(self, record, prepared):
         return None
 
     async def send(self, record, prepared, state):
