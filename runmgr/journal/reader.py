@@ -147,6 +147,21 @@ class JournalReader:
         with self._undamaged(row[0]):
             return outcome_from(row, self._checkpoints(run) if messages else None)
 
+    def fingerprint(self, run: int) -> str | None:
+        """What the run of this number depended on, beside its prompt; None where that was not said."""
+        with explain(self.path, "read the journal"):
+            row = self._connection.execute("SELECT fingerprint FROM runs WHERE run = ?", (run,)).fetchone()
+        return None if row is None else row[0]
+
+    def knows_prefix(self, prefix: str) -> bool:
+        """Whether there is a run whose id begins so; ``prefix`` ends in a ``-``. Knows the runs of the last `index`."""
+        with explain(self.path, "read the journal"):
+            row = self._connection.execute(
+                "SELECT 1 FROM temp.names WHERE run_id >= ? AND run_id < ? LIMIT 1",
+                (prefix, prefix[:-1] + "."),
+            ).fetchone()
+        return row is not None
+
     def look_up(self, run_id: str) -> tuple[int, RunOutcome | Restored] | None:
         """What is known of a run: its number here, and its outcome or where to go on with it. None where it is not here."""
         run = self._run(run_id)

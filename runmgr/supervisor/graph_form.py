@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Any, cast
 from weakref import WeakKeyDictionary
 
+import msgspec
+
 from runmgr.exceptions import UserError
 from runmgr.graph.persistence import NodeSnapshot
 from runmgr.graph.persistence.codec import SnapshotCodec
 
-__all__ = ("check", "decode", "encode")
+__all__ = ("check", "content", "decode", "encode")
 
 _codecs: WeakKeyDictionary[Any, SnapshotCodec] = WeakKeyDictionary()
 
@@ -50,6 +52,18 @@ def encode(graph: Any, node: Any, state: Any) -> bytes:
             f"{_where(graph, node, state)} cannot be kept in the journal: {error}. Keep plain data, dataclasses, attrs classes, "
             "structs or pydantic models in it, hand the rest over as deps, or open no journal"
         ) from error
+
+
+def content(graph: Any, node: Any, state: Any) -> bytes:
+    """A graph's state and node and nothing else: the same for equal ones.
+
+    Raises:
+        UserError: names the field of the state or the node that has no JSON form.
+    """
+    snapshots: list[dict[str, Any]] = msgspec.json.decode(encode(graph, node, state))
+    return msgspec.json.encode(
+        [[snapshot["state"], snapshot["node"]] for snapshot in snapshots], order="sorted"
+    )
 
 
 def decode(graph: Any, data: bytes) -> tuple[Any, Any]:

@@ -6,6 +6,7 @@ the outcome. What waits: a response with tool calls is committed before its tool
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
 from decimal import Decimal
@@ -19,12 +20,14 @@ import trio
 from runmgr.exceptions import JournalError, UserError
 from runmgr.journal import JournalReader, JournalWriter, Restored, open_journal, open_journal_writer
 from runmgr.journal.codec import encode_any, encode_checkpoint, encode_outcome
-from runmgr.messages import ToolCallPart
+from runmgr.messages import ToolCallPart, UserPromptPart
 from runmgr.records.outcomes import RunError, RunOutcome, RunState
 from runmgr.records.snapshots import PendingCallTools, PendingGraph, RunSnapshot
 from runmgr.usage import RunUsage
 
+from . import graph_form
 from .budget import Amount
+from .identity import Identities, asked
 from .ledger import Tally
 
 if TYPE_CHECKING:
@@ -33,6 +36,8 @@ if TYPE_CHECKING:
     from .runtime import Runtime
 
 _ZERO = Decimal(0)
+_BY_AGENT = "agent:"
+"""What fingerprints begin with that we worked out."""
 _AHEAD = Decimal("0.005")
 """Share of a budget that is claimed ahead; what a crash makes unusable of it, beside what was in flight."""
 
@@ -42,7 +47,19 @@ __all__ = ("RunJournal", "open_run_journal")
 class RunJournal:
     """The journal of one supervisor."""
 
-    __slots__ = ("_claim", "_claimed", "_late", "_reader", "_runtime", "closing", "writer")
+    __slots__ = (
+        "_claim",
+        "_claimed",
+        "_fresh",
+        "_ids",
+        "_late",
+        "_left",
+        "_reader",
+        "_runtime",
+        "_said_changed",
+        "closing",
+        "writer",
+    )
 
     def __init__(self, runtime: Runtime, writer: JournalWriter, reader: JournalReader | None) -> None:
         self.writer = writer
@@ -55,6 +72,12 @@ class RunJournal:
         self._claimed: Amount | None = None
         """What the last one said."""
         self.closing = False
+        self._ids = Identities(max(1_000, writer.runs))
+        self._fresh: dict[str, tuple[int, int]] = {}
+        """Ids that were given to runs which are not admitted yet, and what it takes to give them back."""
+        self._said_changed = False
+        self._left: int = 0 if reader is None else reader.counts()["open"]
+        """Unfinished runs of earlier processes that were not submitted again yet."""
         writer.on_error(runtime.escalate)
         writer.with_each_commit(self._before_commit, self._after_commit)
 
@@ -120,6 +143,106 @@ class RunJournal:
         """What the journal holds of this run, and under which number."""
         return None if self._reader is None else self._reader.look_up(run_id)
 
+    def identify(self, agent: Any, prompt: Any, given: Any, options: dict[str, Any]) -> str | None:
+        """An id for a run that was given none: by what it is asked, and how often that was asked before.
+
+        Args:
+            agent: who is asked.
+            prompt: what.
+            given: the input, where that is not the prompt.
+            options: of the run.
+        """
+        try:
+            content = asked(prompt, given, options)
+        except (ValueError, TypeError):
+            return None  # it is refused further on, with the name of the field
+        return self._identify(content, self._ids.fingerprint(agent, options))
+
+    def identify_graph(self, graph: Any, node: Any, state: Any) -> str:
+        """The same for a graph: by its name, its state and the node that it begins with.
+
+        Raises:
+            UserError: names the field that has no JSON form.
+        """
+        return self._identify(graph_form.content(graph, node, state), getattr(graph, "name", None) or "graph")
+
+    def _identify(self, content: bytes, fingerprint: str) -> str:
+        run_id, key = self._ids.next_run(content, fingerprint)
+        self._fresh[run_id] = key
+        return run_id
+
+    def not_admitted(self, actor: Actor) -> None:
+        """The run was not admitted after all: the next equal one may have its id, unless others came since."""
+        key = self._fresh.pop(actor.run_id, None)
+        if key is not None:
+            self._ids.give_back(key)
+
+    def fingerprint(self, agent: Any, options: dict[str, Any] | None) -> str:
+        """Who is asked, for runs that say nothing of it themselves."""
+        return _BY_AGENT + self._ids.fingerprint(agent, options or {})
+
+    def check_same(self, actor: Actor, run: int, outcome: RunOutcome) -> None:
+        """Hold a run that is to be replayed against what is submitted under its id.
+
+        Raises:
+            UserError: it was asked something else, or with another fingerprint of its user's.
+        """
+        assert self._reader is not None
+        self._fresh.pop(actor.run_id, None)
+        before, now = self._reader.fingerprint(run), actor._fingerprint
+        if differ(before, now):
+            if not str(now).startswith(_BY_AGENT):
+                raise UserError(
+                    f"run {actor.run_id}: the journal has a finished run of this id whose fingerprint is {before!r}, not {now!r}: "
+                    "its agent, model or settings have changed. Put them back, give another run_id, or begin another journal"
+                )
+            self._say_changed(f"run {actor.run_id} has ended in it, and is told as it ended then")
+        if actor._input is None or self.as_kept(actor._input) == outcome.input:
+            return
+        prompts = [
+            part.content
+            for message in outcome.messages[outcome.new_message_index :][:1]
+            for part in message.parts
+            if isinstance(part, UserPromptPart)
+        ]
+        prompt: Any = actor._job.prompt
+        if (actor._input is prompt and prompt in prompts) or (prompt is None and not actor._job.is_agent):
+            return
+        raise UserError(
+            f"run {actor.run_id}: the journal has a finished run of this id that was begun with another prompt: "
+            f"{str(outcome.input)[:80]!r}, not {str(actor._input)[:80]!r}. Put it back, or give another run_id"
+        )
+
+    def check_new(self, actor: Actor) -> None:
+        """A run that the journal does not know: say so where it knows the same question to another agent."""
+        if self._reader is None or self._said_changed:
+            return
+        content, separator, _ = actor.run_id.partition("-")
+        if separator and len(content) == 16 and self._reader.knows_prefix(content + "-"):
+            self._say_changed("what it holds of those is not used, and they begin anew")
+
+    def _say_changed(self, consequence: str) -> None:
+        if not self._said_changed:
+            self._said_changed = True
+            warnings.warn(
+                f"{self.writer.path}: runs in this journal were asked of another agent than now: model, instructions, tools, output or "
+                f"settings have changed: {consequence}",
+                stacklevel=2,
+            )
+
+    def goes_on(self) -> None:
+        """An unfinished run of an earlier process was submitted again."""
+        self._left -= 1
+
+    def say_what_is_left(self) -> None:
+        """At the end of a block that ended well: say how many unfinished runs nobody submitted again."""
+        if self._left > 0:
+            warnings.warn(
+                f"{self.writer.path}: {self._left:,} unfinished runs of this journal were not submitted again: their prompts, ids or "
+                "agents have changed, or nobody asked for them. They are still in it, unfinished",
+                stacklevel=2,
+            )
+
     def as_kept(self, value: Any) -> Any:
         """A value as it comes back from the journal."""
         return msgspec.json.decode(encode_any(value))
@@ -145,6 +268,7 @@ class RunJournal:
 
     def admitted(self, actor: Actor) -> None:
         """The run was admitted."""
+        self._fresh.pop(actor.run_id, None)
         blobs = actor._blobs
         if blobs is None:  # it goes on from an earlier time, and has its row
             return
@@ -267,6 +391,13 @@ class _Told:
         journal._runtime.tell(self._actor, self._outcome if ok else journal._lost(self._outcome))
 
 
+def differ(one: str | None, other: str | None) -> bool:
+    """Whether two fingerprints say different things. One that the user gave and one that we worked out cannot be compared."""
+    if one is None or other is None or one.startswith(_BY_AGENT) != other.startswith(_BY_AGENT):
+        return False
+    return one != other
+
+
 def _has_calls(response: Any) -> bool:
     return any(type(part) is ToolCallPart for part in response.parts)
 
@@ -305,7 +436,10 @@ async def open_run_journal(
         journal = RunJournal(runtime, writer, reader)
         try:
             yield journal
+            if runtime.stop_reason is None:
+                journal.say_what_is_left()
         finally:
+            journal._ids.close()
             journal.closing = True  # nothing is in flight any more: the last commit claims nothing
             writer.commit_soon()
             if reader is not None:

@@ -31,6 +31,7 @@ from .failures import Failures
 from .family import born, died
 from .interrupted import InterruptedTools
 from .jobs import new_message_index
+from .journaling import differ
 from .ledger import Ledger, Tally
 from .parking import Parking
 from .states import TERMINAL, step
@@ -186,6 +187,7 @@ class Runtime:
         assert journal is not None
         known = journal.look_up(actor.run_id)
         if known is None:
+            journal.check_new(actor)
             journal.prepare(actor)
             return
         run, found = known
@@ -194,10 +196,11 @@ class Runtime:
                 journal.prepare(actor)
                 actor._supersedes = run
                 return
+            journal.check_same(actor, run, found)
             actor.replay(found)
             self._remember_run(actor)
             return
-        if None not in {found.fingerprint, actor._fingerprint} and found.fingerprint != actor._fingerprint:
+        if differ(found.fingerprint, actor._fingerprint):
             raise UserError(
                 f"run {actor.run_id}: the journal has an unfinished run of this id whose fingerprint is "
                 f"{found.fingerprint!r}, not {actor._fingerprint!r}: its agent, model or settings have changed. "
@@ -208,8 +211,14 @@ class Runtime:
                 f"run {actor.run_id}: the journal has an unfinished run of this id that was begun with another prompt: "
                 f"{str(found.input)[:80]!r}, not {str(actor._input)[:80]!r}. Put it back, or give another run_id"
             )
+        journal.goes_on()
         actor.go_on(found)
         actor.extras().from_journal = True
+
+    def not_admitted(self, actor: Actor) -> None:
+        """The run was made, and is not to be."""
+        if self.journal is not None and actor.run_id not in self.live and actor._outcome is None:
+            self.journal.not_admitted(actor)
 
     def check_open(self, parent: Actor | None = None) -> None:
         """Raise `SupervisorClosed` where no run is admitted any more. While it is drained, child runs still are."""

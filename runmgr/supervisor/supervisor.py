@@ -124,7 +124,7 @@ class Supervisor:
         if actor._outcome is not None or runtime.live.get(actor.run_id) is actor:
             await trio.lowlevel.checkpoint()
         else:
-            await runtime.admit(actor, runtime.parking.caller())
+            await self._admit(actor)
         return actor
 
     def submit_nowait(
@@ -164,7 +164,11 @@ class Supervisor:
             options,
         )
         if actor._outcome is None and actor.run_id not in runtime.live:
-            runtime.admit_nowait(actor)
+            try:
+                runtime.admit_nowait(actor)
+            except BaseException:
+                runtime.not_admitted(actor)
+                raise
         return actor
 
     async def submit_graph(
@@ -204,6 +208,8 @@ class Supervisor:
         if known is not None:
             await trio.lowlevel.checkpoint()
             return known
+        if run_id is None and self._parent is None and runtime.journal is not None:
+            run_id = runtime.journal.identify_graph(graph, start_node, state)
         job: Job = GraphJob(graph, start_node, state, deps)
         if runtime.carrier is not None:
             job = CarriedJob(job, runtime.carrier)
@@ -222,7 +228,7 @@ class Supervisor:
         if runtime.journal is not None:
             runtime.from_journal(actor)
         if actor._outcome is None:
-            await runtime.admit(actor, runtime.parking.caller())
+            await self._admit(actor)
         else:
             await trio.lowlevel.checkpoint()
         return actor
@@ -299,6 +305,14 @@ class Supervisor:
         finally:
             await outcomes.aclose()
 
+    async def _admit(self, actor: Actor) -> None:
+        runtime = self._runtime
+        try:
+            await runtime.admit(actor, runtime.parking.caller())
+        except BaseException:
+            runtime.not_admitted(actor)
+            raise
+
     def _actor(
         self,
         agent: Any,
@@ -337,6 +351,11 @@ class Supervisor:
             options = {**options, "model": runtime.gates.named(model)}
         if runtime.limits is not None and "usage_limits" not in options:
             options = {**options, "usage_limits": runtime.limits}
+        if runtime.journal is not None:
+            if run_id is None:
+                run_id = runtime.journal.identify(agent, prompt, input, options)
+            if fingerprint is None:
+                fingerprint = runtime.journal.fingerprint(agent, options)
         job: Job = AgentJob(agent, prompt, options or None)
         if runtime.carrier is not None:
             job = CarriedJob(job, runtime.carrier)
