@@ -26,6 +26,7 @@ from .room import Room, ThreadWaiter
 
 if TYPE_CHECKING:
     from runmgr.records.budgets import Budget, RateLimit
+    from runmgr.telemetry import Metrics
 
     from .jobs import Job
 
@@ -71,9 +72,12 @@ class Engine:
         options: the arguments of `open_supervisor`.
         capacity: how many runs may be submitted and not ended.
         name: the thread's name; a number is added.
+        metrics: what watches the supervisor.
     """
 
-    def __init__(self, options: dict[str, Any], capacity: int, name: str) -> None:
+    def __init__(
+        self, options: dict[str, Any], capacity: int, name: str, metrics: Metrics | None = None
+    ) -> None:
         self.name = f"{name}-{next(_numbers)}"
         self.room = Room(capacity, options.get("group_weights"))
         self.jobs: dict[Job, None] = {}
@@ -90,6 +94,7 @@ class Engine:
         self.ended: Future[None] = Future()
         self.supervisor: Supervisor
         self._options = options
+        self._metrics = metrics
         self._inbox: deque[Callable[[], object]] = deque()
         self._awake = False
         self._finished = False
@@ -365,6 +370,8 @@ class Engine:
         self._line_served = trio.Event()
         self._token = trio.lowlevel.current_trio_token()
         async with open_supervisor(**self._options) as self.supervisor, trio.open_nursery() as nursery:
+            if self._metrics is not None:
+                self._metrics.watch(self.supervisor)
             nursery.start_soon(self._serve_line)
             self.opened.set_result(None)
             await self._closing.wait()

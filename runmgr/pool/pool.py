@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from runmgr.records.outcomes import RunOutcome
     from runmgr.records.snapshots import SupervisorSnapshot
     from runmgr.supervisor import Supervisor
+    from runmgr.telemetry import Metrics
     from runmgr.usage import RunUsage
 
     from .asyncio_pool import AsyncioRunPool
@@ -52,6 +53,7 @@ class RunPool(Generic[OutputT]):
     Args:
         agent: what to run, where a submission does not name another.
         name: how its thread is called; a number is added.
+        metrics: what it does is recorded there.
         options: the arguments of `open_supervisor`: ``max_running``, ``max_queued``, ``journal``, ``budget``, ...
     """
 
@@ -60,12 +62,13 @@ class RunPool(Generic[OutputT]):
         agent: AbstractAgent[Any, OutputT] | None = None,
         *,
         name: str = "runmgr-pool",
+        metrics: Metrics | None = None,
         **options: Unpack[SupervisorOptions],
     ) -> None:
         for option in options:
             if option not in _PARAMETERS:
                 known = ", ".join(_PARAMETERS)
-                raise TypeError(f"RunPool has no option {option!r}; it takes agent, name, {known}")
+                raise TypeError(f"RunPool has no option {option!r}; it takes agent, name, metrics, {known}")
         self._agent: Any = agent
         running = options.get("max_running")
         if running is None:
@@ -76,7 +79,7 @@ class RunPool(Generic[OutputT]):
             if not isinstance(value, int) or value < least:
                 raise UserError(f"RunPool({option}={value!r}): must be a whole number of at least {least}")
         self._window = min(2 * running, running + queued)
-        self._engine = Engine(dict(options), running + queued, name)
+        self._engine = Engine(dict(options), running + queued, name, metrics)
         weakref.finalize(self, self._engine.close).atexit = False
 
     # ---------------------------------------------------------------- submitting

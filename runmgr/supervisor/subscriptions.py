@@ -7,6 +7,7 @@ on: so what gathers is bounded by a few events a run.
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Callable, Hashable
 from contextlib import contextmanager
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 __all__ = ("Subscriptions",)
 
+_log = logging.getLogger("runmgr.supervisor")
+
 
 class Subscriptions:
     """All subscribers of one supervisor."""
@@ -29,6 +32,7 @@ class Subscriptions:
     __slots__ = (
         "_broadcast",
         "_caught_up",
+        "_ends",
         "_gathered",
         "_now",
         "_streams",
@@ -40,6 +44,7 @@ class Subscriptions:
     def __init__(self, now: Callable[[], float]) -> None:
         self._broadcast: Broadcast[Any] = Broadcast()
         self._now = now
+        self._ends: list[Callable[[], object]] = []
         self._streams = 0
         self._gathered: deque[Any] = deque()
         self._caught_up: trio.Event | None = None
@@ -84,6 +89,22 @@ class Subscriptions:
                 self._streams -= streams
                 self.wants_streams = self._streams > 0
         self.listening = bool(self._broadcast.subscribers)
+
+    def listen(self, told: Callable[[Any], object], ended: Callable[[], object] | None) -> None:
+        """See `Supervisor.listen`."""
+
+        def hear(event: Any) -> bool:
+            if type(event) is not RunStream:
+                try:
+                    told(event)
+                except Exception:  # noqa: BLE001  a listener's mistake is none of the run's
+                    _log.exception("a listener failed at %s", type(event).__name__)
+            return False
+
+        self._broadcast.subscribe(filter=hear, buffer=1).__enter__()
+        self.listening = True
+        if ended is not None:
+            self._ends.append(ended)
 
     def publish(self, event: Any) -> None:
         """Give the event to every subscriber. Never blocks."""
@@ -134,3 +155,5 @@ class Subscriptions:
                 break
         self.listening = self.wants_streams = False
         self._broadcast.close()
+        for ended in self._ends:
+            ended()

@@ -428,6 +428,16 @@ class Supervisor:
         ) as subscription:
             yield subscription
 
+    def listen(self, told: Callable[[Any], object], *, ended: Callable[[], object] | None = None) -> None:
+        """Have a function called with every event from now on, those of model streams left out, until the supervisor ends. No task is
+        needed for that, and no event is missed.
+
+        Args:
+            told: called where the event happens: it must be quick. What it raises is logged.
+            ended: called when the supervisor has ended. It must not raise.
+        """
+        self._runtime.events.listen(told, ended)
+
     @overload
     def usage(self, by: None = None) -> RunUsage: ...
     @overload

@@ -112,7 +112,7 @@ def launch(provider, tmp_path):
     """Start an example; gives its process. What is left at the end is killed."""
     started = []
 
-    def launch(example, *words, port=None, **environment):
+    def launch(example, *words, port=None, stdin=None, **environment):
         process = subprocess.Popen(
             [sys.executable, *map(str, words)],
             cwd=EXAMPLES / example,
@@ -125,6 +125,7 @@ def launch(provider, tmp_path):
                 "OPENAI_API_KEY": "any-word",
                 **environment,
             },
+            stdin=stdin,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

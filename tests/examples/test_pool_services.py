@@ -6,9 +6,11 @@ import asyncio
 import contextlib
 import http.client
 import json
+import re
 import signal
 import socket
 import statistics
+import subprocess
 import threading
 import time
 from importlib.util import find_spec
@@ -56,7 +58,7 @@ def leave(port, path, provider, after_bytes=None):
     """Ask, go away in the middle; how long until the provider saw the request cancelled, in seconds."""
     seen, asked = len(provider.left), len(provider.requests)
     with socket.create_connection(("127.0.0.1", port)) as client:
-        client.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        client.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
         until(lambda: len(provider.requests) > asked, "the model request")
         time.sleep(0.05)
         while after_bytes is not None and after_bytes not in client.recv(65536):
@@ -121,7 +123,7 @@ def test_fastapi_ends_while_runs_are_under_way(launch, provider):
         "--timeout-graceful-shutdown", "1", port=port,
     )  # fmt: skip
     client = socket.create_connection(("127.0.0.1", port))
-    client.sendall(b"GET /ask?question=slow HTTP/1.1\r\nHost: x\r\n\r\n")
+    client.sendall(b"GET /ask?question=slow HTTP/1.1\r\nHost: localhost\r\n\r\n")
     until(lambda: provider.requests)
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=8)
@@ -138,6 +140,70 @@ def test_flask(launch, provider):
     many = quote(" ".join(f"word{number}" for number in range(500)))
     assert leave(port, f"/stream?question={many}", provider, b"word3") < 1
     end(process, signal.SIGINT)
+
+
+@needs("django", "gunicorn")
+@pytest.mark.parametrize("preload", [False, True])
+def test_django(launch, provider, preload):
+    port = free_port()
+    process = launch(
+        "pool_django", "-m", "gunicorn", "--threads", "32", "--bind", f"127.0.0.1:{port}", "--log-level", "warning",
+        "--graceful-timeout", "2", *(["--preload"] if preload else []), "app:application", port=port,
+    )  # fmt: skip
+    check_service(port, provider, streams=True)
+    provider.pause = 0.02
+    many = quote(" ".join(f"word{number}" for number in range(300)))
+    assert leave(port, f"/stream?question={many}", provider, b"word3") < 1
+    # One that is under way at the end is cancelled within the grace.
+    left = len(provider.left)
+    with socket.create_connection(("127.0.0.1", port)) as client:
+        client.sendall(b"GET /ask?question=slow HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        until(lambda: "slow" in provider.requests)
+        assert end(process) == 0
+    until(lambda: len(provider.left) > left, "the cancellation")
+
+
+@needs("opentelemetry.sdk", "opentelemetry.exporter.prometheus")
+def test_metrics(launch, provider):
+    port = free_port()
+    process = launch("pool_metrics", "app.py", port, port=port, stdin=subprocess.PIPE)
+
+    def scrape():
+        text = get(port, "/metrics")[1]
+        found = re.findall(r"^(\w+){(.*)} ([-+.\w]+)$", text, re.MULTILINE)
+        return [
+            (name, dict(re.findall(r'(\w+)="([^"]*)"', labels)), float(value))
+            for name, labels, value in found
+        ]
+
+    def total(name, **labels):
+        return sum(value for found, had, value in samples if found == name and labels.items() <= had.items())
+
+    for number in range(6):
+        process.stdin.write(f"two words {number}\n")
+    process.stdin.write("slow\n")
+    process.stdin.flush()
+    until(lambda: "slow" in provider.requests)
+    samples = scrape()
+    assert total("runmgr_runs_live", runmgr_state="running") == 1
+    assert total("runmgr_requests_in_flight", gen_ai_request_model="any") == 1
+    assert total("runmgr_runs_total", runmgr_outcome="succeeded") == 6
+    assert total("runmgr_runs_total", runmgr_outcome="succeeded", runmgr_group="tenant 1") == 2
+    assert total("runmgr_requests_total") == 7
+    assert total("runmgr_tokens_total", gen_ai_token_type="input") == 30
+    assert total("runmgr_tokens_total", gen_ai_token_type="output") == 18
+    assert total("runmgr_requests_unpriced_total") == 6  # nobody knows what "any" costs
+    assert total("runmgr_run_duration_seconds_count", runmgr_group="tenant 0") == 2
+    # The agent is instrumented, so its requests measure these themselves: once.
+    assert total("gen_ai_client_operation_duration_seconds_count", gen_ai_request_model="any") == 6
+    assert total("gen_ai_client_token_usage_sum", gen_ai_token_type="input") == 30
+    process.send_signal(signal.SIGINT)
+    output = process.communicate(timeout=SECONDS)[0]
+    spans = re.findall(r"^span (.+) id=(\w+) parent=(\w+)$", output, re.MULTILINE)
+    names = {number: name for name, number, _ in spans}
+    nested = {(name, names.get(parent)) for name, _, parent in spans}
+    assert nested == {("line", None), ("invoke_agent brief", "line"), ("chat any", "invoke_agent brief")}
+    assert len(spans) == 3 * 7
 
 
 @needs("hypercorn")

@@ -1,12 +1,11 @@
-"""A Flask service on threads: each request's thread waits for its own run. (In Django, views do the same.)
+"""A Flask service on threads: each request's thread waits for its own run.
 
     flask --app app run
 
-Under a server that forks (gunicorn, uWSGI), the pool must be made after the fork: that is why it is made on first use.
+The pool's thread starts with the first request: so every worker of a server that forks (gunicorn, uWSGI) has its own.
 The model is `openai:gpt-4o-mini`, or what the variable MODEL says.
 """
 
-import functools
 import os
 from collections.abc import Iterator
 from typing import Any
@@ -18,19 +17,14 @@ from runmgr.messages import PartDeltaEvent, PartStartEvent, TextPart, TextPartDe
 from runmgr.pool import PoolFull, RunPool
 
 agent = Agent(os.environ.get("MODEL", "openai:gpt-4o-mini"), instructions="Answer briefly.")
+pool = RunPool(agent, max_running=16, max_queued=100)  # what runs when the process ends is cancelled
 app = Flask(__name__)
-
-
-@functools.cache
-def pool() -> RunPool[str]:
-    """This process's pool. What runs when the process ends is cancelled."""
-    return RunPool(agent, max_running=16, max_queued=100)
 
 
 @app.get("/ask")
 def ask() -> tuple[dict[str, Any], int]:
     try:
-        future = pool().submit_nowait(request.args["question"], timeout=60)
+        future = pool.submit_nowait(request.args["question"], timeout=60)
     except PoolFull:
         return {"error": "try again later"}, 503
     try:
@@ -45,7 +39,7 @@ def stream() -> Response:
     question = request.args["question"]
 
     def pieces() -> Iterator[str]:
-        with pool().stream(question, timeout=60) as events:  # a client that goes away closes this generator
+        with pool.stream(question, timeout=60) as events:  # a client that goes away closes this generator
             for event in events:
                 if isinstance(event, PartStartEvent) and isinstance(event.part, TextPart):
                     yield event.part.content
@@ -57,5 +51,5 @@ def stream() -> Response:
 
 @app.get("/health")
 def health() -> dict[str, Any]:
-    snapshot = pool().snapshot()
+    snapshot = pool.snapshot()
     return {"states": snapshot.states, "queued": snapshot.queued}
