@@ -14,7 +14,7 @@ from runmgr.agent.abstract import EventStreamHandler, RunOutputDataT
 from runmgr.agent.decorators import DecoratedAgent
 from runmgr.agent.history import HistoryProcessor
 from runmgr.agent.nodes import EndStrategy
-from runmgr.agent.options import UNSET, AgentMetadata, AgentModelSettings, RunOptions, Unset
+from runmgr.agent.options import UNSET, AgentMetadata, AgentModelSettings, OptionsBesideDeps, Unset
 from runmgr.agent.plan import Plan
 from runmgr.agent.planning import Override, overrides, own_toolset, plan_for
 from runmgr.agent.prompts import Instructions, SystemPromptRunner, as_list
@@ -278,7 +278,8 @@ class Agent(DecoratedAgent[AgentDepsT, OutputDataT]):
         output_type: None = None,
         host: RunHost | None = None,
         snapshot: RunSnapshot | None = None,
-        **options: Unpack[RunOptions[AgentDepsT]],
+        deps: AgentDepsT = None,  # pyright: ignore[reportArgumentType]
+        **options: Unpack[OptionsBesideDeps[AgentDepsT]],
     ) -> AbstractAsyncContextManager[AgentRun[AgentDepsT, OutputDataT]]: ...
 
     @overload
@@ -289,7 +290,8 @@ class Agent(DecoratedAgent[AgentDepsT, OutputDataT]):
         output_type: OutputSpec[RunOutputDataT],
         host: RunHost | None = None,
         snapshot: RunSnapshot | None = None,
-        **options: Unpack[RunOptions[AgentDepsT]],
+        deps: AgentDepsT = None,  # pyright: ignore[reportArgumentType]
+        **options: Unpack[OptionsBesideDeps[AgentDepsT]],
     ) -> AbstractAsyncContextManager[AgentRun[AgentDepsT, RunOutputDataT]]: ...
 
     def iter(  # pyright: ignore[reportIncompatibleMethodOverride]  # host and snapshot come on top

@@ -20,7 +20,7 @@ from runmgr.usage import RunUsage, UsageLimits
 if TYPE_CHECKING:
     from runmgr.models import KnownModelName, Model
 
-__all__ = ("UNSET", "AgentMetadata", "AgentModelSettings", "RunOptions", "Unset")
+__all__ = ("UNSET", "AgentMetadata", "AgentModelSettings", "OptionsBesideDeps", "RunOptions", "Unset")
 
 AgentMetadata: TypeAlias = dict[str, Any] | Callable[[RunContext[AgentDepsT]], dict[str, Any]]
 """A run's metadata, or what makes it: asked when the run starts, and again when it is over."""
@@ -31,8 +31,10 @@ AgentModelSettings: TypeAlias = ModelSettings | Callable[[RunContext[AgentDepsT]
 DepsT = TypeVar("DepsT", default=None)
 
 
-class RunOptions(TypedDict, Generic[DepsT], total=False):
-    """The keyword arguments that ``run``, ``run_sync``, ``run_stream``, ``run_stream_events`` and ``iter`` share."""
+class OptionsBesideDeps(TypedDict, Generic[DepsT], total=False):
+    """`RunOptions` without ``deps``: signatures that type checkers see name that one, since leaving it out is an error where
+    the agent's type of it is not None.
+    """
 
     message_history: Sequence[ModelMessage] | None
     """The conversation to go on from. It is not changed."""
@@ -42,8 +44,6 @@ class RunOptions(TypedDict, Generic[DepsT], total=False):
     """The model to use instead of the agent's."""
     instructions: Instructions[DepsT]
     """Instructions for this run, added to the agent's."""
-    deps: DepsT
-    """What tools, instructions and validators find in ``ctx.deps``."""
     model_settings: AgentModelSettings[DepsT] | None
     """Settings for this run, on top of the agent's, which are on top of the model's."""
     usage_limits: UsageLimits | None
@@ -60,6 +60,13 @@ class RunOptions(TypedDict, Generic[DepsT], total=False):
     """Further tools of the provider's for this run."""
     run_id: str | None
     """The run's id; a random UUID unless given."""
+
+
+class RunOptions(OptionsBesideDeps[DepsT], Generic[DepsT], total=False):
+    """The keyword arguments that ``run``, ``run_sync``, ``run_stream``, ``run_stream_events`` and ``iter`` share."""
+
+    deps: DepsT
+    """What tools, instructions and validators find in ``ctx.deps``."""
 
 
 class Unset:

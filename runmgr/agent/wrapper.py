@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self, overload
 from typing_extensions import Unpack
 
 from runmgr.agent.abstract import AbstractAgent, EventStreamHandler, RunOutputDataT
-from runmgr.agent.options import UNSET, AgentMetadata, RunOptions, Unset
+from runmgr.agent.options import UNSET, AgentMetadata, OptionsBesideDeps, RunOptions, Unset
 from runmgr.agent.prompts import Instructions
 from runmgr.agent.run import AgentRun
 from runmgr.messages import UserContent
@@ -73,7 +73,8 @@ class WrapperAgent(AbstractAgent[AgentDepsT, OutputDataT]):
         user_prompt: str | Sequence[UserContent] | None = None,
         *,
         output_type: None = None,
-        **options: Unpack[RunOptions[AgentDepsT]],
+        deps: AgentDepsT = None,  # pyright: ignore[reportArgumentType]
+        **options: Unpack[OptionsBesideDeps[AgentDepsT]],
     ) -> AbstractAsyncContextManager[AgentRun[AgentDepsT, OutputDataT]]: ...
 
     @overload
@@ -82,7 +83,8 @@ class WrapperAgent(AbstractAgent[AgentDepsT, OutputDataT]):
         user_prompt: str | Sequence[UserContent] | None = None,
         *,
         output_type: OutputSpec[RunOutputDataT],
-        **options: Unpack[RunOptions[AgentDepsT]],
+        deps: AgentDepsT = None,  # pyright: ignore[reportArgumentType]
+        **options: Unpack[OptionsBesideDeps[AgentDepsT]],
     ) -> AbstractAsyncContextManager[AgentRun[AgentDepsT, RunOutputDataT]]: ...
 
     def iter(

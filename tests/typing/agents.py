@@ -96,6 +96,13 @@ async def runs() -> None:
     assert_type(plain.run_sync("hi").output, str)
 
     await with_deps.run("hi", deps=3)  # pyright: ignore[reportArgumentType]
+    await with_deps.run("hi")  # pyright: ignore[reportArgumentType]  # its deps are not None
+    await with_deps.run("hi", output_type=int)  # pyright: ignore[reportCallIssue, reportArgumentType]
+    with_deps.run_sync("hi")  # pyright: ignore[reportArgumentType]
+    with_deps.iter("hi")  # pyright: ignore[reportArgumentType]
+    with_deps.run_stream("hi")  # pyright: ignore[reportArgumentType]
+    with_deps.run_stream_sync("hi")  # pyright: ignore[reportArgumentType]
+    with_deps.run_stream_events("hi")  # pyright: ignore[reportArgumentType]
     await plain.run(3)  # pyright: ignore[reportArgumentType]
     await plain.run("hi", usage_limits=3)  # pyright: ignore[reportArgumentType]
     await plain.run("hi", nonsense=True)  # pyright: ignore[reportCallIssue]
