@@ -14,8 +14,8 @@ import os
 import sys
 import threading
 from collections import deque
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -88,10 +88,8 @@ class _RayWorker:
     def _wake(self, call: Any) -> None:
         token = self._token
         if token is not None:
-            try:
+            with suppress(trio.RunFinishedError):
                 token.run_sync_soon(call)
-            except trio.RunFinishedError:
-                pass
 
     def _heard(self) -> None:
         assert self._arrived is not None
@@ -184,10 +182,8 @@ class _RayLink:
         future = ref.future()
 
         def wake(_: object) -> None:
-            try:
+            with suppress(trio.RunFinishedError):
                 token.run_sync_soon(done.set)
-            except trio.RunFinishedError:
-                pass
 
         future.add_done_callback(wake)
         await done.wait()
@@ -197,15 +193,59 @@ class _RayLink:
             raise WorkerLost(f"{self.name}: {_first_line(error)}") from None
 
     async def kill(self) -> None:
-        try:
+        with suppress(Exception):  # it is gone already, or Ray is
             self._ray.kill(self.actor, no_restart=True)
-        except Exception:  # noqa: BLE001, S110  it is gone already, or Ray is
-            pass
         await trio.lowlevel.checkpoint()
 
 
 def _first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+class _Home:
+    """A thread that connects to Ray, and lives until the connection is closed.
+
+    Connecting takes seconds, which the event loop has not. And the processes that it starts die with the thread that started
+    them (Ray sets ``PR_SET_PDEATHSIG``): a thread of a pool would end, and Ray with it, when it had been idle for a while.
+    """
+
+    def __init__(self, connect: Callable[[], None], close: Callable[[], None]) -> None:
+        self._connect = connect
+        self._close = close
+        self._leave = threading.Event()
+        self._done = trio.Event()
+        self._error: BaseException | None = None
+
+    async def enter(self) -> None:
+        """Connect. Not cancelled on the way: what has begun is waited for."""
+        token = trio.lowlevel.current_trio_token()
+
+        def run() -> None:
+            for step in (self._connect, self._close):
+                try:
+                    step()
+                except BaseException as error:  # noqa: BLE001  raised where somebody waits
+                    self._error = error
+                with suppress(trio.RunFinishedError):
+                    token.run_sync_soon(self._done.set)
+                if self._error is not None or step is self._close:
+                    return
+                self._leave.wait()
+
+        threading.Thread(target=run, name="runmgr ray", daemon=True).start()
+        await self._wait()
+
+    async def leave(self) -> None:
+        """Close the connection."""
+        self._done = trio.Event()
+        self._leave.set()
+        await self._wait()
+
+    async def _wait(self) -> None:
+        with trio.CancelScope(shield=True):
+            await self._done.wait()
+        if self._error is not None:
+            raise self._error
 
 
 class _RayEngine:
@@ -217,19 +257,20 @@ class _RayEngine:
     async def open(self) -> AsyncGenerator[None, None]:
         """Connect to Ray, or start it here."""
         ray = self._ray = import_ray()
-        ours = not ray.is_initialized()
-        if ours:
-            await trio.to_thread.run_sync(self._connect)
+        if ray.is_initialized():
+            yield
+            return
+        home = _Home(self._connect, ray.shutdown)
+        await home.enter()
         try:
             yield
         finally:
-            if ours:
-                with trio.CancelScope(shield=True):
-                    await trio.to_thread.run_sync(ray.shutdown)
+            with trio.CancelScope(shield=True):
+                await home.leave()
 
     def _connect(self) -> None:
         cluster = self._cluster
-        given: dict[str, Any] = {"logging_level": "warning", "log_to_driver": False, **cluster.init}
+        given: dict[str, Any] = {"logging_level": "error", "log_to_driver": False, **cluster.init}
         if cluster.address == "local":
             given = {
                 "num_cpus": max(os.cpu_count() or 1, cluster.workers),
