@@ -6,7 +6,16 @@ from typing import Any
 
 from runmgr.exceptions import UserError
 
-__all__ = ("model_of",)
+__all__ = ("has_price", "model_of")
+
+
+def has_price(model: Any) -> bool:
+    """Whether it is known what the model costs."""
+    from runmgr.supervisor.pricing import Prices
+    from runmgr.usage import RequestUsage
+
+    usage = RequestUsage(input_tokens=1, output_tokens=1)
+    return Prices().price(model.system, model.model_name, usage) is not None
 
 
 def model_of(model: Any, base_url: str | None) -> Any:

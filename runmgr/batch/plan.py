@@ -15,7 +15,7 @@ from runmgr.batch.directory import Manifest
 from runmgr.batch.extract import compile_pattern
 from runmgr.batch.inputs import FileSource, FilesSource, RowsSource, Source, StdinSource, open_sources
 from runmgr.batch.loading import load_object
-from runmgr.batch.model import model_of
+from runmgr.batch.model import has_price, model_of
 from runmgr.batch.scan import Selection
 from runmgr.batch.scorers import BuiltInScorer, CustomScorer, Judge, PairwiseJudge, Scorer, load_scorer
 from runmgr.batch.scoring import Scoring
@@ -167,10 +167,7 @@ def _several(model: Any) -> tuple[Any, ...]:
 
 def _check_price(model: Any) -> None:
     """A budget in dollars needs a price; better to say so now than when the first request is refused."""
-    from runmgr.supervisor.pricing import Prices
-    from runmgr.usage import RequestUsage
-
-    if Prices().price(model.system, model.model_name, RequestUsage(input_tokens=1, output_tokens=1)) is None:
+    if not has_price(model):
         raise UserError(
             f"--budget-usd: what {model.model_name!r} costs is unknown, so no budget in dollars can be kept; "
             "use --budget-tokens"

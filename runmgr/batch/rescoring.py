@@ -18,7 +18,7 @@ from runmgr.batch.plan import make_scoring
 from runmgr.batch.results import rebuild
 from runmgr.batch.run import BatchResult
 from runmgr.batch.scoring import Scoring
-from runmgr.batch.spending import spent
+from runmgr.batch.spending import judged, spent
 from runmgr.exceptions import JournalError, UserError
 from runmgr.journal import JournalReader, open_journal
 from runmgr.records.budgets import Budget
@@ -121,6 +121,7 @@ def _finish(
         usage=usage,
         cost=cost,
         reduced=reduce_scores(directory.results, reducers or manifest.selection.get("reducers") or ()),
+        judges=judged(directory.journal),
     )
     write_atomically(directory.summary, summary.to_json())
     write_report(directory.path, tally=tally, summary=summary, journal=directory.journal)
@@ -129,6 +130,7 @@ def _finish(
         notes.append(
             f"{scoring.failures} times a scorer failed and the run is not scored by it; first: {scoring.first_failure}"
         )
+    notes += scoring.notes()
     return BatchResult(
         summary=summary, directory=directory, exit_code=0, resumed=tally.ended, notes=tuple(notes)
     )
@@ -206,10 +208,15 @@ async def _supervisor(
         return
     budget = None if budget_tokens is None else Budget(tokens=budget_tokens)
     async with open_supervisor(
-        max_running=max_running, journal=directory.journal, resume=True, remember=0, budget=budget
+        max_running=max_running,
+        journal=directory.journal,
+        resume=True,
+        remember=0,
+        budget=budget,
+        group_budgets=scoring.group_budgets(),
     ) as sup:
-        scoring.supervisor = sup
-        yield
+        with scoring.asking(sup):
+            yield
 
 
 async def _score_all(

@@ -22,11 +22,11 @@ from runmgr.batch.reports import BatchReport
 from runmgr.batch.results import ResultsFile, plain
 from runmgr.batch.resume import Finished, take_over
 from runmgr.batch.scan import cases_of_file, cases_of_stdin, scan
-from runmgr.batch.spending import spent
+from runmgr.batch.spending import judged, spent
 from runmgr.batch.state import BatchState
-from runmgr.journal.tables import HashTable
 from runmgr.batch.variants import Variant
 from runmgr.exceptions import BudgetExhausted, InputError, RunCancelled, SupervisorClosed, UserError
+from runmgr.journal.tables import HashTable
 from runmgr.records.budgets import Budget, RateLimit
 from runmgr.records.outcomes import RunOutcome
 from runmgr.report.lines import ResultLine
@@ -234,6 +234,7 @@ class _Batch:
                 retry_failed=config.retry_failed,
                 interrupted_tools="fail",
                 budget=self._budget(),
+                group_budgets=plan.scoring.group_budgets(),
                 rate_limits=self._rates(),
                 cache=config.cache,
                 remember=0,
@@ -252,10 +253,8 @@ class _Batch:
 
             state.on_stop = stop
             state.models = lambda: sup.snapshot().models
-            plan.scoring.supervisor = sup
-            with suppress(
-                SupervisorClosed
-            ):  # raised after the last outcome, because there was more to submit
+            # `SupervisorClosed` is raised after the last outcome, because there was more to submit
+            with plan.scoring.asking(sup), suppress(SupervisorClosed):
                 if plan.scoring.waits:
                     await self._take_and_wait(outcomes, results)
                 else:
@@ -520,6 +519,7 @@ class _Batch:
             usage=usage,
             cost=cost,
             reduced=reduce_scores(self.directory.results, self.config.reducers),
+            judges=judged(self.directory.journal) if scoring.judges else None,
         )
         write_atomically(self.directory.summary, summary.to_json())
         if self.config.report:
@@ -533,6 +533,7 @@ class _Batch:
             state.notes.append(
                 f"{scoring.failures} times a scorer of yours failed and the run is not scored by it; first: {scoring.first_failure}"
             )
+        state.notes += scoring.notes()
         error = state.tally.first_error
         state.unfinished.clear()
         state.phase = "done"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import trio
@@ -13,7 +14,9 @@ from runmgr.batch.cases import Case, target_texts
 from runmgr.batch.extract import extract
 from runmgr.batch.results import plain
 from runmgr.batch.scorers import BuiltInScorer, CustomScorer, Judge, PairwiseJudge, Scorer
+from runmgr.batch.spending import GROUP, scope_of
 from runmgr.exceptions import BudgetExhausted, RunCancelled, SupervisorClosed
+from runmgr.records.budgets import Budget
 from runmgr.records.outcomes import RunOutcome
 
 __all__ = ("Scoring",)
@@ -49,6 +52,43 @@ class Scoring:
         self.failures = 0
         """How often a scorer failed, or a user's returned no number; such a run is not scored by it."""
         self.first_failure: str | None = None
+
+    @property
+    def judges(self) -> bool:
+        """Whether models judge."""
+        return bool(self._judges)
+
+    def group_budgets(self) -> dict[str, Budget] | None:
+        """What judges may spend that have a budget of their own, by their runs' group."""
+        return {
+            GROUP + judge.name: budget for judge in self._judges if (budget := judge.budget()) is not None
+        } or None
+
+    @contextmanager
+    def asking(self, supervisor: Any) -> Generator[None]:
+        """While this lasts, judges are asked in this supervisor, and their caches are open.
+
+        Raises:
+            UserError: a cache cannot be opened.
+        """
+        self.supervisor = supervisor
+        with ExitStack() as caches:
+            for judge in self._judges:
+                caches.enter_context(judge.open_cache())
+            yield
+
+    def notes(self) -> list[str]:
+        """What people should know of the judges."""
+        found: list[str] = []
+        for judge in self._judges:
+            if judge.unpaid:
+                found.append(
+                    f"{judge.name}: {judge.unpaid} runs are not judged: its own budget is spent; `runmgr score DIR` with a larger one "
+                    "asks for those only"
+                )
+            if judge.cached:
+                found.append(f"{judge.name}: {judge.cached} verdicts came from its cache")
+        return found
 
     @property
     def waits(self) -> bool:
@@ -117,7 +157,12 @@ class Scoring:
     async def _ask(self, judge: Judge | PairwiseJudge, offered: Mapping[str, Any]) -> float | None:
         try:
             return await judge.score(offered)
-        except (BudgetExhausted, SupervisorClosed, RunCancelled):
+        except BudgetExhausted as error:
+            if error.scope != scope_of(judge.name):
+                raise
+            judge.unpaid += 1  # its own: the batch goes on without its verdicts
+            return None
+        except (SupervisorClosed, RunCancelled):
             raise
         except Exception as error:  # noqa: BLE001  a judge's failure is said and counted, and stops nothing
             self._failed(judge.name, offered, error)

@@ -6,11 +6,16 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from runmgr.exceptions import JournalError
 from runmgr.journal import open_journal
-from runmgr.report.summary import Tally
+from runmgr.report.summary import JudgeSummary, Tally, add_usage
 
-__all__ = ("spent",)
+__all__ = ("GROUP", "judged", "scope_of", "spent")
+
+GROUP = "scorer "
+"""A judge's runs are of the group of this and its name."""
 
 
 def spent(journal: Path, tally: Tally) -> tuple[dict[str, Any], Decimal | None]:
@@ -28,3 +33,36 @@ def spent(journal: Path, tally: Tally) -> tuple[dict[str, Any], Decimal | None]:
     if said is None:
         return tally.usage, tally.cost
     return said["usage"], None if said["unpriced"] else Decimal(said["cost"])
+
+
+def scope_of(judge: str) -> str:
+    """How `BudgetExhausted` names the budget of a judge of this name."""
+    return f"group {GROUP + judge!r}"
+
+
+def judged(journal: Path) -> dict[str, JudgeSummary]:
+    """What each judge was asked over all resumes, by its name. Blocks for as long as the journal takes to be read.
+
+    Args:
+        journal: the batch's journal.
+    """
+    found: dict[str, JudgeSummary] = {}
+    try:
+        with open_journal(journal) as reader:
+            for outcome in reader.outcomes():
+                if not outcome.group.startswith(GROUP):
+                    continue
+                name = outcome.group.removeprefix(GROUP)
+                before = found.get(name) or JudgeSummary(None, 0, 0, {}, Decimal(0))
+                add_usage(before.usage, msgspec.to_builtins(outcome.usage))
+                unknown = outcome.cost is None and bool(outcome.usage.requests)
+                found[name] = JudgeSummary(
+                    outcome.model or before.model,
+                    before.runs + 1,
+                    before.failed + (outcome.status == "failed"),
+                    before.usage,
+                    None if unknown or before.cost is None else before.cost + (outcome.cost or 0),
+                )
+    except JournalError:
+        return {}
+    return found

@@ -68,6 +68,9 @@ def print_summary(result: BatchResult) -> None:
             words = [text.plural(model.runs, "run"), text.tokens(model.usage), text.dollars(model.cost)]
             words += [f"{scorer} {text.score(s.mean, s.stderr)}" for scorer, s in model.scores.items()]
             row(name, ", ".join(words))
+    for name, judge in summary.by_judge.items():
+        words = [text.plural(judge.runs, "question"), text.tokens(judge.usage), text.dollars(judge.cost)]
+        row(f"judge {name}", f"{judge.model}: " + ", ".join(words))
     if summary.failed and result.first_failure:
         row("first failure", result.first_failure)
     row("results", str(result.directory.results))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from collections import Counter
 from decimal import Decimal
@@ -15,6 +16,7 @@ from runmgr.report.statistics import Histogram, ScoreStatistics
 
 __all__ = (
     "BatchStatus",
+    "JudgeSummary",
     "ModelSummary",
     "ScoreSummary",
     "Summary",
@@ -49,6 +51,18 @@ class ModelSummary(msgspec.Struct, frozen=True):
     scores: dict[str, ScoreSummary]
 
 
+class JudgeSummary(msgspec.Struct, frozen=True):
+    """What a judge was asked, over all resumes: in the totals, and in its model's figures of ``by_model``, too."""
+
+    model: str | None
+    """Who answered last."""
+    runs: int
+    """Questions to it."""
+    failed: int
+    usage: dict[str, Any]
+    cost: Decimal | None
+
+
 class Summary(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """``summary.json``."""
 
@@ -67,6 +81,9 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Of this invocation."""
     scores: dict[str, ScoreSummary]
     by_model: dict[str, ModelSummary]
+    """What each model's runs came to; usage and cost with what it used as a judge."""
+    by_judge: dict[str, JudgeSummary] = {}
+    """Of each judge among the scorers."""
     by_variant: dict[str, ModelSummary] = {}
     """Of a matrix: each combination of models and settings; empty otherwise."""
     reduced: dict[str, dict[str, ScoreSummary]] = {}
@@ -249,6 +266,7 @@ class Tally:
         usage: dict[str, Any] | None = None,
         cost: Decimal | Literal["results"] | None = "results",
         reduced: dict[str, dict[str, ScoreSummary]] | None = None,
+        judges: dict[str, JudgeSummary] | None = None,
     ) -> Summary:
         """The whole.
 
@@ -259,6 +277,7 @@ class Tally:
             usage: what was spent with the runs that have not ended; None is the results' sum.
             cost: the same in dollars, None being unknown.
             reduced: what reducers made of the epochs.
+            judges: what judges among the scorers used.
         """
         return Summary(
             status=status,
@@ -271,10 +290,26 @@ class Tally:
             cost=self.cost if cost == "results" else cost,
             wall_seconds=round(wall_seconds, 3),
             scores=self.scores(),
-            by_model={name: part.summary() for name, part in self._models.items()},
+            by_model=_with_judges(
+                {name: part.summary() for name, part in self._models.items()}, judges or {}
+            ),
+            by_judge=judges or {},
             by_variant={name: part.summary() for name, part in self._variants.items()},
             reduced=reduced or {},
         )
+
+
+def _with_judges(models: dict[str, ModelSummary], judges: dict[str, JudgeSummary]) -> dict[str, ModelSummary]:
+    for judge in judges.values():
+        if not judge.usage.get("requests"):
+            continue
+        name = judge.model or "unknown"
+        own = models.get(name) or ModelSummary(0, 0, 0, 0, {}, Decimal(0), {})
+        usage: dict[str, Any] = copy.deepcopy(own.usage)
+        add_usage(usage, judge.usage)
+        cost = None if own.cost is None or judge.cost is None else own.cost + judge.cost
+        models[name] = msgspec.structs.replace(own, usage=usage, cost=cost)
+    return models
 
 
 def add_usage(total: dict[str, Any], more: dict[str, Any]) -> None:

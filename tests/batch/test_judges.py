@@ -147,6 +147,66 @@ async def test_a_spent_budget_leaves_runs_to_be_scored_later(batch, bench, tmp_p
     assert (result.exit_code, result.summary.scores["even"].n, bench.asked) == (0, 6, 6)
 
 
+async def test_a_judges_usage_is_its_models(batch, bench, tmp_path):
+    result = await batch(Judge("even", bench.judge), PairwiseJudge("better", bench.model), limit=2)
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert {name: part["runs"] for name, part in summary["by_model"].items()} == {"answers": 2, "judges": 0}
+    assert summary["by_model"]["judges"]["usage"]["input_tokens"] == 200
+    assert summary["by_judge"]["even"]["model"] == "judges"
+    assert (summary["by_judge"]["even"]["runs"], summary["by_judge"]["even"]["usage"]["requests"]) == (2, 2)
+    assert summary["by_judge"]["better"]["failed"] == summary["by_judge"]["better"]["runs"] > 0
+    for key in ("requests", "input_tokens", "output_tokens"):
+        assert (
+            sum(part["usage"].get(key, 0) for part in summary["by_model"].values()) == summary["usage"][key]
+        )
+    assert result.summary.usage["requests"] == 4
+
+
+async def test_a_judges_own_budget_leaves_the_batch_going(batch, bench, tmp_path):
+    def judge(tokens):
+        return Judge("even", bench.judge, settings={"max_tokens": 20}, budget_tokens=tokens)
+
+    result = await batch(judge(1_300), "includes", max_running=1)
+    assert (result.exit_code, result.summary.succeeded, result.summary.scores["includes"].n) == (0, 6, 6)
+    judged = result.summary.scores["even"].n
+    assert 0 < judged < 6
+    assert result.summary.by_judge["even"].usage["requests"] == judged == len(bench.shown)
+    (note,) = [note for note in result.notes if "own budget is spent" in note]
+    assert f"{6 - judged} runs are not judged" in note
+    # a larger one asks for the others only
+    result = await rescore(tmp_path / "out", scorers=[judge(10_000), "includes"])
+    assert (result.summary.scores["even"].n, len(bench.shown), bench.asked) == (6, 6, 6)
+
+
+async def test_a_judges_cache_is_of_all_batches(batch, bench, tmp_path):
+    def judge(rubric):
+        return Judge("even", bench.judge, rubric=rubric, cache=tmp_path / "verdicts.sqlite")
+
+    await batch(judge("It says even."))
+    result = await batch(judge("It says even."), out=tmp_path / "second")
+    assert (len(bench.shown), result.summary.scores["even"].mean) == (6, 0.5)
+    assert result.summary.by_judge == {}
+    assert "even: 6 verdicts came from its cache" in result.notes
+    await batch(judge("It says odd."), out=tmp_path / "third")  # another question
+    assert len(bench.shown) == 12
+
+
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        (
+            "judge,model=sim:,budget-usd=1",
+            "what 'sim' costs is unknown, so budget-usd cannot be kept; use budget-tokens",
+        ),
+        ("judge,model=sim:,budget-tokens=many", "budget-tokens and budget-usd are amounts from 0 on"),
+        ("judge,model=sim:,cache=", "cache"),
+    ],
+)
+async def test_mistakes_with_a_judges_budget(batch, spec, said, tmp_path):
+    with pytest.raises(UserError, match=said):
+        await batch(spec)
+
+
 async def test_what_is_judged_cannot_close_its_tag(bench):
     judge = Judge("j", bench.judge)
     judge.prepare()

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,6 +18,7 @@ import attrs
 import msgspec
 
 from runmgr.batch.scorers.options import Options
+from runmgr.batch.spending import GROUP, scope_of
 from runmgr.exceptions import (
     BudgetExhausted,
     RunCancelled,
@@ -23,6 +26,8 @@ from runmgr.exceptions import (
     UnexpectedModelBehavior,
     UserError,
 )
+from runmgr.records.budgets import Budget
+from runmgr.supervisor.cache import Cache, open_cache
 
 __all__ = ("Judge", "PairwiseJudge", "make_judge", "make_pairwise")
 
@@ -58,8 +63,59 @@ _RUBRIC = "The answer is right and meets what was asked."
 _PAIR_RUBRIC = "The better answer is the one that is more right and more helpful to whoever asked."
 
 
+@attrs.define(eq=False, kw_only=True)
+class _Asks:
+    """What judges have in common: a model, and what may be spent on it.
+
+    Args:
+        base_url: where the judge's provider is.
+        settings: of the judge's model, e.g. ``{'temperature': 0}``.
+        budget_tokens: what this judge may use, over all resumes, besides counting in the batch's budget; when it is spent, runs are left
+            unscored by it.
+        budget_usd: the same in dollars.
+        cache: an SQLite file of verdicts: an equal question to an equal judge is answered from it, whatever batch it was of.
+    """
+
+    base_url: str | None = None
+    settings: Mapping[str, Any] | None = None
+    budget_tokens: int | None = None
+    budget_usd: Any = None
+    cache: Path | None = attrs.field(default=None, converter=attrs.converters.optional(Path))
+    unpaid: int = attrs.field(default=0, init=False)
+    """Runs that it was not asked about, because its budget is spent."""
+    cached: int = attrs.field(default=0, init=False)
+    """Verdicts from the cache."""
+    _agent: Any = attrs.field(default=None, init=False)
+    _key: bytes = attrs.field(default=b"", init=False)
+    _cache: Cache | None = attrs.field(default=None, init=False)
+
+    def budget(self) -> Budget | None:
+        """Its own budget, if any."""
+        if self.budget_tokens is None and self.budget_usd is None:
+            return None
+        return Budget(tokens=self.budget_tokens, cost=self.budget_usd)
+
+    @contextmanager
+    def open_cache(self) -> Generator[None]:
+        """Keep the cache's file open, if there is one.
+
+        Raises:
+            UserError: it cannot be opened, or is something else.
+        """
+        self.unpaid = self.cached = 0
+        if self.cache is None:
+            yield
+            return
+        self._cache = open_cache(self.cache)
+        try:
+            yield
+        finally:
+            self._cache.close()
+            self._cache = None
+
+
 @attrs.define(eq=False)
-class Judge:
+class Judge(_Asks):
     """Grades one output by a rubric, from 0 to 1.
 
     Args:
@@ -67,19 +123,18 @@ class Judge:
         model: a model string or a `Model`: the judge's own.
         rubric: what a good answer is.
         scale: 2 is passed or not; a larger one is a grade from 1 to that, told as ``(grade - 1) / (scale - 1)``.
-        base_url: where the judge's provider is.
+        base_url: where the judge's provider is; as keyword, like all that follow.
         settings: of the judge's model, e.g. ``{'temperature': 0}``.
+        budget_tokens: what this judge may use, over all resumes; it counts in the batch's budget as well.
+        budget_usd: the same in dollars.
+        cache: an SQLite file of verdicts, shared by batches.
     """
 
     name: str
     model: Any
     rubric: str = _RUBRIC
     scale: int = 2
-    base_url: str | None = None
-    settings: Mapping[str, Any] | None = None
     needs_target: bool = False
-    _agent: Any = attrs.field(default=None, init=False)
-    _key: bytes = attrs.field(default=b"", init=False)
 
     def prepare(self) -> None:
         """Makes the judge's agent; before anything is sent.
@@ -113,7 +168,7 @@ class Judge:
         if offered["target"] is not None:
             parts.append(_tag("expected_answer", offered["target"]))
         parts.append(_tag("answer", offered["output"]))
-        verdict = await _ask(self.name, self._agent, self._key, "\n\n".join(parts), offered)
+        verdict = await _ask(self, "\n\n".join(parts), offered)
         if self.scale == 2:
             return float(verdict["passed"])
         if not 1 <= verdict["grade"] <= self.scale:
@@ -124,7 +179,7 @@ class Judge:
 
 
 @attrs.define(eq=False)
-class PairwiseJudge:
+class PairwiseJudge(_Asks):
     """Compares an output with another answer, twice, the second time in the other order; models favour positions.
 
     1 where the output wins both times, 0 where it loses both times, 0.5 otherwise: a tie, or a judge that changes its mind. (L. Zheng et al.,
@@ -135,18 +190,17 @@ class PairwiseJudge:
         model: a model string or a `Model`: the judge's own.
         rubric: what makes an answer better.
         against: a results directory whose outputs are the other answers; None takes the targets.
-        base_url: where the judge's provider is.
+        base_url: as of `Judge`, like all that follow.
         settings: of the judge's model.
+        budget_tokens: what this judge may use.
+        budget_usd: the same in dollars.
+        cache: an SQLite file of verdicts.
     """
 
     name: str
     model: Any
     rubric: str = _PAIR_RUBRIC
     against: Path | None = None
-    base_url: str | None = None
-    settings: Mapping[str, Any] | None = None
-    _agent: Any = attrs.field(default=None, init=False)
-    _key: bytes = attrs.field(default=b"", init=False)
     _others: dict[bytes, str] | None = attrs.field(default=None, init=False)
 
     @property
@@ -186,7 +240,7 @@ class PairwiseJudge:
             prompt = "\n\n".join(
                 (_tag("question", offered["input"]), _tag("answer_A", one), _tag("answer_B", two))
             )
-            better = (await _ask(self.name, self._agent, self._key, prompt, offered))["better"]
+            better = (await _ask(self, prompt, offered))["better"]
             points += 0.5 if better == "tie" else float(better == ours)
         return 0.5 if points in {0.5, 1.5} else points / 2
 
@@ -222,13 +276,17 @@ def _agent(
     judge: Judge | PairwiseJudge, instructions: str, verdict: type[msgspec.Struct]
 ) -> tuple[Any, bytes]:
     from runmgr.agent import Agent
-    from runmgr.batch.model import model_of
+    from runmgr.batch.model import has_price, model_of
     from runmgr.batch.settings import typed_settings
 
     try:
         model = model_of(judge.model, judge.base_url)
     except UserError as error:
         raise UserError(f"--scorer {judge.name}: {error.message}") from error
+    if judge.budget_usd is not None and not has_price(model):
+        raise UserError(
+            f"--scorer {judge.name}: what {model.model_name!r} costs is unknown, so budget-usd cannot be kept; use budget-tokens"
+        )
     settings: Any = typed_settings(judge.settings or {}, model) or None
     agent: Any = Agent(
         model, output_type=verdict, instructions=instructions, name=judge.name, model_settings=settings
@@ -237,19 +295,31 @@ def _agent(
     return agent, hashlib.blake2b(said.encode(), digest_size=16).digest()
 
 
-async def _ask(name: str, agent: Any, key: bytes, prompt: str, offered: Mapping[str, Any]) -> dict[str, Any]:
-    """The verdict, as plain data whether it was given now or read from the journal."""
+async def _ask(judge: Judge | PairwiseJudge, prompt: str, offered: Mapping[str, Any]) -> dict[str, Any]:
+    """The verdict, as plain data whether it was given now or read from the journal or the cache."""
+    name = judge.name
     supervisor = offered["supervisor"]
     if supervisor is None:
         raise UserError(f"scorer {name!r} needs a supervisor to run in")
+    cache, question = judge._cache, b""
+    if cache is not None:
+        question = hashlib.blake2b(
+            prompt.encode(errors="surrogatepass"), digest_size=20, key=judge._key
+        ).digest()
+        body = cache.get(question)
+        if body is not None:
+            judge.cached += 1
+            return msgspec.json.decode(body)
     run_id = hashlib.blake2b(
-        f"{offered['outcome'].run_id}\0{prompt}".encode(errors="surrogatepass"), digest_size=8, key=key
+        f"{offered['outcome'].run_id}\0{prompt}".encode(errors="surrogatepass"),
+        digest_size=8,
+        key=judge._key,
     ).hexdigest()
     handle = await supervisor.submit(
-        agent,
+        judge._agent,
         prompt,
         run_id=run_id,
-        group=f"scorer {name}",
+        group=GROUP + name,
         priority=1,
         metadata={"scores": offered["outcome"].run_id},
     )
@@ -257,13 +327,21 @@ async def _ask(name: str, agent: Any, key: bytes, prompt: str, offered: Mapping[
     if outcome.status != "succeeded":
         error = outcome.error
         if error is not None and error.type == "BudgetExhausted":
-            raise BudgetExhausted(error.message)
+            own = scope_of(name)
+            raise BudgetExhausted(
+                error.message, scope=own if f"the budget of the {own} " in error.message else "supervisor"
+            )
         raise (RunCancelled if outcome.status == "cancelled" else RunFailed)(outcome)
-    return msgspec.to_builtins(outcome.output)
+    verdict: dict[str, Any] = msgspec.to_builtins(outcome.output)
+    if cache is not None and judge._cache is cache:
+        cache.put(question, msgspec.json.encode(verdict))
+    return verdict
 
 
 def make_judge(name: str, options: Options) -> Judge:
-    """``judge,model=M[,rubric=TEXT|@FILE][,scale=N][,base-url=URL][,temperature=T]``."""
+    """``judge,model=M[,rubric=TEXT|@FILE][,scale=N][,base-url=URL][,temperature=T][,max-tokens=N][,budget-tokens=N]
+    [,budget-usd=X][,cache=FILE]``.
+    """
     judge = Judge(
         name,
         _model(options),
@@ -271,13 +349,16 @@ def make_judge(name: str, options: Options) -> Judge:
         scale=int(options.number("scale", 2)),
         base_url=options.text("base_url"),
         settings=_settings(options),
+        **_spending(options),
     )
     options.end()
     return judge
 
 
 def make_pairwise(name: str, options: Options) -> PairwiseJudge:
-    """``pairwise,model=M[,rubric=TEXT|@FILE][,against=DIR][,base-url=URL][,temperature=T]``."""
+    """``pairwise,model=M[,rubric=TEXT|@FILE][,against=DIR][,base-url=URL][,temperature=T][,max-tokens=N][,budget-tokens=N]
+    [,budget-usd=X][,cache=FILE]``.
+    """
     against = options.text("against")
     judge = PairwiseJudge(
         name,
@@ -286,6 +367,7 @@ def make_pairwise(name: str, options: Options) -> PairwiseJudge:
         against=None if against is None else Path(against),
         base_url=options.text("base_url"),
         settings=_settings(options),
+        **_spending(options),
     )
     options.end()
     return judge
@@ -312,5 +394,22 @@ def _rubric(options: Options, otherwise: str) -> str:
 
 
 def _settings(options: Options) -> dict[str, Any] | None:
-    temperature = options.text("temperature")
-    return None if temperature is None else {"temperature": temperature}
+    return {
+        key: value for key in ("temperature", "max_tokens") if (value := options.text(key)) is not None
+    } or None
+
+
+def _spending(options: Options) -> dict[str, Any]:
+    tokens, dollars = options.text("budget_tokens"), options.text("budget_usd")
+    found: dict[str, Any] = {"cache": options.text("cache")}
+    try:
+        if tokens is not None:
+            found["budget_tokens"] = int(tokens)
+        if dollars is not None:
+            found["budget_usd"] = Decimal(dollars.removeprefix("$"))
+        Budget(tokens=found.get("budget_tokens"), cost=found.get("budget_usd"))
+    except (ValueError, ArithmeticError):
+        raise UserError(
+            f"--scorer {options.scorer}: budget-tokens and budget-usd are amounts from 0 on, e.g. budget-usd=2.50"
+        ) from None
+    return found
