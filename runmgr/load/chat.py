@@ -122,7 +122,6 @@ class _Listener:
                 self.broken = f"an event is not a chat completion chunk: {error}"
                 continue
             if chunk.choices:
-                record.last_event = now
                 choice = chunk.choices[0]
                 if choice.finish_reason is not None:
                     self.done = True

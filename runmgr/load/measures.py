@@ -8,13 +8,14 @@ defs       ttft                     itl                             tpot        
 =========  =======================  ==============================  ====================  ==================
 runmgr     c1 - d                   every gap c(i+1) - c(i)         (ck - c1) / (n - 1)   e - d
 vllm       c1' - s                  every gap c'(i+1) - c'(i)       (ck' - c1') / (n - 1) ck' - s
-guidellm   c1 - s                   (ck - c1) / (n - 1), n - 1 x    (ck - s) / n          e - s
-aiperf     c1 - s                   (e' - c1) / (n - 1), once       as itl                e' - s
+guidellm   c1 - s                   (ck - c1) / (n - 1), n - 1 x    (ck - s) / n, n x     e - s
+aiperf     c1 - s                   (ck - c1) / (n - 1), once       as itl                ck - s
 =========  =======================  ==============================  ====================  ==================
 
-``c'``: every event with a choice, also one without content (a role alone, the finish reason). ``e'``: the last event with a choice.
-Sources: vLLM ``benchmarks/lib/endpoint_request_func.py`` and ``serve.py``; GuideLLM ``schemas/request_stats.py``; AIPerf's metrics
-reference. Without ``--defs`` the figures from the send stand beside them as ``ttft_from_send`` and ``e2e_from_send``.
+``c'``: every event with a choice, also one without content (a role alone, the finish reason).
+Sources: vLLM ``vllm/benchmarks/lib/endpoint_request_func.py`` (``async_request_openai_chat_completions``) and ``serve.py``
+(``calculate_metrics``); GuideLLM ``schemas/request_stats.py`` and ``benchmark/schemas/generative/metrics.py`` (the weights); AIPerf 0.13
+``metrics/types/{ttft,inter_token_latency,request_latency}_metric.py``, where only responses with content count. Without ``--defs`` the figures from the send stand beside them as ``ttft_from_send`` and ``e2e_from_send``.
 """
 
 from __future__ import annotations
@@ -172,7 +173,7 @@ class Measures:
         elif itl is not None:
             times["itl"].add(itl, record.output_tokens - 1 if self.defs == "guidellm" else 1)
         if tpot is not None:
-            times["tpot"].add(tpot)
+            times["tpot"].add(tpot, record.output_tokens if self.defs == "guidellm" else 1)
         times["e2e"].add(e2e)
         moment.e2e.add(e2e)
         if source is not None:
@@ -209,9 +210,8 @@ class Measures:
                 itl = whole / (n - 1) if n > 1 else None
                 return first - base, itl, (last - base) / n if n else None, finished - base
             case "aiperf":
-                end = record.last_event if record.last_event is not None else last
-                itl = (end - first) / (n - 1) if n > 1 else None
-                return first - base, itl, itl, end - base
+                itl = whole / (n - 1) if n > 1 else None
+                return first - base, itl, itl, last - base
             case _:
                 tpot = whole / (n - 1) if n > 1 else None
                 itl = whole / (len(moments) - 1) if len(moments) > 1 else None

@@ -26,7 +26,6 @@ class Record:
         input_tokens: of the prompt.
         output_tokens: of the answer.
         counted: where the tokens come from: the provider's ``usage``, a ``tokenizer``, or ``chunks``, one a piece of content.
-        last_event: when the last event came that was one of the model's.
         tool_at: when a tool was first called.
         cached_tokens: of the prompt, those the provider had cached.
         source: which of several prompt files or agents it is of.
@@ -43,7 +42,6 @@ class Record:
         "finished",
         "index",
         "input_tokens",
-        "last_event",
         "moments",
         "output_tokens",
         "retries",
@@ -71,7 +69,6 @@ class Record:
         self.turn = turn
         self.text: list[str] | None = None
         self.counted: Literal["usage", "tokenizer", "chunks"] = "chunks"
-        self.last_event: float | None = None
         self.tool_at: float | None = None
         self.cached_tokens: int | None = None
         self.retries = 0

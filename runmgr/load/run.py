@@ -137,6 +137,9 @@ async def _parts(
         async with open_supervisor(max_running=places, max_queued=places) as supervisor:
             target = AgentTarget(supervisor, entries, seed=config.seed, model=model, timeout=config.timeout)
             part, stopped = await _recorded(config, make_plan(config, target=target), watch, mode)
+            # Resends are made behind the run's back: the supervisor has counted them, the warm-up's too.
+            models = supervisor.snapshot().models.values()
+            part.measures.totals["retries"] = sum(model.resent for model in models)
         return [part], stopped
     if config.processes > 1:
         from runmgr.load.processes import measure_in_processes
