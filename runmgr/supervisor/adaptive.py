@@ -19,10 +19,12 @@ from __future__ import annotations
 
 import math
 
-__all__ = ("LONGEST_PAUSE", "Adaptive")
+__all__ = ("LONGEST_PAUSE", "Adaptive", "first_limit")
 
 INITIAL = 20
 """In flight to begin with, as in Netflix' ``Gradient2Limit``."""
+MOST_INITIAL = 100
+"""In flight to begin with, where more runs are allowed at once."""
 LONGEST_PAUSE = 5.0
 """Seconds between trials where they fail, or twenty round trips where that is longer."""
 _SMOOTHING = 0.1
@@ -34,6 +36,14 @@ _DRIFT = 1.005
 _BADLY = 0.2
 """Share above the usual noise at which a window goes badly."""
 _LEAST_SAMPLES = 10
+
+
+def first_limit(max_running: int) -> int:
+    """In flight to begin with: half of those who may want to be, so that a batch that nothing limits loses half a round trip (of
+    doubling from `INITIAL` with 200 at once it were two and a half); and no more than `MOST_INITIAL`, which a provider that serves few
+    refuses once.
+    """
+    return min(max(INITIAL, max_running // 2), MOST_INITIAL)
 
 
 class Adaptive:
@@ -173,6 +183,7 @@ class Adaptive:
         """The trial has failed."""
         assert self._before is not None
         self._set(self._before)
+        self._floor = max(1.0, self._limit / 2)
         self._before = None
         self._step = 1.0
         self._since = now
@@ -213,7 +224,7 @@ class Adaptive:
         if not asked:
             return
         if bad / asked > 2 * self._noise + _BADLY:
-            half = self._limit / 2
+            half = self._floor = max(1.0, self._limit / 2)
             self._set(max(half, min(self._limit, others) if others is not None else self._limit * 0.7))
             self._before = None
             self._slow_start = False

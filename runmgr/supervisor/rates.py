@@ -22,8 +22,8 @@ from runmgr.concurrency import FairQueue, Gcra
 from runmgr.models.rate_headers import Quota
 from runmgr.records.budgets import RateLimit
 
-from .adaptive import Adaptive
-from .refusals import Refusals
+from .adaptive import INITIAL, Adaptive
+from .refusals import LearnedQuota, Refusals
 
 if TYPE_CHECKING:
     from .bounds import Bound
@@ -64,6 +64,8 @@ class RateDoor:
     Args:
         limit: what was told.
         adapt: whether the in-flight limit is to be found from answers.
+        services: where its timer runs.
+        initial: in flight to begin with, while the limit is being found.
     """
 
     __slots__ = (
@@ -75,6 +77,7 @@ class RateDoor:
         "_level",
         "_line",
         "_mean_output",
+        "_quota",
         "_requests",
         "_room",
         "_room_until",
@@ -89,9 +92,17 @@ class RateDoor:
         "used",
     )
 
-    def __init__(self, limit: RateLimit, *, adapt: bool, services: trio.Nursery | None = None) -> None:
-        self.adaptive = Adaptive(limit.max_in_flight) if adapt and limit.adaptive else None
+    def __init__(
+        self,
+        limit: RateLimit,
+        *,
+        adapt: bool,
+        services: trio.Nursery | None = None,
+        initial: int = INITIAL,
+    ) -> None:
+        self.adaptive = Adaptive(limit.max_in_flight, initial) if adapt and limit.adaptive else None
         self.refusals = Refusals()
+        self._quota = LearnedQuota()
         self.services = services
         self.used = 0
         """Permits out: requests in flight."""
@@ -140,6 +151,9 @@ class RateDoor:
         """Requests that may be in flight now; None: any number."""
         adaptive = self.adaptive
         limit = self.limit.max_in_flight if adaptive is None else adaptive.limit
+        quota = self._quota.room(trio.current_time()) if self._quota.known else None
+        if quota is not None and (limit is None or quota < limit):
+            limit = quota
         if not self.refusals.withheld and not self._room_until:
             return limit
         if self.refusals.withheld:
@@ -330,6 +344,7 @@ class RateDoor:
         if adaptive is not None:
             seconds = now - sent_at if adaptive.latency is None else adaptive.latency
             adaptive.succeeded(now, sent_at, full=now - self._full_at <= 2 * seconds)
+        self._quota.answered(now)
         if self.refusals.withheld:
             self.refusals.succeeded(sent_at)
 
@@ -355,6 +370,7 @@ class RateDoor:
             spent=bool(gone),
         )
         if rest is not None:
+            self._quota.spent(now, rest)
             self.cool_down(now + rest)
             if adaptive is not None:  # it was not about the number in flight
                 adaptive.restore(self._level)

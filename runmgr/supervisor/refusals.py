@@ -10,11 +10,62 @@ finding out costs about the square root of the requests in flight, and not a sto
 
 from __future__ import annotations
 
-__all__ = ("Refusals",)
+__all__ = ("LearnedQuota", "Refusals")
 
 _FIRST_REST = 1.0
 _LONGEST_REST = 60.0
 _ALL = 1 << 30
+_SHORTEST_QUOTA = 5.0
+"""Seconds: who is asked to wait for less was not told of a quota."""
+
+
+class LearnedQuota:
+    """What a quota turned out to hold that no header tells of.
+
+    It is spent, and rests; so many requests were answered before. In the next period, from the rest's end, no more requests are in flight
+    than that number leaves: so its end is met by one or two refused requests and not by all that are in flight. Past it one more
+    is allowed for each answer (it may be larger by now), and past half as many again it is forgotten. Pure.
+    """
+
+    __slots__ = ("_began", "_held", "_period", "_served")
+
+    def __init__(self) -> None:
+        self._began: float | None = None  # the present period's first answer
+        self._served = 0
+        self._held: int | None = None
+        self._period = 0.0
+
+    @property
+    def known(self) -> bool:
+        """Whether it was ever spent."""
+        return self._held is not None
+
+    def answered(self, now: float) -> None:
+        """A request was answered."""
+        began = self._began
+        if began is None:
+            self._began = now
+        elif self._held is not None:
+            if now - began >= self._period:
+                self._began, self._served = now, 0
+            elif self._served > 1.5 * self._held:
+                self._held = None
+        self._served += 1
+
+    def spent(self, now: float, rest: float) -> None:
+        """It rests for so many seconds from now."""
+        if self._served and self._began is not None and rest >= _SHORTEST_QUOTA:
+            self._held, self._period = self._served, now + rest - self._began
+        if rest >= _SHORTEST_QUOTA:
+            self._began, self._served = None, 0
+
+    def room(self, now: float) -> int | None:
+        """Requests that may be in flight; None: nothing is known."""
+        held = self._held
+        if held is None or self._began is None or now - self._began >= self._period:
+            return held
+        left = held - self._served
+        return left if left > 0 else 1 - left
 
 
 class Refusals:

@@ -13,8 +13,8 @@ from runmgr.messages import ModelResponse, TextPart
 from runmgr.models.function import FunctionModel
 from runmgr.records.budgets import RateLimit
 from runmgr.supervisor import open_supervisor
-from runmgr.supervisor.adaptive import Adaptive
-from runmgr.supervisor.refusals import Refusals
+from runmgr.supervisor.adaptive import Adaptive, first_limit
+from runmgr.supervisor.refusals import LearnedQuota, Refusals
 from runmgr.usage import RequestUsage
 
 
@@ -152,8 +152,8 @@ async def test_latency_that_grows_without_throughput_ends_the_growth(fakes, auto
     provider = Provider(slots=20, latency=0.5)
     failed, state = await drive(fakes, provider, 4_000, max_running=1_000)
     assert not failed
-    assert provider.peak < 200
-    assert state.in_flight_limit < 100
+    assert provider.peak < 300
+    assert state.in_flight_limit < 150  # of 1,000 that would be; it began with 100
     assert provider.rate(10, 90) >= 0.95 * 40
 
 
@@ -342,3 +342,60 @@ async def test_timeouts_lower_it_too(fakes, autojump_clock):
     assert not failed
     assert provider.peak == 10
     assert state.in_flight_limit < 20
+
+
+async def test_a_quota_that_was_spent_once_is_met_softly_the_next_time(fakes, autojump_clock):
+    """No header tells of it, only 429: the first time all in flight are refused, and then one or two each minute."""
+    provider = Provider(rpm=600, latency=0.05)
+    failed, _ = await drive(fakes, provider, 3_000, max_running=100)
+    assert not failed
+    minutes = [sum(60 * n <= time < 60 * (n + 1) for time in provider.refused) for n in range(6)]
+    assert minutes[0] <= 100
+    assert max(minutes[1:]) <= 4
+    assert trio.current_time() < 4 * 60 + 30
+
+
+async def test_a_quota_that_grows_is_noticed(fakes, autojump_clock):
+    provider = Provider(rpm=600, latency=0.05)
+    async with trio.open_nursery() as nursery:
+
+        async def grow():
+            await trio.sleep(100)
+            provider.rpm = 3_000
+
+        nursery.start_soon(grow)
+        failed, _ = await drive(fakes, provider, 6_000, max_running=100)
+    assert not failed
+    assert provider.rate(120, 130) > 200  # 2,400 more at once
+
+
+def test_a_short_rest_is_no_quota():
+    quota = LearnedQuota()
+    for number in range(10):
+        quota.answered(number / 10)
+    quota.spent(1.0, 1.0)
+    assert quota.room(2.0) is None
+    quota.spent(1.0, 30.0)
+    assert quota.known
+    assert quota.room(40.0) == 10
+    for number in range(9):
+        quota.answered(40.0 + number / 10)
+    assert quota.room(41.0) == 1
+    quota.answered(41.0)
+    assert quota.room(41.0) == 1
+    quota.answered(41.0)
+    assert quota.room(41.0) == 2
+    assert quota.room(80.0) == 10  # another period
+
+
+@pytest.mark.parametrize(("at_once", "first"), [(1, 20), (100, 50), (200, 100), (5_000, 100)])
+def test_where_it_begins(at_once, first):
+    assert first_limit(at_once) == first
+
+
+async def test_a_batch_that_nothing_limits_loses_half_a_round_trip(fakes, autojump_clock):
+    provider = Provider(latency=5.0)
+    failed, state = await drive(fakes, provider, 1_400, max_running=200)
+    assert not failed
+    assert trio.current_time() <= 5.01 * 8  # at 200 from the first: 7 round trips; from 20: 10
+    assert state.in_flight_limit >= 200
