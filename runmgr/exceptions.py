@@ -310,9 +310,9 @@ class ModelHTTPError(ModelAPIError):
     @property
     def provider_message(self) -> str | None:
         """What the provider says is wrong, in its own words; None where the body has no message."""
-        message = self._error.get("message")
-        if isinstance(message, str):
-            return message
+        for name in ("message", "detail"):
+            if isinstance(message := self._error.get(name), str):
+                return message
         return self.body if isinstance(self.body, str) and self.body else None
 
     @property

@@ -22,7 +22,7 @@ from runmgr.models.attached import Files
 from runmgr.models.base import Model
 from runmgr.models.files import fetch_file
 from runmgr.models.http import HttpClient, HttpError, Reply, Timeouts, read_all, timeouts_of
-from runmgr.models.http.failures import api_error, http_error
+from runmgr.models.http.failures import api_error, http_error, kept_headers
 from runmgr.models.remote_stream import RemoteStream
 from runmgr.models.retry import RetryPolicy, resend, resend_stream
 from runmgr.models.stream import StreamedResponse
@@ -189,7 +189,16 @@ class RemoteModel(Model):
         """As ``request``, in one try."""
         check_allow_model_requests()
         settings, params = self.prepare_request(model_settings, model_request_parameters)
-        return self._response(await self._send(await self._call(messages, settings, params, stream=False)))
+        return self._read(await self._send(await self._call(messages, settings, params, stream=False)))
+
+    def _read(self, reply: Reply) -> ModelResponse:
+        try:
+            return self._response(reply)
+        except (
+            ModelHTTPError
+        ) as error:  # told with status 200; the request's id stands in the headers all the same
+            error.headers = error.headers or kept_headers(reply)
+            raise
 
     async def _send(self, call: Call) -> Reply:
         """The answer to a call, of status 200."""
@@ -256,7 +265,7 @@ class RemoteModel(Model):
                     raise api_error(error, self._model_name) from error
                 if reply.status != 200:
                     raise self._error(reply)
-                response.whole(self._response(reply))
+                response.whole(self._read(reply))
             yield response
         finally:
             await response.aclose()

@@ -14,10 +14,10 @@ from typing import Any, Generic, TypeVar
 import msgspec
 import trio
 
-from runmgr.exceptions import MalformedResponseError
+from runmgr.exceptions import MalformedResponseError, ModelHTTPError
 from runmgr.messages import ModelResponse, ModelResponseStreamEvent, now_utc
 from runmgr.models.http import HttpError, ReplyStream
-from runmgr.models.http.failures import api_error
+from runmgr.models.http.failures import api_error, kept_headers
 from runmgr.models.http.sse import EventDecoder
 from runmgr.models.known import decode_known
 from runmgr.models.stream import StreamedResponse
@@ -188,13 +188,17 @@ class RemoteStream(StreamedResponse, Generic[T]):
             ModelAPIError: the answer failed, or is empty.
         """
         self._answer = answer
-        while not self._waiting:
-            if (data := await self._receive(answer)) is None:
-                self._waiting = self._reader.end()
-                break
-            self._waiting = self._reader.feed(data)
-            if self._reader.done:
-                break
+        try:
+            while not self._waiting:
+                if (data := await self._receive(answer)) is None:
+                    self._waiting = self._reader.end()
+                    break
+                self._waiting = self._reader.feed(data)
+                if self._reader.done:
+                    break
+        except ModelHTTPError as error:
+            error.headers = error.headers or kept_headers(answer.head)
+            raise
         if not self._waiting:
             raise MalformedResponseError(self._asked, "the stream ended without content or tool calls")
 
@@ -223,18 +227,22 @@ class RemoteStream(StreamedResponse, Generic[T]):
             return
         reader = self._reader
         waiting = self._waiting
-        while True:
-            for each in waiting:
-                for event in self._apply(each):
-                    yield event
-            if reader.done:
-                break
-            if (data := await self._receive(answer)) is None:
-                for each in reader.end():
+        try:
+            while True:
+                for each in waiting:
                     for event in self._apply(each):
                         yield event
-                return
-            waiting = reader.feed(data)
+                if reader.done:
+                    break
+                if (data := await self._receive(answer)) is None:
+                    for each in reader.end():
+                        for event in self._apply(each):
+                            yield event
+                    return
+                waiting = reader.feed(data)
+        except ModelHTTPError as error:  # told within the answer; the request's id stands in its headers
+            error.headers = error.headers or kept_headers(answer.head)
+            raise
         with trio.move_on_after(_LAST_WORDS):
             try:
                 while await answer.receive():

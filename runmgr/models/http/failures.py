@@ -16,7 +16,7 @@ from runmgr.exceptions import (
 from runmgr.models.http.errors import HttpError, HttpTimeout, MalformedResponse
 from runmgr.models.http.reply import Reply
 
-__all__ = ("api_error", "http_error")
+__all__ = ("api_error", "http_error", "kept_headers")
 
 # What an error needs of an answer's headers: when to come back, what was asked, whether to.
 _KEPT = (
@@ -52,13 +52,20 @@ def http_error(reply: Reply, model_name: str, *, unwrap: bool = True) -> ModelHT
     except (msgspec.DecodeError, UnicodeDecodeError):
         body = reply.body[:4096].decode("utf-8", "replace").strip()
     else:
-        if isinstance(body, list) and len(cast("list[Any]", body)) == 1:
-            body = cast("list[Any]", body)[0]  # Google's errors to a streamed request
+        match body:
+            case [{"error": _}]:  # Google's answer to a streamed request
+                body = cast("list[Any]", body)[0]
+            case _:
+                pass
         if unwrap and isinstance(body, dict):
             body = cast("dict[str, Any]", body).get("error", cast("dict[str, Any]", body))
-    headers = {
+    return ModelHTTPError(reply.status, model_name, body, headers=kept_headers(reply))
+
+
+def kept_headers(reply: Reply) -> dict[str, str]:
+    """The headers of an answer that an error needs: about limits, retrying and the request's id."""
+    return {
         name: value
         for name, value in reply.headers.items()
         if name in _KEPT or name.startswith(_KEPT_PREFIXES)
     }
-    return ModelHTTPError(reply.status, model_name, body, headers=headers)
