@@ -24,7 +24,7 @@ from runmgr.messages import (
     ToolReturnPart,
     now_utc,
 )
-from runmgr.messages.codec import any_to_plain
+from runmgr.messages.codec import dump_any
 from runmgr.models.base import Model
 from runmgr.models.estimate import count_words, estimate_usage
 from runmgr.models.examples import example
@@ -235,9 +235,17 @@ def _told(messages: list[ModelMessage]) -> str:
     }
     if not returned:
         return _SUCCESS
-    from pydantic_core import to_json
+    from pydantic_core import PydanticSerializationError, to_json
 
-    return to_json(returned, fallback=any_to_plain).decode()
+    try:
+        return to_json(returned).decode()
+    except PydanticSerializationError as error:
+        try:
+            return dump_any(
+                returned
+            ).decode()  # attrs classes and structs, which pydantic alone does not know
+        except ValueError:
+            raise error from None
 
 
 class TestStreamedResponse(StreamedResponse):
