@@ -44,6 +44,12 @@ _TESTS = {"mcnemar": "McNemar, exact", "bootstrap": "paired bootstrap", "normal"
 @click.option(
     "--cases", metavar="FILE", type=click.Path(path_type=Path), help="Write every pair to FILE, as JSONL."
 )
+@click.option(
+    "--report",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Of loads: write a page of all of them to FILE.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
 def command(
     directories: tuple[Path, ...],
@@ -54,9 +60,10 @@ def command(
     show: int,
     failed_as_zero: bool,
     cases: Path | None,
+    report: Path | None,
     as_json: bool,
 ) -> int:
-    """Compare batches on the cases that they share; the first is the baseline.
+    """Compare batches on the cases that they share, or loads (runmgr load); the first is the baseline.
 
     Of a matrix each combination is one, so that one DIR may be enough. Differences are candidate minus baseline, paired by case.
 
@@ -66,6 +73,7 @@ def command(
       SCORER.low/.high  the ends of its interval
       cost, latency, tokens   with %: relative to the baseline; else dollars, seconds, tokens
       failed            the share of failed runs; 1% is one point
+      ttft.p99, e2e.mean, requests_per_second, errors, ...   of loads: any figure of the table; % relative; .low, .high
     """  # noqa: D301  \b is click's
     from runmgr.cli.directory import checked_directory
     from runmgr.report.compare import compare, load_runs
@@ -73,9 +81,16 @@ def command(
 
     if not 0.5 <= confidence < 1:
         raise UserError(f"--confidence {confidence}: a share from 0.5 to below 1 is needed, e.g. 0.95")
-    runs = load_runs(
-        [checked_directory(directory) for directory in directories], failed_as=0.0 if failed_as_zero else None
-    )
+    from runmgr.cli.load_compare import are_loads, compare_directories
+
+    named = [checked_directory(directory) for directory in directories]
+    if are_loads(named):
+        return compare_directories(
+            named, conditions=conditions, confidence=confidence, page=report, as_json=as_json
+        )
+    if report is not None:
+        raise UserError("--report is of loads; a batch has its own report.html")
+    runs = load_runs(named, failed_as=0.0 if failed_as_zero else None)
     baseline, candidates = runs[0], runs[1:]
     found = [compare(baseline, candidate, confidence=confidence, seed=seed) for candidate in candidates]
     broken: list[str] = []

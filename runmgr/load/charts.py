@@ -7,9 +7,12 @@ from collections.abc import Callable, Sequence
 from html import escape
 from typing import Any
 
-__all__ = ("Line", "chart", "plain")
+__all__ = ("MOST_LINES", "Line", "chart", "plain")
 
 _WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 420, 170, 46, 10, 12, 26
+
+_CLASSES = ("", "second", "third", "fourth", "fifth", "sixth")
+MOST_LINES = len(_CLASSES)
 
 Line = tuple[str, Sequence[tuple[float, float]]]
 
@@ -23,7 +26,7 @@ def chart(
     log: bool = False,
     rows: Sequence[dict[str, Any]] = (),
 ) -> str:
-    """Lines over a common axis, at most three.
+    """Lines over a common axis, at most `MOST_LINES`.
 
     Args:
         title: said above it and to screen readers.
@@ -63,7 +66,7 @@ def chart(
     for number, (_, points) in enumerate(lines):
         if points:
             path = " ".join(f"{px(x):.1f},{py(y):.1f}" for x, y in points)
-            parts.append(f'<polyline class="line {("", "second", "third")[number]}" points="{path}"/>')
+            parts.append(f'<polyline class="line {_CLASSES[number]}" points="{path}"/>')
     met = {row["rate"]: row["met"] for row in rows}
     for x, y in lines[0][1] if rows or len(lines[0][1]) == 1 else ():
         parts.append(

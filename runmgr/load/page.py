@@ -12,11 +12,13 @@ from runmgr.load.measures import Measures
 from runmgr.report import svg, text
 from runmgr.report.page import _asset, _hash
 
-__all__ = ("build_page", "build_sweep_page")
+__all__ = ("build_page", "build_sweep_page", "page_of")
 
 _STYLE = """
 svg .line { fill: none; stroke: var(--accent); stroke-width: 1.6; }
 svg .second { stroke: var(--warn); } svg .third { stroke: var(--bad); }
+svg .fourth { stroke: #8250df; } svg .fifth { stroke: #0a8a8a; } svg .sixth { stroke: #b35900; }
+.k4 { color: #8250df; } .k5 { color: #0a8a8a; } .k6 { color: #b35900; }
 svg .dot { fill: var(--accent); } svg .dot.missed { fill: var(--bad); }
 svg .steady { fill: var(--line); opacity: 0.35; }
 .key { font-size: 12px; } .key span { margin-right: 12px; } .k1 { color: var(--accent); } .k2 { color: var(--warn); } .k3 { color: var(--bad); }
@@ -75,7 +77,7 @@ def build_page(summary: dict[str, Any], measures: Measures) -> bytes:
         _percentiles(summary),
         _errors(summary["errors"]),
     ]
-    return _page("runmgr load", "".join(body))
+    return page_of("runmgr load", "".join(body))
 
 
 def build_sweep_page(summary: dict[str, Any]) -> bytes:
@@ -144,10 +146,11 @@ def build_sweep_page(summary: dict[str, Any]) -> bytes:
         *(f'<th class="number">{name}</th>' for name in heads),
         f"</tr></thead><tbody>{table}</tbody></table></div>",
     ]
-    return _page("runmgr load sweep", "".join(body))
+    return page_of("runmgr load sweep", "".join(body))
 
 
-def _page(title: str, body: str) -> bytes:
+def page_of(title: str, body: str) -> bytes:
+    """A whole page: one file, no script, nothing from the network."""
     style = _asset("page.css") + _STYLE
     policy = f"default-src 'none'; style-src {_hash(style)}; base-uri 'none'; form-action 'none'"
     return (

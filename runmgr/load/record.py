@@ -102,6 +102,8 @@ def line_of(record: Record, *, chunks: bool) -> bytes:
         "input_tokens": record.input_tokens,
         "output_tokens": record.output_tokens,
     }
+    if moments:
+        row["last_token_at"] = round(moments[-1], 6)
     if record.turn is not None:
         row["turn"] = record.turn
     if record.source is not None:
