@@ -58,6 +58,29 @@ pytest: $(STAMP) ## the tests
 test-examples: .venv-examples/.stamp ## the services of docs/examples/pool_*: FastAPI, Flask, Django, trio, Jupyter, Redis, Prometheus
 	PYTHONPATH=. .venv-examples/bin/python -m pytest tests/examples -rs
 
+.venv-ray/.stamp: requirements/ray.txt
+	@test -x .venv-ray/bin/python || $(PYTHON) -m venv .venv-ray
+	@echo "setting up .venv-ray ..."
+	@.venv-ray/bin/python -m pip install --quiet --require-hashes -r $<
+	@touch $@
+
+# Ray binds the machine's outside address; in a network namespace of its own there is only loopback.
+ALONE := unshare --net sh -c 'ip link set lo up && exec "$$@"' alone
+.PHONY: test-ray
+test-ray: .venv-ray/.stamp ## runmgr.cluster on Ray, for real; skipped where network namespaces cannot be made
+	if unshare --net true 2>/dev/null; then PYTHONPATH=.:tests/ray $(ALONE) .venv-ray/bin/python -m pytest tests/ray -rs; \
+	else PYTHONPATH=.:tests/ray .venv-ray/bin/python -m pytest tests/ray -rs; fi
+
+.venv-datasets/.stamp: requirements/datasets.txt
+	@test -x .venv-datasets/bin/python || $(PYTHON) -m venv .venv-datasets
+	@echo "setting up .venv-datasets ..."
+	@.venv-datasets/bin/python -m pip install --quiet --require-hashes -r $<
+	@touch $@
+
+.PHONY: test-datasets
+test-datasets: .venv-datasets/.stamp ## Hugging Face datasets as a batch's input, by the real library
+	HF_HUB_OFFLINE=1 PYTHONPATH=. .venv-datasets/bin/python -W default -m pytest -W default tests/batch/test_hf_datasets.py -rs
+
 SEEDS ?= 1000
 .PHONY: simulate
 simulate: $(STAMP) ## faults and crashes in virtual time, SEEDS=1000 of them
@@ -75,7 +98,7 @@ format: $(STAMP) ## ruff: mend what it can
 
 .PHONY: requirements
 requirements: $(STAMP) ## pin again: requirements/*.txt and bench/peers/*.txt from their .in
-	cd requirements && for name in runtime dev examples; do ../$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes \
+	cd requirements && for name in runtime dev examples datasets; do ../$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes \
 	  --no-emit-index-url --no-header --no-emit-package runmgr --quiet --upgrade $$name.in -o $$name.txt; done
 	cd $(PEERS) && for name in *.in; do ../../$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes \
 	  --no-emit-index-url --no-header --quiet --upgrade $$name -o $${name%.in}.txt; done
@@ -137,4 +160,4 @@ bench: bench-batch bench-cancel bench-flight bench-http bench-ledger bench-load 
 
 .PHONY: clean
 clean: ## remove environments and what tests and benches leave
-	rm -rf $(VENV) .venv-examples $(PEERS)/.venv-* .pytest_cache .ruff_cache .hypothesis .import_linter_cache build dist
+	rm -rf $(VENV) .venv-examples .venv-datasets $(PEERS)/.venv-* .pytest_cache .ruff_cache .hypothesis .import_linter_cache build dist

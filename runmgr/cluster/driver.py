@@ -33,6 +33,7 @@ from .leases import Leases
 if TYPE_CHECKING:
     from runmgr.supervisor.actor import Actor
     from runmgr.supervisor.elsewhere import CarriedJob
+    from runmgr.supervisor.jobs import Job
     from runmgr.supervisor.runtime import Runtime
 
     from .engine import Engine, WorkerLink
@@ -133,10 +134,14 @@ class Driver:
 
     # ---------------------------------------------------------------- runs
 
+    def pack(self, job: Job) -> tuple[int, bytes]:
+        """See `Carrier.pack`."""
+        return self._packer.pack(job)
+
     async def carry_out(self, actor: Actor) -> Carried:
         """See `Carrier.carry_out`."""
         run_id = actor.run_id
-        kind, work = self._packer.pack(cast("CarriedJob", actor._job).job)
+        kind, work = cast("CarriedJob", actor._job).packed
         left = actor._deadline
         self._leases.add(
             run_id,

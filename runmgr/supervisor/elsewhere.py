@@ -69,12 +69,16 @@ class Carried:
 class Carrier(Protocol):
     """Carries runs to where they are worked on. Made by `Cluster.open`, for one supervisor."""
 
-    async def carry_out(self, actor: Actor) -> Carried:
-        """Have a run worked on and give what came of it. Cancelled, the run is cancelled where it is.
+    def pack(self, job: Job) -> Any:
+        """Make a job ready to travel, when it is submitted.
 
         Raises:
-            UserError: the run cannot travel; the message names what cannot.
+            UserError: it cannot travel; the message names what cannot.
         """
+        ...
+
+    async def carry_out(self, actor: Actor) -> Carried:
+        """Have a run worked on and give what came of it. Cancelled, the run is cancelled where it is."""
         ...
 
     def paid_before(self, actor: Actor) -> Carried | None:
@@ -106,13 +110,14 @@ class CarriedFailure(AgentRunError):
 class CarriedJob:
     """A run that is handed over: wraps the job that is to be done elsewhere."""
 
-    __slots__ = ("budget", "cache_salt", "carrier", "job")
+    __slots__ = ("budget", "cache_salt", "carrier", "job", "packed")
 
     is_agent = False
 
     def __init__(self, job: Job, carrier: Carrier) -> None:
         self.job = job
         self.carrier = carrier
+        self.packed = carrier.pack(job)
         self.budget = None  # its own budget is watched over where it runs
         self.cache_salt = None
 
