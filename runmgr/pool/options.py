@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal, TypedDict
 if TYPE_CHECKING:
     from runmgr.models.retry import RetryPolicy
     from runmgr.records.budgets import Budget, CachePolicy, Hedge, Price, RateLimit, RestartPolicy
+    from runmgr.supervisor.bounds import CountTokens
     from runmgr.supervisor.breaker import BreakerPolicy
     from runmgr.supervisor.elsewhere import Cluster
     from runmgr.usage import UsageLimits
@@ -37,6 +38,7 @@ class SupervisorOptions(TypedDict, total=False):
     cluster: Cluster | None
     rate_limits: Mapping[str, RateLimit] | RateLimit | None
     prices: Mapping[str, Price] | None
+    tokenizers: Mapping[str, CountTokens] | None
     restart: RestartPolicy | None
     max_failures: float | None
     min_sample: int

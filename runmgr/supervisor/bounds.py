@@ -1,6 +1,7 @@
 """How much a request can use at most, before it is sent. Pure.
 
-Input: a tokenizer that works on bytes never makes more tokens than there are bytes, and the JSON form of messages and tools
+Input: by the model's tokenizer, where one was given (`open_supervisor(tokenizers=)`), with what any provider's template adds; else in
+bytes: a tokenizer that works on bytes never makes more tokens than there are bytes, and the JSON form of messages and tools
 has more bytes than any provider's own template of them (names, times, brackets: over a hundred bytes a part). Pictures and
 other files are not text: each counts as `FILE_TOKENS`, more than any of today's providers takes for a page or picture.
 
@@ -9,20 +10,25 @@ Output: ``max_tokens``. Without it there is no bound; `OUTPUT_TOKENS` is then as
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from operator import is_not
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, TypeAlias, cast
 
 import msgspec
 
 from runmgr.messages import SystemPromptPart, UserPromptPart, encode_message
 from runmgr.messages.content import BinaryContent, FileUrl
 
-__all__ = ("FILE_TOKENS", "OUTPUT_TOKENS", "Bound", "Sizes", "bound")
+__all__ = ("FILE_TOKENS", "OUTPUT_TOKENS", "Bound", "CountTokens", "Sizes", "bound")
+
+CountTokens: TypeAlias = Callable[[str], int]
+"""From a text to the number of its tokens."""
 
 FILE_TOKENS = 16_384
 PART_BYTES = 100
 """What a part counts beside its text: more than the names, brackets and marks that any provider's template puts around it."""
+PART_TOKENS = 16
+"""The same in tokens: for who has a tokenizer."""
 _TEXTS = frozenset({UserPromptPart, SystemPromptPart})
 OUTPUT_TOKENS = 4_096
 
@@ -37,25 +43,33 @@ class Bound(NamedTuple):
 
 
 class Sizes:
-    """The messages of a run whose bytes are counted, so that each is counted once and not at every turn."""
+    """The messages of a run whose bytes or tokens are counted, so that each is counted once and not at every turn.
 
-    __slots__ = ("messages", "size")
+    Args:
+        count: the tokenizer; None counts bytes.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("count", "messages", "size")
+
+    def __init__(self, count: CountTokens | None = None) -> None:
+        self.count = count
         self.messages: list[Any] = []
         self.size = 0
 
     def of(self, messages: Sequence[Any]) -> int:
-        """Bytes of all of them. The last one may still be changed by its run, so it is counted anew each time."""
+        """All of them together. The last one may still be changed by its run, so it is counted anew each time."""
         known = self.messages
-        count = len(known)
-        if count >= len(messages) or any(map(is_not, known, messages)):
+        number = len(known)
+        if number >= len(messages) or any(map(is_not, known, messages)):
             known.clear()
-            self.size = count = 0
-        for message in messages[count:-1]:
-            self.size += _message_bytes(message)
+            self.size = number = 0
+        for message in messages[number:-1]:
+            self.size += self._one(message)
             known.append(message)
-        return self.size + (_message_bytes(messages[-1]) if messages else 0)
+        return self.size + (self._one(messages[-1]) if messages else 0)
+
+    def _one(self, message: Any) -> int:
+        return _message_bytes(message) if self.count is None else _message_tokens(message, self.count)
 
 
 def bound(messages: Sequence[Any], settings: Any, params: Any, sizes: Sizes | None = None) -> Bound:
@@ -69,7 +83,8 @@ def bound(messages: Sequence[Any], settings: Any, params: Any, sizes: Sizes | No
     """
     inputs = sum(map(_message_bytes, messages)) if sizes is None else sizes.of(messages)
     if params is not None:
-        inputs += _tools_bytes(params)
+        count = None if sizes is None else sizes.count
+        inputs += _tools_bytes(params) if count is None else _tools_tokens(params, count)
     limit = None if settings is None else settings.get("max_tokens")
     if limit is None:
         return Bound(inputs, OUTPUT_TOKENS, proven=False)
@@ -82,16 +97,27 @@ def _message_bytes(message: Any) -> int:
     for part in message.parts:
         content = getattr(part, "content", None)
         if type(part) not in _TEXTS or type(content) is not str:
-            return _encoded_bytes(message)
+            return _encoded(message, len)
         size += _length(content) + PART_BYTES
     return size
+
+
+def _message_tokens(message: Any, count: CountTokens) -> int:
+    instructions = getattr(message, "instructions", None)
+    tokens = count(instructions) + PART_TOKENS if instructions else 0
+    for part in message.parts:
+        content = getattr(part, "content", None)
+        if type(part) not in _TEXTS or type(content) is not str:
+            return _encoded(message, lambda text: count(text.decode("utf-8", "replace")))
+        tokens += count(content) + PART_TOKENS
+    return tokens
 
 
 def _length(text: str) -> int:
     return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
 
 
-def _encoded_bytes(message: Any) -> int:
+def _encoded(message: Any, measure: Callable[[bytes], int]) -> int:
     files = 0
     texts = 0
     for part in message.parts:
@@ -101,15 +127,15 @@ def _encoded_bytes(message: Any) -> int:
                 if isinstance(item, BinaryContent | FileUrl):
                     files += 1
                 else:
-                    texts += len(str(item).encode()) + 100
+                    texts += measure(str(item).encode()) + PART_BYTES
         elif isinstance(content, BinaryContent | FileUrl):
             files += 1
     if files:
         return files * FILE_TOKENS + texts + 200
     try:
-        return len(encode_message(message))
+        return measure(encode_message(message))
     except (ValueError, TypeError):
-        return len(repr(message).encode())
+        return measure(repr(message).encode())
 
 
 def _tools_bytes(params: Any) -> int:
@@ -117,12 +143,25 @@ def _tools_bytes(params: Any) -> int:
     if known is not None and known[0] is params:
         return known[1]
     size = len(msgspec.json.encode(params, enc_hook=repr))
-    if len(_sizes) > _SIZES:
-        _sizes.clear()
-    _sizes[id(params)] = (params, size)
+    _keep(id(params), params, size)
     return size
 
 
+def _tools_tokens(params: Any, count: CountTokens) -> int:
+    known = _sizes.get((id(params), count))
+    if known is not None and known[0] is params:
+        return known[1]
+    tokens = count(msgspec.json.encode(params, enc_hook=repr).decode("utf-8", "replace"))
+    _keep((id(params), count), params, tokens)
+    return tokens
+
+
+def _keep(key: Any, params: Any, size: int) -> None:
+    if len(_sizes) > _SIZES:
+        _sizes.clear()
+    _sizes[key] = (params, size)
+
+
 _SIZES = 64
-_sizes: dict[int, tuple[Any, int]] = {}
+_sizes: dict[Any, tuple[Any, int]] = {}
 """Sizes of the last parameters: those of an agent with constant tools are one object."""

@@ -262,8 +262,8 @@ async def _pass(actor: Actor, door: ModelDoor, messages: list[Any], settings: An
         meters = entry.meters = purse.of(actor.group, tally.meter)
         for meter in meters:
             if meter.needs_tokens:
-                if tally.sizes is None:
-                    tally.sizes = Sizes()
+                if tally.sizes is None or tally.sizes.count is not door.tokenizer:
+                    tally.sizes = Sizes(door.tokenizer)
                 limit = bound(messages, settings, params, tally.sizes)
                 break
     own = entry.group_rate = gates.group_rates.get(actor.group) if gates.group_rates else None

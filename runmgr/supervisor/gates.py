@@ -15,7 +15,7 @@ from runmgr.models.retry import RetryClass, RetryPolicy, classify, delay, retry_
 from runmgr.records.budgets import Budget, RateLimit
 
 from .adaptive import first_limit
-from .bounds import Bound
+from .bounds import Bound, CountTokens
 from .breaker import BreakerGate, BreakerPolicy
 from .budget import Amount, Meter, Meters, Purse
 from .hedge import Hedging
@@ -58,12 +58,14 @@ class Gates:
         hedge: Hedge | None = None,
         max_running: int = 0,
         breaker: BreakerPolicy | None = None,
+        tokenizers: Mapping[str, CountTokens] | None = None,
     ) -> None:
         self._ledger = ledger
         self._rate_limits = rate_limits
         self._retry_policy = retry_policy
         self._rng = rng
         self._hedge = hedge
+        self._tokenizers = dict(tokenizers or {})
         self._max_running = max_running
         self._rates: dict[tuple[Any, ...], RateDoor] = {}
         self._breaker = breaker
@@ -138,6 +140,7 @@ class Gates:
             None if self._hedge is None else Hedging(self._hedge),
             breaker,
             has_parts=has_parts,
+            tokenizer=self._tokenizers.get(f"{system}:{name}") or self._tokenizers.get(name),
         )
         door.make_room(self._max_running)
         with trio.CancelScope(shield=True):  # quick: nothing is connected here

@@ -19,6 +19,7 @@ from .budget import Amount, Meters
 
 if TYPE_CHECKING:
     from .actor import Actor
+    from .bounds import CountTokens
     from .breaker import BreakerGate
     from .hedge import Hedging
     from .ledger import Tally
@@ -66,6 +67,7 @@ class ModelDoor:
         breaker: shared with equal models; None where there is none.
         hedging: when a second copy is sent, where that is asked for.
         has_parts: it is made of other models, and each is asked through a door of its own.
+        tokenizer: what bounds of its input are counted with; None: bytes.
     """
 
     __slots__ = (
@@ -88,6 +90,7 @@ class ModelDoor:
         "sent",
         "system",
         "tally",
+        "tokenizer",
     )
 
     def __init__(
@@ -100,6 +103,7 @@ class ModelDoor:
         breaker: BreakerGate | None,
         *,
         has_parts: bool = False,
+        tokenizer: CountTokens | None = None,
     ) -> None:
         self.model = model  # held, so that its id stays its own
         self.name: str = model.model_name
@@ -110,6 +114,7 @@ class ModelDoor:
         self.hedging = hedging
         self.breaker = breaker
         self.has_parts = has_parts
+        self.tokenizer = tokenizer
         self.in_flight = 0
         """Requests that are sent and not answered."""
         self.sent = self.failed = self.refused = self.resent = self.cached = 0

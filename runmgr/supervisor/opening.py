@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 import trio
 
 from runmgr.concurrency import check_in_trio, open_timers
+from runmgr.exceptions import UserError
 from runmgr.models.retry import RetryPolicy
 
 from .breaker import BREAKER, BreakerPolicy
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from runmgr.records.budgets import Budget, CachePolicy, Hedge, Price, RateLimit, RestartPolicy
     from runmgr.usage import UsageLimits
 
+    from .bounds import CountTokens
     from .elsewhere import Cluster
 
 __all__ = ("open_supervisor",)
@@ -48,6 +50,7 @@ async def open_supervisor(
     run_budget: Budget | None = None,
     rate_limits: Mapping[str, RateLimit] | RateLimit | None = None,
     prices: Mapping[str, Price] | None = None,
+    tokenizers: Mapping[str, CountTokens] | None = None,
     restart: RestartPolicy | None = None,
     max_failures: float | None = None,
     min_sample: int = 20,
@@ -84,6 +87,8 @@ async def open_supervisor(
         run_budget: what each run may spend that brings no ``budget`` of its own.
         rate_limits: how fast models may be asked: by model name (or ``system:name``), or one for each.
         prices: what models cost, by model name, where the published table does not know or you pay otherwise.
+        tokenizers: by model name (or ``system:name``), a function from a text to the number of its tokens: what bounds of requests
+            are counted with where there is a budget of tokens or cost, instead of bytes. Called in the event loop.
         breaker: when a model is taken for dead and only probed, while requests to it wait; None: never.
         restart: which failed runs begin again.
         max_failures: failed runs (a whole number), or their share of the ended ones (a number below 1, over at least
@@ -117,6 +122,12 @@ async def open_supervisor(
         RunmgrError: a task of the supervisor itself failed: a bug in runmgr.
     """
     check_in_trio()
+    for name, count in (tokenizers or {}).items():
+        if not callable(count):
+            raise UserError(
+                f"tokenizers[{name!r}] must be a function from a text to the number of its tokens, not {count!r}: "
+                "lambda text: len(encoding.encode(text)), say"
+            )
     if max_running is None:
         max_running = 100 if cluster is None else cluster.places
     runtime = Runtime(
@@ -139,6 +150,7 @@ async def open_supervisor(
             ledger,
             rate_limits=rate_limits,
             prices=prices,
+            tokenizers=tokenizers,
             retry_policy=RetryPolicy(max_retries=retries) if isinstance(retries, int) else retries,
             restart=restart,
             rng=rng or random.Random(),

@@ -11,10 +11,18 @@ from hypothesis import strategies as st
 
 from runmgr.agent import Agent
 from runmgr.exceptions import MalformedResponseError, ModelHTTPError, UserError
-from runmgr.messages import ModelResponse, TextPart
+from runmgr.messages import (
+    ModelRequest,
+    ModelResponse,
+    TextPart,
+    ToolCallPart,
+    ToolReturnPart,
+    UserPromptPart,
+)
 from runmgr.models.base import Model
 from runmgr.models.function import FunctionModel
 from runmgr.records.budgets import Budget, Price, RateLimit
+from runmgr.records.definitions import ModelRequestParameters, ToolDefinition
 from runmgr.supervisor import RunSpec, open_supervisor
 from runmgr.supervisor.bounds import Sizes, bound
 from runmgr.usage import RequestUsage
@@ -282,3 +290,47 @@ def test_a_thousand_at_once_never_pass_any_budget_and_leave_little(data):
                 assert of_group - group.spent.tokens < largest
 
     trio.run(main, clock=now)
+
+
+def words(text):
+    return len(text.split())
+
+
+def test_a_tokenizer_bounds_more_closely():
+    said = [ModelRequest(parts=[UserPromptPart(content="five words are in here")], instructions="be brief")]
+    by_bytes, by_words = (
+        bound(said, {"max_tokens": 7}, None),
+        bound(said, {"max_tokens": 7}, None, Sizes(words)),
+    )
+    assert by_words == (5 + 16 + 2 + 16, 7, True)
+    assert by_words.inputs < by_bytes.inputs / 3
+    said.append(ModelResponse(parts=[ToolCallPart("look", {"where": "under the bed"}, "c1")]))
+    said.append(ModelRequest(parts=[ToolReturnPart("look", "dust", "c1")]))
+    params = ModelRequestParameters(
+        function_tools=[ToolDefinition(name="look", description="look some where")]
+    )
+    sizes = Sizes(words)
+    whole = bound(said, None, params, sizes)
+    assert whole == bound(said, None, params, sizes) == bound(said, None, params, Sizes(words))
+    assert by_words.inputs < whole.inputs < bound(said, None, params).inputs
+
+
+async def test_with_a_tokenizer_more_requests_fit_at_once(autojump_clock):
+    async def answer(messages, info):
+        await trio.sleep(1)
+        return ModelResponse(parts=[TextPart("x")], usage=RequestUsage(input_tokens=110, output_tokens=5))
+
+    agent = Agent(FunctionModel(answer, model_name="m"), model_settings={"max_tokens": 10})
+    took = []
+    for tokenizers in (None, {"m": words}, {"function:m": words}, {"another": words}):
+        began = trio.current_time()
+        async with open_supervisor(budget=Budget(tokens=2_000), tokenizers=tokenizers) as sup:
+            async with sup.map(agent, ["word " * 100] * 10) as outcomes:
+                assert statuses([outcome async for outcome in outcomes]) == ["succeeded"] * 10
+            assert sup.usage().total_tokens == 1_150
+        took.append(trio.current_time() - began)
+    assert took[1] == took[2] == 1
+    assert took[0] == took[3] > 2
+    with pytest.raises(UserError, match=r"tokenizers\['m'\] must be a function"):
+        async with open_supervisor(tokenizers={"m": "tiktoken"}):
+            pass
