@@ -201,6 +201,84 @@ def test_signals(number, tmp_path):
         assert journal.finished("a")
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("handled", [True, False])
+def test_signals_in_asyncio(number, handled, tmp_path):
+    path = tmp_path / "runs.sqlite"
+    process = program(
+        """
+        async def main():
+            async with RunPool(agent, journal=sys.argv[1]).as_asyncio() as pool:
+                if sys.argv[2] == "True":
+                    for number in (signal.SIGINT, signal.SIGTERM):
+                        asyncio.get_running_loop().add_signal_handler(number, pool.cancel, "a signal")
+                await pool.run("quick", run_id="done")
+                await pool.run("slow", run_id="a")
+        asyncio.run(main())
+        """,
+        path,
+        handled,
+    )
+    assert process.stdout.readline() == "begun\n"
+    while not is_open(path):  # its admission is being committed
+        time.sleep(0.01)
+    began = time.monotonic()
+    process.send_signal(number)
+    code, _, err = ended(process)
+    assert time.monotonic() - began < 5
+    with open_journal(path) as journal:
+        assert journal.finished("done")
+        if (
+            number == signal.SIGINT and not handled
+        ):  # asyncio cancels the main task: that cancels its run for good
+            assert journal.counts() == {"succeeded": 1, "cancelled": 1, "open": 0}
+        else:
+            assert journal.counts() == {"succeeded": 1, "open": 1}
+    if handled:
+        assert code == 1
+        assert "RunCancelled: run a was cancelled: a signal" in err
+    else:
+        assert code == -number
+
+
+def test_a_tool_that_blocks_its_thread_does_not_hold_up_the_end():
+    code, out, err = ended(
+        program("""
+        from runmgr.models.test import TestModel
+        agent = Agent(TestModel())
+        @agent.tool_plain
+        def block() -> str:
+            begun.set()
+            time.sleep(60)
+        with RunPool(agent) as pool:
+            pool.submit("x")
+            begun.wait(20)
+            sys.exit(3)
+        """)
+    )
+    assert (code, out, err) == (3, "", "")
+
+
+def test_the_pool_goes_on_for_who_comes_late():
+    """Threads that outlive the main one, and `atexit` functions, may still submit."""
+    code, out, err = ended(
+        program("""
+        import atexit
+        def at_exit():
+            print(pool.submit("at exit").result(10).output, flush=True)
+        pool = RunPool(agent)
+        pool.submit("x").result()
+        atexit.register(at_exit)
+        def work():
+            time.sleep(0.2)
+            print(pool.submit("from a thread").result(10).output, flush=True)
+        threading.Thread(target=work).start()
+        """)
+    )
+    assert (code, err) == (0, "")
+    assert out.splitlines() == ["from a thread", "at exit"]
+
+
 def test_a_handler_may_use_the_pool_whatever_it_interrupts():
     code, out, err = ended(
         program("""
