@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from typing import Any
 
 import msgspec
+
+from runmgr.report.text import duration
 
 __all__ = ("Entry", "entries")
 
@@ -20,7 +23,7 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
     name: str = ""
     """A tool's name."""
     note: str = ""
-    """Of a response's last part: its model and tokens."""
+    """Of a response's last part: its model, tokens, and how long it took; of what a tool gave back: how long after it was called."""
 
 
 _KINDS = {
@@ -40,22 +43,40 @@ def entries(messages: Iterable[Any]) -> list[Entry]:
     """What a history says, in order; instructions only where they change."""
     found: list[Entry] = []
     instructions: str | None = None
+    before: datetime | None = None
     for message in messages:
         said = getattr(message, "instructions", None)
         if said and said != instructions:
             instructions = said
             found.append(Entry("instructions", said))
         parts: Sequence[Any] = message.parts
+        answers = message.kind == "response"
         for number, part in enumerate(parts):
-            note = _note(message) if message.kind == "response" and number == len(parts) - 1 else ""
             kind = _KINDS.get(part.part_kind, "other")
+            note = ""
+            if answers:
+                note = _note(message, before) if number == len(parts) - 1 else ""
+            elif kind in {"return", "retry"}:
+                note = _after(before, part.timestamp)
             found.append(Entry(kind, _text(kind, part), str(getattr(part, "tool_name", None) or ""), note))
+        before = message.timestamp
     return found
 
 
-def _note(response: Any) -> str:
+def _after(before: datetime | None, now: datetime | None) -> str:
+    """How long it took; nothing where that is not known."""
+    if before is None or now is None or now < before:
+        return ""
+    return duration((now - before).total_seconds())
+
+
+def _note(response: Any, asked: datetime | None) -> str:
     usage = response.usage
-    words = [response.model_name or "", f"{usage.input_tokens} tokens in, {usage.output_tokens} out"]
+    words = [
+        response.model_name or "",
+        f"{usage.input_tokens} tokens in, {usage.output_tokens} out",
+        _after(asked, response.timestamp),
+    ]
     return ", ".join(word for word in words if word)
 
 

@@ -210,7 +210,12 @@ _spec = importlib.util.spec_from_file_location(
 )
 browser = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(browser)
-needs_chromium = pytest.mark.skipif(browser.PROGRAM is None, reason="no Chromium here")
+needs_chromium = pytest.mark.skipif(
+    browser.PROGRAM is None or not os.environ.get("RUNMGR_BROWSER"),
+    reason="in a browser: make test-browser"
+    if browser.PROGRAM
+    else "no Chromium here (apt-get install chromium)",
+)
 
 CELLS = "[...document.querySelectorAll('#cases tbody tr.case')].map(r => r.cells[0].textContent).join()"
 

@@ -241,6 +241,13 @@ def _names(names: Any) -> list[str]:
         several = cast("list[Any]", names)
         if several and all(isinstance(each, (str, os.PathLike)) for each in several):
             return [os.fspath(each) for each in several]
+    elif isinstance(names, Mapping):
+        splits = [str(name) for name in cast("Mapping[Any, Any]", names)]
+        raise InputError(
+            f"{type(cast('object', names)).__name__}: has several splits ({', '.join(splits[:5])}); give one of them: dataset[{splits[0]!r}]"
+            if splits
+            else "a mapping is no rows; a list of mappings is needed"
+        )
     elif isinstance(names, Iterator) or not isinstance(names, Iterable):
         raise InputError(
             f"{type(cast('object', names)).__name__}: files, or rows that can be iterated more than once (e.g. list(...)) are needed"
