@@ -81,6 +81,10 @@ test-ray: .venv-ray/.stamp ## runmgr.cluster on Ray, for real; skipped where net
 test-datasets: .venv-datasets/.stamp ## Hugging Face datasets as a batch's input, by the real library
 	HF_HUB_OFFLINE=1 PYTHONPATH=. .venv-datasets/bin/python -W default -m pytest -W default tests/batch/test_hf_datasets.py -rs
 
+.PHONY: test-browser
+test-browser: $(STAMP) ## report and view in headless Chromium, skipped where there is none; SHOTS=DIR keeps screenshots
+	RUNMGR_BROWSER=1 RUNMGR_SCREENSHOTS=$(SHOTS) $(BIN)/python -m pytest tests/report/test_view.py -k chromium -rs
+
 SEEDS ?= 1000
 .PHONY: simulate
 simulate: $(STAMP) ## faults and crashes in virtual time, SEEDS=1000 of them
