@@ -77,7 +77,7 @@ def chart(
     parts.append(f'<line class="axis" x1="{_LEFT}" y1="{axis}" x2="{_WIDTH - _RIGHT}" y2="{axis}"/>')
     parts += [
         f'<text x="{_LEFT - 4}" y="{py(value) + 4:.1f}" text-anchor="end">{escape(plain(value))}</text>'
-        for value in ((bottom, top) if log else (0.0, top / 2, top))
+        for value in ((bottom, top) if log else (0.0, top / 2, top) if top > 1e-9 else (0.0,))
     ]
     parts.append(f'<text x="{_LEFT}" y="{_HEIGHT - 8}">{escape(unit(left))}</text>')
     parts.append(

@@ -15,6 +15,7 @@ from runmgr.report.page import _asset, _hash
 __all__ = ("build_page", "build_sweep_page", "page_of")
 
 _STYLE = """
+figure { flex: 0 1 calc((100% - 32px) / 3); min-width: 300px; }
 svg .line { fill: none; stroke: var(--accent); stroke-width: 1.6; }
 svg .second { stroke: var(--warn); } svg .third { stroke: var(--bad); }
 svg .fourth { stroke: #8250df; } svg .fifth { stroke: #0a8a8a; } svg .sixth { stroke: #b35900; }

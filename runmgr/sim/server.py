@@ -271,7 +271,7 @@ class SimServer:
         moments = seen.tokens
         clock = trio.current_time
         if request is not None:
-            await request.upto(max(1, plan.output_tokens // max(1, len(plan.calls))))
+            await request.upto(plan.output_tokens // len(plan.calls) if plan.calls else 1)
             stamp = self._admitted(request, stamp, seen)
         tokens, tail = wire.events(plan, stamp, usage)
         pieces = len(tokens)
