@@ -69,6 +69,17 @@ class Amount:
         self.add(more)
         return more
 
+    def raise_to(self, other: Amount) -> None:
+        """Make it at least as much as another, in everything."""
+        self.requests = max(self.requests, other.requests)
+        self.input_tokens = max(self.input_tokens, other.input_tokens)
+        self.output_tokens = max(self.output_tokens, other.output_tokens)
+        self.cost = max(self.cost, other.cost)
+
+    def to_list(self) -> list[Any]:
+        """As plain data, for the journal."""
+        return [self.requests, self.input_tokens, self.output_tokens, str(self.cost)]
+
     def take(self, other: Amount) -> None:
         """Take another amount away."""
         self.requests -= other.requests
@@ -285,6 +296,11 @@ class Purse:
         if run is None and self._each_group is None and not self._group_budgets:
             self._only = meters
         return meters
+
+    @property
+    def is_nested(self) -> bool:
+        """Whether there are budgets of groups, or of every run."""
+        return bool(self._group_budgets) or self._each_group is not None or self.run is not None
 
     @property
     def meter(self) -> Meter:

@@ -84,6 +84,10 @@ class Gates:
         """What requests may have cost whose answer never came: budgets count it, `usage` does not."""
         self.spent_by_group_before: dict[str, Amount] = {}
         """What earlier processes spent of groups' budgets on the same journal, with what they may have lost."""
+        self.spent_by_run_before: dict[str, Amount] = {}
+        """The same of open runs' own budgets."""
+        self.metered: dict[str, Meter] = {}
+        """Of live runs with a budget of their own, by their ids."""
         self.timers = Timers()
         """Set when the supervisor is entered."""
         self.services: trio.Nursery | None = None
@@ -202,8 +206,18 @@ class Gates:
                 for part in (tally, actor._before):
                     if part is not None:
                         spent.add(Amount(part.requests, part.input_tokens, part.output_tokens, part.cost))
-                tally.meter = Meter(budget, spent, f"run {actor.run_id}")
+                known = self.spent_by_run_before.pop(actor.run_id, None)
+                if known is not None:
+                    spent.raise_to(known)
+                tally.meter = self.metered[actor.run_id] = Meter(budget, spent, f"run {actor.run_id}")
         return tally
+
+    def run_ended(self, actor: Actor, meter: Meter, *, stays_open: bool) -> None:
+        """A run with a budget of its own has ended, or is to go on later: then what it lost is remembered."""
+        self.metered.pop(actor.run_id, None)
+        paid = actor.paid()
+        if stays_open and (paid is None or meter.spent.requests > paid.requests):
+            self.spent_by_run_before[actor.run_id] = meter.spent
 
     def count_tool_calls(self, actor: Actor, count: int) -> None:
         """A run's tools were called so often; they are the model's that asked for them."""
@@ -240,10 +254,21 @@ class Gates:
                 spent[name] = amount = Amount()
                 amount.add(meter.spent)
                 amount.add(meter.reserved)
-        return {
-            name: [one.requests, one.input_tokens, one.output_tokens, str(one.cost)]
-            for name, one in spent.items()
-        }
+        return {name: one.to_list() for name, one in spent.items()}
+
+    def spent_by_run(self) -> dict[str, list[Any]]:
+        """What open runs have spent of their own budgets, likewise."""
+        spent = dict(self.spent_by_run_before)
+        for run_id, meter in self.metered.items():
+            spent[run_id] = amount = Amount()
+            amount.add(meter.spent)
+            amount.add(meter.reserved)
+        return {run_id: one.to_list() for run_id, one in spent.items()}
+
+    @property
+    def has_nested_budgets(self) -> bool:
+        """Whether groups or runs have budgets of their own."""
+        return bool(self.metered) or (self.purse is not None and self.purse.is_nested)
 
     def spent_so_far(self, group: str | None = None) -> Amount:
         """The same with what this process has spent: for a budget that comes later."""

@@ -112,6 +112,8 @@ class RunJournal:
         claim = Amount()
         claim.add(meter.spent)
         claim.add(meter.reserved)
+        if self._runtime.gates.has_nested_budgets:
+            return claim  # what is ahead of the whole says nothing of the parts
         for name, limit in meter.limits.items():
             for field in ("input_tokens", "output_tokens") if name == "tokens" else (name,):
                 setattr(claim, field, getattr(claim, field) + type(limit)(Decimal(limit) * _AHEAD))
@@ -128,9 +130,10 @@ class RunJournal:
                 "usage": spent.usage(),
                 "cost": str(spent.cost),
                 "unpriced": spent.unpriced,
-                "lost": _list(self._runtime.gates.lost),
-                "claimed": None if claim is None else _list(claim),
+                "lost": self._runtime.gates.lost.to_list(),
+                "claimed": None if claim is None else claim.to_list(),
                 "groups": self._runtime.gates.spent_by_group(),
+                "runs": self._runtime.gates.spent_by_run(),
             }
         )
 
@@ -454,6 +457,9 @@ def _read_spent(runtime: Runtime, spent: dict[str, Any] | None) -> None:
     runtime.gates.spent_by_group_before = {
         name: _amount(values) for name, values in spent.get("groups", {}).items()
     }
+    runtime.gates.spent_by_run_before = {
+        run_id: _amount(values) for run_id, values in spent.get("runs", {}).items()
+    }
     lost = _amount(spent["lost"])
     claimed = spent.get("claimed")
     if claimed is not None:
@@ -464,10 +470,6 @@ def _read_spent(runtime: Runtime, spent: dict[str, Any] | None) -> None:
         lost.output_tokens = max(lost.output_tokens, most.output_tokens - prior.output_tokens)
         lost.cost = max(lost.cost, most.cost - prior.cost)
     runtime.gates.lost = lost
-
-
-def _list(amount: Amount) -> list[Any]:
-    return [amount.requests, amount.input_tokens, amount.output_tokens, str(amount.cost)]
 
 
 def _amount(values: list[Any]) -> Amount:

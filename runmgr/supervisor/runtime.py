@@ -513,6 +513,9 @@ class Runtime:
         actor._scope = actor._stepper = actor._context = None
         if tally is not None:
             self.ledger.close_run(actor.run_id, tally, status.value)
+            meter = getattr(tally, "meter", None)
+            if meter is not None:
+                self.gates.run_ended(actor, meter, stays_open=stays_open)
         if self.journal is None or stays_open:
             self.tell(actor, outcome)
         else:
