@@ -18,9 +18,9 @@ __all__ = ("Estimate", "Forecast", "forecast")
 
 MOST_RUNS = 2_000
 """Runs that are simulated; of more, the rest is extrapolated from the last half of these."""
-REPLICATES = (4, 24)
+REPLICATES = (3, 24)
 """Simulations: at least, and at most."""
-SECONDS = 4.0
+SECONDS = 2.5
 """Once there are enough simulations, no new one begins after this long."""
 
 
