@@ -7,12 +7,14 @@ others somebody must know: their run is paused with a question, and goes on when
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
 import msgspec
 
 from runmgr.exceptions import ToolInterrupted, UserError
 from runmgr.messages import ModelResponse, ToolCallPart
+from runmgr.tools.deferred import ToolApproved
 
 from . import commands
 
@@ -52,10 +54,9 @@ async def look(runtime: Runtime, actor: Actor, stepper: Any) -> None:
         ToolInterrupted: nobody is there to answer.
     """
     policy = runtime.interrupted_tools
-    response = getattr(stepper.next_node, "model_response", None)
-    if policy == "repeat" or not isinstance(response, ModelResponse):
+    if policy == "repeat":
         return
-    calls = [part for part in response.parts if type(part) is ToolCallPart]
+    calls = _calls(actor, stepper)
     if not calls:
         return
     tools = await _tools(stepper)
@@ -69,6 +70,32 @@ async def look(runtime: Runtime, actor: Actor, stepper: Any) -> None:
         raise ToolInterrupted(str(question))
     actor.extras().question = question
     commands.pause(runtime, actor)
+
+
+def _calls(actor: Actor, stepper: Any) -> list[ToolCallPart]:
+    """The calls whose tools were running."""
+    node = stepper.next_node
+    response = getattr(node, "model_response", None)
+    if isinstance(response, ModelResponse):
+        return [part for part in response.parts if type(part) is ToolCallPart]
+    results = getattr(node, "deferred_tool_results", None)
+    if results is None or not actor._checkpoints:  # without a checkpoint it had not begun
+        return []
+    # It was begun with answers to the calls that its history ends with: of those, the approved ones were made.
+    approved = {
+        call_id
+        for call_id, said in results.approvals.items()
+        if said is True or isinstance(said, ToolApproved)
+    }
+    approved |= {call_id for call_id, said in results.calls.items() if isinstance(said, ToolApproved)}
+    messages: list[Any] = stepper.ctx.state.message_history
+    return [
+        part
+        for message in reversed(messages)
+        if isinstance(message, ModelResponse)
+        for part in message.parts
+        if type(part) is ToolCallPart and part.tool_call_id in approved
+    ]
 
 
 async def _tools(stepper: Any) -> Mapping[str, Any]:
@@ -98,13 +125,17 @@ def answer(runtime: Runtime, actor: Actor, results: Mapping[str, Any]) -> Answer
     question = None if actor._extras is None else actor._extras.question
     if question is None:
         raise UserError(f"run {actor.run_id} has asked nothing")
-    from runmgr.tools.deferred import ToolApproved
-
     known = {call.tool_call_id for call in question.calls}
     unknown = results.keys() - known
     if unknown:
         raise UserError(f"run {actor.run_id} did not ask for {_list(unknown)}: it asked for {_list(known)}")
     node = actor._stepper.next_node
+    given = getattr(node, "deferred_tool_results", None)
+    if given is not None:
+        approvals = {call_id: said for call_id, said in given.approvals.items() if call_id not in results}
+        node.deferred_tool_results = replace(given, calls={**given.calls, **results}, approvals=approvals)
+        actor.extras().question = None
+        return commands.resume(runtime, actor)
     parts = cast("list[Any]", node.model_response.parts)
     # What is not answered is called, or called again.
     node.tool_call_results = {

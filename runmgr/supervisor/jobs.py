@@ -10,9 +10,12 @@ from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
+import msgspec
+
 from runmgr.agent.host import current_host
 from runmgr.exceptions import UserError
 from runmgr.journal.codec import encode_any
+from runmgr.records.snapshots import PendingUserPrompt
 
 from . import graph_form
 from .family import fork
@@ -116,7 +119,10 @@ class AgentJob:
     def open(self, host: Any, snapshot: Any) -> AbstractAsyncContextManager[Any]:
         options = self.options
         if snapshot is not None:
-            return self.agent.iter(host=host, run_id=host.run_id, snapshot=snapshot, **_for_snapshot(options))
+            options = _for_snapshot(options, snapshot)
+            if type(snapshot.pending) is PendingUserPrompt and snapshot.pending.prompt is None:
+                snapshot = msgspec.structs.replace(snapshot, pending=PendingUserPrompt(self.prompt))
+            return self.agent.iter(host=host, run_id=host.run_id, snapshot=snapshot, **options)
         if options is None:
             return self.agent.iter(self.prompt, host=host, run_id=host.run_id)
         return self.agent.iter(self.prompt, host=host, run_id=host.run_id, **options)
@@ -152,12 +158,16 @@ class AgentJob:
             return cast("Any", output)
 
     def abandoned_threads(self, stepper: Any) -> tuple[str, ...]:
-        return tuple(stepper.ctx.deps.run_context.abandoned_threads)
+        return getattr(stepper, "abandoned_threads", ())
 
 
-def _for_snapshot(options: dict[str, Any] | None) -> dict[str, Any]:
+def _for_snapshot(options: dict[str, Any] | None, snapshot: Any) -> dict[str, Any]:
     """Without what the snapshot holds already."""
-    held = {"message_history", "deferred_tool_results"}
+    held = {"message_history"}
+    if (
+        type(snapshot.pending) is not PendingUserPrompt
+    ):  # else the answers that it was begun with are still to be acted on
+        held.add("deferred_tool_results")
     return {name: value for name, value in (options or {}).items() if name not in held}
 
 

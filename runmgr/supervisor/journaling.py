@@ -301,7 +301,12 @@ class RunJournal:
             self._keep(actor, RunSnapshot(run_id=actor.run_id, pending=PendingGraph(data), usage=RunUsage()))
             return True
         if actor._steps == 1 and not actor._checkpoints:
-            return False  # its prompt has become a request: nothing is paid or done yet
+            response = getattr(stepper.next_node, "model_response", None)
+            if response is None or not _has_calls(response):
+                return False  # its prompt has become a request: nothing is paid or done yet
+            # It was begun with calls that wait, approved perhaps: their tools are next.
+            self._keep(actor, stepper.snapshot())
+            return True
         snapshot = stepper.snapshot()
         pending = snapshot.pending
         if type(pending) is PendingCallTools:

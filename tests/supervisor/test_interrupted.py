@@ -6,10 +6,11 @@ import pytest
 import trio
 
 from runmgr.agent import Agent
-from runmgr.exceptions import ToolInterrupted, UserError
+from runmgr.exceptions import ModelConnectionError, ToolInterrupted, UserError
 from runmgr.journal import open_journal
-from runmgr.messages import ModelResponse, TextPart, ToolCallPart
+from runmgr.messages import ModelRequest, ModelResponse, TextPart, ToolCallPart, UserPromptPart
 from runmgr.models.function import FunctionModel
+from runmgr.records.budgets import RestartPolicy
 from runmgr.supervisor import open_supervisor
 from runmgr.tools import DeferredToolRequests, DeferredToolResults, ToolDenied
 from runmgr.toolsets import FunctionToolset
@@ -169,3 +170,124 @@ async def test_calls_that_wait_for_a_person_outlive_the_process(path, autojump_c
         options = {"message_history": result.all_messages(), "deferred_tool_results": results}
         outcome = await (await sup.submit(agent, run_id="b", **options)).outcome()
     assert (outcome.output, done) == ("gone", ["a"])
+
+
+class Desk:
+    """An agent whose tool deletes files, once somebody has said that it may."""
+
+    def __init__(self, *, requires_approval, idempotent):
+        self.done = []
+
+        async def answer(messages, info):
+            if len(messages) == 1:
+                return ModelResponse(parts=[ToolCallPart("delete", {"file": "a"}, "d")])
+            return ModelResponse(parts=[TextPart(f"gone: {messages[-1].parts[0].content}")])
+
+        self.agent = Agent(FunctionModel(answer), output_type=[str, DeferredToolRequests])
+
+        @self.agent.tool_plain(requires_approval=requires_approval, idempotent=idempotent)
+        async def delete(file: str) -> str:
+            self.done.append(file)
+            await trio.sleep(1)
+            return "deleted"
+
+
+def waiting(prompt="q"):
+    """A history that ends with a call that waits."""
+    return [
+        ModelRequest(parts=[UserPromptPart(prompt)]),
+        ModelResponse(parts=[ToolCallPart("delete", {"file": "a"}, "d")]),
+    ]
+
+
+@pytest.fixture(params=[True, False], ids=["approved", "left over"])
+def begun(request):
+    """A run that is begun with a call whose tool is next: because it was approved, or because the history ends so."""
+    options = {"message_history": waiting()}
+    if request.param:
+        options["deferred_tool_results"] = DeferredToolResults(approvals={"d": True})
+    return request.param, options
+
+
+async def interrupted(path, desk, options):
+    with trio.move_on_after(0.5):
+        async with open_supervisor(journal=path) as sup:
+            await sup.submit(desk.agent, run_id="a", **options)
+    assert desk.done == ["a"]
+
+
+async def test_a_tool_that_a_run_began_with_is_asked_about(path, autojump_clock, begun):
+    approved, options = begun
+    desk = Desk(requires_approval=approved, idempotent=None)
+    await interrupted(path, desk, options)
+    async with open_supervisor(journal=path, resume=True) as sup:
+        handle = await sup.submit(desk.agent, run_id="a", **options)
+        await trio.sleep(5)
+        assert handle.state == "paused"
+        assert [call.tool_call_id for call in handle.question.calls] == ["d"]
+        handle.answer({"d": "it had been deleted"})
+        outcome = await handle.outcome()
+    assert outcome.output == "gone: it had been deleted"
+    assert desk.done == ["a"]
+
+
+async def test_or_called_again_when_told_to(path, autojump_clock, begun):
+    approved, options = begun
+    desk = Desk(requires_approval=approved, idempotent=False)
+    await interrupted(path, desk, options)
+    async with open_supervisor(journal=path, resume=True) as sup:
+        handle = await sup.submit(desk.agent, run_id="a", **options)
+        await trio.sleep(5)
+        handle.resume()
+        assert (await handle.outcome()).output == "gone: deleted"
+    assert desk.done == ["a", "a"]
+
+
+async def test_or_without_a_question_where_it_may_be(path, autojump_clock, begun):
+    approved, options = begun
+    desk = Desk(requires_approval=approved, idempotent=True)
+    await interrupted(path, desk, options)
+    async with open_supervisor(journal=path, resume=True) as sup:
+        outcome = await (await sup.submit(desk.agent, run_id="a", **options)).outcome()
+    assert outcome.output == "gone: deleted"
+    assert desk.done == ["a", "a"]
+
+
+async def test_an_approved_tool_that_had_not_begun_is_not_asked_about(path, autojump_clock, begun):
+    approved, options = begun
+    desk = Desk(requires_approval=approved, idempotent=False)
+    with trio.move_on_after(0.5):
+        async with open_supervisor(journal=path) as sup:
+            sup.pause()
+            await sup.submit(desk.agent, run_id="a", **options)
+    assert desk.done == []
+    async with open_supervisor(journal=path, resume=True) as sup:
+        outcome = await (await sup.submit(desk.agent, run_id="a", **options)).outcome()
+    assert outcome.output == "gone: deleted"
+    assert desk.done == ["a"]
+
+
+async def test_a_restarted_run_still_has_the_answers_that_it_began_with(path, autojump_clock):
+    failing = [True]
+
+    async def answer(messages, info):
+        return ModelResponse(parts=[TextPart(f"gone: {messages[-1].parts[0].content}")])
+
+    agent = Agent(FunctionModel(answer), output_type=[str, DeferredToolRequests])
+
+    @agent.tool_plain(requires_approval=True)
+    async def delete(file: str) -> str:
+        if failing and failing.pop():
+            raise ModelConnectionError("m", "the model that this tool asks is away")
+        return "deleted"
+
+    options = {
+        "message_history": waiting(),
+        "deferred_tool_results": DeferredToolResults(approvals={"d": True}),
+    }
+    policy = RestartPolicy(max_restarts=1)
+    async with open_supervisor(journal=path, restart=policy) as sup:
+        outcome = await (await sup.submit(agent, **options)).outcome()
+    assert (outcome.status, outcome.output, outcome.attempts) == ("succeeded", "gone: deleted", 2), (
+        outcome.error
+    )
