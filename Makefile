@@ -85,6 +85,22 @@ test-datasets: .venv-datasets/.stamp ## Hugging Face datasets as a batch's input
 test-browser: $(STAMP) ## report and view in headless Chromium, skipped where there is none; SHOTS=DIR keeps screenshots
 	RUNMGR_BROWSER=1 RUNMGR_SCREENSHOTS=$(SHOTS) $(BIN)/python -m pytest tests/report/test_view.py -k chromium -rs
 
+$(PEERS)/aimock/node_modules/.stamp: $(PEERS)/aimock/package-lock.json
+	@command -v npm > /dev/null || { echo "node and npm are needed"; exit 2; }
+	cd $(PEERS)/aimock && npm ci --no-audit --no-fund --silent && touch node_modules/.stamp
+
+.PHONY: test-aimock
+test-aimock: $(STAMP) $(PEERS)/aimock/node_modules/.stamp ## loads and agents against aimock (needs node)
+	RUNMGR_PEERS=1 $(BIN)/python -m pytest tests/load/peers/test_aimock.py -rs
+
+.PHONY: test-litellm
+test-litellm: $(STAMP) $(PEERS)/.venv-litellm/.stamp ## loads and agents against the litellm proxy
+	RUNMGR_PEERS=1 $(BIN)/python -m pytest tests/load/peers/test_litellm.py -rs
+
+.PHONY: test-load-page
+test-load-page: $(STAMP) ## the reports of loads in headless Chromium, skipped where there is none; SHOTS=DIR keeps screenshots
+	RUNMGR_BROWSER=1 RUNMGR_SCREENSHOTS=$(SHOTS) $(BIN)/python -m pytest tests/load/test_page_in_browser.py -rs
+
 SEEDS ?= 1000
 .PHONY: simulate
 simulate: $(STAMP) ## faults and crashes in virtual time, SEEDS=1000 of them
@@ -164,4 +180,4 @@ bench: bench-batch bench-cancel bench-flight bench-http bench-ledger bench-load 
 
 .PHONY: clean
 clean: ## remove environments and what tests and benches leave
-	rm -rf $(VENV) .venv-examples .venv-datasets $(PEERS)/.venv-* .pytest_cache .ruff_cache .hypothesis .import_linter_cache build dist
+	rm -rf $(VENV) .venv-examples .venv-datasets $(PEERS)/.venv-* $(PEERS)/aimock/node_modules .pytest_cache .ruff_cache .hypothesis .import_linter_cache build dist

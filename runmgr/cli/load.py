@@ -85,6 +85,13 @@ _DISTRIBUTION = "A number, or uniform(a,b), normal(mean,sd), exp(mean), lognorma
     "--warmup", metavar="S", type=float, default=0.0, help="Seconds at the start that count for nothing."
 )
 @click.option(
+    "--cooldown",
+    metavar="S",
+    type=float,
+    default=0.0,
+    help="Seconds at the end of sending that count for nothing.",
+)
+@click.option(
     "--slo", metavar="LIST", help="Service levels: ttft=200ms,itl=50ms,e2e.p95=2s,goodput=95%,errors=1%."
 )
 @click.option(

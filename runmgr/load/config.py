@@ -89,6 +89,7 @@ class LoadConfig:
         prefix_tokens: tokens that all synthetic prompts begin with.
         agent: ``module:name``: whole runs instead of requests; several with their weights.
         warmup: seconds whose requests are counted in no figure.
+        cooldown: seconds at the end of sending whose requests are counted in none either.
         objectives: service levels.
         defs: whose definitions.
         out: the results directory.
@@ -125,6 +126,7 @@ class LoadConfig:
     prefix_tokens: int = 0
     agent: tuple[Weighted, ...] = attrs.field(default=(), converter=_weighted)
     warmup: float = 0.0
+    cooldown: float = 0.0
     objectives: tuple[Objective, ...] = ()
     defs: Defs = "runmgr"
     out: Path | None = None
@@ -158,6 +160,16 @@ class LoadConfig:
         if not 0 <= self.warmup < math.inf:
             raise UserError(f"--warmup {self.warmup:g}: seconds from 0 up are needed")
         seconds = self.sending_seconds
+        if not 0 <= self.cooldown < math.inf:
+            raise UserError(f"--cooldown {self.cooldown:g}: seconds from 0 up are needed")
+        if self.cooldown and seconds is None:
+            raise UserError(
+                "--cooldown needs --duration: it is the end of the sending, which is not known otherwise"
+            )
+        if seconds is not None and self.cooldown and self.warmup + self.cooldown >= seconds:
+            raise UserError(
+                f"--warmup {self.warmup:g} and --cooldown {self.cooldown:g} leave nothing of the {seconds:g} s of sending"
+            )
         if seconds is not None and self.warmup >= seconds:
             raise UserError(
                 f"--warmup {self.warmup:g} leaves nothing of the {seconds:g} s of sending, of which it is a part; "
@@ -235,6 +247,12 @@ class LoadConfig:
     def model_name(self) -> str:
         """The model's name for the provider."""
         return (self.model or "").partition(":")[2]
+
+    @property
+    def counted_until(self) -> float:
+        """Requests due from this moment on count in no figure: the cool-down."""
+        seconds = self.sending_seconds
+        return seconds - self.cooldown if self.cooldown and seconds is not None else math.inf
 
     @property
     def sending_seconds(self) -> float | None:

@@ -179,5 +179,5 @@ def _sent_all(state: LoadState) -> None:
     """The steady window ends where sending does: what follows is the drain."""
     if state.last is None:
         state.last = state.mark()
-        if state.phase == "sending":
-            state.phase = "draining"
+    if state.phase == "sending":
+        state.phase = "draining"

@@ -52,13 +52,14 @@ _MOST_MOMENTS = 600
 class Moment:
     """What happened in one slice of time, by when requests were due (latencies) or ended (counts); or to one source's requests."""
 
-    __slots__ = ("e2e", "failed", "scheduled", "succeeded", "tokens", "ttft")
+    __slots__ = ("busy", "e2e", "failed", "scheduled", "succeeded", "tokens", "ttft")
 
     def __init__(self) -> None:
         self.scheduled = 0
         self.succeeded = 0
         self.failed = 0
         self.tokens = 0
+        self.busy = 0.0  # seconds that requests were on their way, added up
         self.ttft = Histogram()
         self.e2e = Histogram()
 
@@ -68,19 +69,21 @@ class Moment:
         self.succeeded += other.succeeded
         self.failed += other.failed
         self.tokens += other.tokens
+        self.busy += other.busy
         self.ttft.merge(other.ttft)
         self.e2e.merge(other.e2e)
 
     def state(self) -> list[Any]:
         """All of it as JSON values."""
-        return [self.scheduled, self.succeeded, self.failed, self.tokens, self.ttft.state(), self.e2e.state()]
+        counts = [self.scheduled, self.succeeded, self.failed, self.tokens, self.busy]
+        return [*counts, self.ttft.state(), self.e2e.state()]
 
     @classmethod
     def of_state(cls, values: Sequence[Any]) -> Moment:
         """From ``state``'s values."""
         one = cls()
-        one.scheduled, one.succeeded, one.failed, one.tokens = values[:4]
-        one.ttft, one.e2e = Histogram.of_state(values[4]), Histogram.of_state(values[5])
+        one.scheduled, one.succeeded, one.failed, one.tokens, one.busy = values[:5]
+        one.ttft, one.e2e = Histogram.of_state(values[5]), Histogram.of_state(values[6])
         return one
 
 
@@ -89,14 +92,21 @@ class Measures:
 
     Args:
         warmup: requests due before this many seconds are counted in no figure.
+        until: nor are those due from this moment on: the cool-down.
         objectives: service levels, for goodput.
         defs: whose definitions.
     """
 
     def __init__(
-        self, *, warmup: float = 0.0, objectives: Sequence[Objective] = (), defs: Defs = "runmgr"
+        self,
+        *,
+        warmup: float = 0.0,
+        until: float = math.inf,
+        objectives: Sequence[Objective] = (),
+        defs: Defs = "runmgr",
     ) -> None:
         self.warmup = warmup
+        self.until = until
         self.defs: Defs = defs
         self._limits = {one.measure: one.limit for one in objectives}
         self.times: dict[str, Histogram] = {name: Histogram() for name in NAMES}
@@ -121,6 +131,7 @@ class Measures:
         totals[record.status] += 1
         if record.sent is not None:
             self.first_at = min(self.first_at, record.sent)
+            self._busy(record.sent, ended)
         good = record.status == "succeeded" and self._good(record)
         self._moment(record.scheduled).scheduled += 1
         if record.status == "failed" and record.error is not None:
@@ -133,7 +144,7 @@ class Measures:
             moment = self._moment(ended)
             moment.succeeded += 1
             moment.tokens += record.output_tokens
-        if record.status == "cancelled" or record.scheduled < self.warmup:
+        if record.status == "cancelled" or not self.warmup <= record.scheduled < self.until:
             return good
         self._count(record, good=good)
         return good
@@ -237,6 +248,19 @@ class Measures:
                 number = int(max(at, 0.0) / self.slice_seconds)
             found = self.moments.setdefault(number, Moment())
         return found
+
+    def _busy(self, begin: float, end: float) -> None:
+        """Count that a request was on its way, in each slice of time that it was."""
+        last = self._moment(end)
+        width = self.slice_seconds
+        first_number, last_number = int(max(begin, 0.0) / width), int(max(end, 0.0) / width)
+        if first_number == last_number:
+            last.busy += end - begin
+            return
+        last.busy += end - last_number * width
+        for number in range(first_number + 1, last_number):
+            self.moments.setdefault(number, Moment()).busy += width
+        self.moments.setdefault(first_number, Moment()).busy += (first_number + 1) * width - begin
 
     def _coarser(self) -> None:
         """Slices twice as long, so that there are never more than so many."""

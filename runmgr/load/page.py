@@ -76,6 +76,7 @@ def build_page(summary: dict[str, Any], measures: Measures) -> bytes:
         ),
         "</div>",
         _percentiles(summary),
+        _sources(summary.get("sources", {})),
         _errors(summary["errors"]),
     ]
     return page_of("runmgr load", "".join(body))
@@ -238,6 +239,32 @@ def _percentiles(summary: dict[str, Any]) -> str:
     return f'<h2>Latencies</h2><div class="scroll"><table><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></div>'
 
 
+def _sources(sources: dict[str, dict[str, Any]]) -> str:
+    if not sources:
+        return ""
+    rows = "".join(
+        f'<tr><td class="mono">{escape(name)}</td>'
+        + "".join(
+            f'<td class="number">{cell}</td>'
+            for cell in (
+                text.count(one["requests"]),
+                text.count(one["failed"]),
+                _ms(one["ttft_ms"]["p50"]),
+                _ms(one["ttft_ms"]["p99"]),
+                _ms(one["e2e_ms"]["p50"]),
+                _ms(one["e2e_ms"]["p99"]),
+            )
+        )
+        + "</tr>"
+        for name, one in sources.items()
+    )
+    heads = "".join(
+        f'<th class="number">{one}</th>'
+        for one in ("requests", "failed", "TTFT p50", "TTFT p99", "e2e p50", "e2e p99")
+    )
+    return f"<h2>By source</h2><table><thead><tr><th></th>{heads}</tr></thead><tbody>{rows}</tbody></table>"
+
+
 def _errors(errors: dict[str, dict[str, Any]]) -> str:
     if not errors:
         return ""
@@ -284,6 +311,12 @@ def _over_time(measures: Measures, steady: tuple[float, float] | None, noun: str
                 ("succeeded", line(lambda m: m.succeeded / length)),
                 ("failed", line(lambda m: m.failed / length)),
             ],
+            text.duration,
+            steady=steady,
+        ),
+        chart(
+            f"{noun.capitalize()} in flight",
+            [("mean", line(lambda m: m.busy / length))],
             text.duration,
             steady=steady,
         ),

@@ -90,6 +90,8 @@ def read_load(directory: Path) -> LoadedRun:
 
 def _loaded(name: str, summary: dict[str, Any], rows: list[_Line]) -> LoadedRun:
     warmup = summary["load"]["warmup"]
+    cooldown = summary["load"].get("cooldown") or 0.0
+    until = summary["window"]["to"] if cooldown and summary["window"] else float("inf")
     window = summary["window"] or {"from": 0.0, "to": 0.0}
     rows.sort(key=lambda row: row.scheduled_at)
     times: dict[str, list[float]] = {key: [] for key in ("ttft", "tpot", "e2e", "model", "tool")}
@@ -105,7 +107,7 @@ def _loaded(name: str, summary: dict[str, Any], rows: list[_Line]) -> LoadedRun:
         if good:
             ended_at.append((finished, 1.0))
             tokens_at.append((finished, row.output_tokens))
-        if row.scheduled_at < warmup:
+        if not warmup <= row.scheduled_at < until:
             continue
         failures.append(float(not good))
         if not good:

@@ -376,7 +376,9 @@ async def measure(
     state = LoadState(
         trio.current_time() if started is None else started, total=plan.total, duration=plan.until
     )
-    measures = Measures(warmup=config.warmup, objectives=config.objectives, defs=config.defs)
+    measures = Measures(
+        warmup=config.warmup, until=config.counted_until, objectives=config.objectives, defs=config.defs
+    )
     loop_lag = Histogram()
 
     def one(record: Record) -> None:
@@ -391,6 +393,8 @@ async def measure(
             state.first = state.mark()
         else:
             nursery.start_soon(_mark_first, state, config.warmup)
+        if config.cooldown:
+            nursery.start_soon(_mark_last, state, config.counted_until)
         with state.scope:
             if plan.schedule is not None:
                 await drive_open(plan.schedule, plan.target, state, one, until=plan.until, talks=plan.talks)
@@ -416,6 +420,12 @@ async def measure(
         most_in_flight=state.most_in_flight,
     )
     return part, state.stopped
+
+
+async def _mark_last(state: LoadState, at: float) -> None:
+    await trio.sleep_until(state.started + at)
+    if state.last is None:
+        state.last = state.mark()
 
 
 async def _mark_first(state: LoadState, warmup: float) -> None:

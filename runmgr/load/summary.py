@@ -135,6 +135,7 @@ def summarize(
         "loop_lag_ms": loop_lag.figures(),
     }
     whole["notes"] = list(verdict.notes)
+    whole["over_time"] = _over_time(measures)
     if calibration is not None:
         whole["calibration"] = calibration
     return whole
@@ -142,7 +143,9 @@ def summarize(
 
 def merged(config: LoadConfig, parts: Sequence[Part]) -> Measures:
     """What all processes measured, added up."""
-    measures = Measures(warmup=config.warmup, objectives=config.objectives, defs=config.defs)
+    measures = Measures(
+        warmup=config.warmup, until=config.counted_until, objectives=config.objectives, defs=config.defs
+    )
     for part in parts:
         measures.merge(part.measures)
     return measures
@@ -208,6 +211,7 @@ def _load(config: LoadConfig) -> dict[str, Any]:
         "duration": config.duration,
         "requests": config.requests,
         "warmup": config.warmup,
+        "cooldown": config.cooldown,
         "seed": config.seed,
         "processes": config.processes,
     }
@@ -278,6 +282,31 @@ def _overall(measures: Measures) -> dict[str, Any]:
         "seconds": round(seconds, 4),
         "requests_per_second": round(measures.totals["succeeded"] / seconds, 4),
     }
+
+
+def _over_time(measures: Measures) -> list[dict[str, Any]]:
+    """What happened in each slice of time, warm-up and drain among them."""
+    width = measures.slice_seconds
+
+    def ms(value: float | None) -> float | None:
+        return None if value is None else round(value * 1e3, 4)
+
+    return [
+        {
+            "from": number * width,
+            "to": (number + 1) * width,
+            "due": one.scheduled,
+            "succeeded": one.succeeded,
+            "failed": one.failed,
+            "output_tokens": one.tokens,
+            "in_flight": round(one.busy / width, 3),
+            "ttft_p50_ms": ms(one.ttft.percentile(50)),
+            "ttft_p99_ms": ms(one.ttft.percentile(99)),
+            "e2e_p50_ms": ms(one.e2e.percentile(50)),
+            "e2e_p99_ms": ms(one.e2e.percentile(99)),
+        }
+        for number, one in sorted(measures.moments.items())
+    ]
 
 
 def _source(one: Moment) -> dict[str, Any]:

@@ -4,6 +4,8 @@ import json
 from array import array
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from runmgr.load.config import LoadConfig
 from runmgr.load.histogram import Histogram
@@ -165,3 +167,28 @@ def test_the_steady_window_excludes_warm_up_and_drain():
     assert summary["concurrency"] == {"mean": 4.0, "max": 4}
     assert summary["validity"]["client_cpu"] == 0.25
     assert any("0.50 pieces a token" in note for note in summary["notes"])
+
+
+def test_the_cool_down_is_counted_in_no_figure_either():
+    measures = Measures(warmup=1.0, until=2.0)
+    for due in (0.5, 1.0, 1.9, 2.0):
+        measures.add(record(due=due, sent=due, moments=(due + 0.1,), finished=due + 0.2))
+    assert measures.totals["counted"] == measures.times["ttft"].n == 2
+    assert measures.totals["succeeded"] == 4
+
+
+@given(st.lists(st.tuples(st.floats(0, 2_000), st.floats(0, 900)), max_size=40))
+def test_requests_in_flight_over_time_add_up(requests):
+    measures, halves = Measures(), (Measures(), Measures())
+    for number, (sent, seconds) in enumerate(requests):
+        for one in (measures, halves[number % 2]):
+            one.add(record(due=sent, sent=sent, moments=(), finished=sent + seconds))
+    halves[0].merge(Measures.of_state(json.loads(json.dumps(halves[1].state()))))
+    whole = sum(seconds for _, seconds in requests)
+    for one in (measures, halves[0]):
+        assert sum(moment.busy for moment in one.moments.values()) == pytest.approx(whole, abs=1e-6)
+        assert len(one.moments) <= 600
+    for number, moment in measures.moments.items():
+        begin, end = number * measures.slice_seconds, (number + 1) * measures.slice_seconds
+        inside = sum(max(0.0, min(end, sent + s) - max(begin, sent)) for sent, s in requests)
+        assert moment.busy == pytest.approx(inside, abs=1e-6)

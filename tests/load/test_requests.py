@@ -63,6 +63,23 @@ async def test_open_loop_sends_every_arrival_and_writes_what_the_interface_says(
     assert summary["tokens_from"] == {"usage": 80}
 
 
+async def test_the_steady_window_lies_between_warm_up_and_cool_down(tmp_path):
+    async with open_sim_server(parse_sim("ttft=20ms,tokens=2")) as server:
+        result = await run_load(
+            config(server, rates=parse_rates("50"), duration=1.0, warmup=0.2, cooldown=0.3, out=tmp_path)
+        )
+    summary = result.summary
+    assert summary["requests"] == 50
+    assert summary["counted"] == sum(0.2 <= row["scheduled_at"] < 0.7 for row in lines(tmp_path)) == 25
+    assert summary["window"]["from"] == pytest.approx(0.2, abs=0.15)
+    assert summary["window"]["to"] == pytest.approx(0.7, abs=0.15)
+    assert sum(one["due"] for one in summary["over_time"]) == 50
+    busy = sum(one["in_flight"] * (one["to"] - one["from"]) for one in summary["over_time"])
+    assert busy == pytest.approx(
+        sum(row["finished_at"] - row["sent_at"] for row in lines(tmp_path)), abs=0.01
+    )
+
+
 async def test_closed_loop_keeps_so_many_in_flight(tmp_path):
     async with open_sim_server(parse_sim("ttft=20ms,itl=1ms,tokens=4")) as server:
         result = await run_load(config(server, concurrency=7, requests=60, out=tmp_path))
