@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import sys
 import time
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 from runmgr.exceptions import JournalError
 
+from .holders import command_line, holder
 from .schema import APPLICATION_ID, VERSION, migrate
 
 if TYPE_CHECKING:
@@ -49,7 +51,7 @@ def _reason(path: Path, error: sqlite3.Error) -> str:
     if name.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM")):
         return f"{text}; is {path.parent} writable?"
     if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
-        return "another program holds a lock on it; close it and try again"
+        return f"{holder(path) or 'another program'} holds a lock on it; close it and try again"
     return text
 
 
@@ -57,7 +59,7 @@ class Lock:
     """Keeps a second writer out, in this process or another. Gone when the process is, however it ends.
 
     A file beside the journal, ``NAME-lock``: SQLite's own locks live on the journal itself and would be dropped by
-    opening it once more. It holds the process id, for the message.
+    opening it once more. It holds the process id and its command, for the message.
     """
 
     __slots__ = ("_descriptor", "_path")
@@ -79,9 +81,11 @@ class Lock:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
-                owner = os.read(descriptor, 32).decode(errors="replace").strip()
+                owner, _, command = os.read(descriptor, 1_000).decode(errors="replace").strip().partition(" ")
                 os.close(descriptor)
                 who = "this process" if owner == str(os.getpid()) else f"process {owner or 'unknown'}"
+                if command and owner != str(os.getpid()):
+                    who += f" ({command})"
                 raise JournalError(
                     f"{journal}: the journal is being written by {who}; wait for it to end, or name another file"
                 ) from error
@@ -95,7 +99,7 @@ class Lock:
                 os.close(descriptor)
                 return
         os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+        os.pwrite(descriptor, f"{os.getpid()} {command_line(sys.orig_argv)}".encode(errors="replace"), 0)
         self._descriptor = descriptor
 
     def release(self) -> None:

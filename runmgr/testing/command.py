@@ -35,7 +35,7 @@ def main() -> int:
     began = time.monotonic()
     seeds = range(options.first, options.first + options.seeds)
     failed: list[int] = []
-    runs = crashes = lost = 0
+    runs = crashes = disks = damaged = lost = 0
     work = [(seed, options.runs) for seed in seeds]
     with multiprocessing.get_context("spawn").Pool(min(options.jobs, len(work))) as pool:
         results: Iterable[tuple[int, Report | str]] = pool.imap(_one, work)
@@ -45,10 +45,11 @@ def main() -> int:
                 print(f"{seed:>5}  FAILED: {result}", flush=True)
                 continue
             runs, crashes, lost = runs + result.runs, crashes + result.crashes, lost + result.lost
+            disks, damaged = disks + result.disk_faults, damaged + result.damaged
             print(_line(result), flush=True)
     seconds = time.monotonic() - began
     print(
-        f"{len(work)} seeds, {runs:,} runs, {crashes:,} crashes, {lost:,} answers lost in them and asked for again, {seconds:.0f} s"
+        f"{len(work)} seeds, {runs:,} runs, {crashes:,} crashes, {disks:,} disks that failed, {damaged:,} damaged journals, {lost:,} answers lost in them and asked for again, {seconds:.0f} s"
     )
     for seed in failed:
         print(f"failed: python -m runmgr.testing --seed {seed} --runs {options.runs}")
@@ -70,6 +71,7 @@ def _one(job: tuple[int, int]) -> tuple[int, Report | str]:
 def _line(report: Report) -> str:
     statuses = ", ".join(f"{count} {status}" for status, count in report.statuses.items())
     return (
-        f"{report.seed:>5}  {report.runs} runs ({statuses}) in {report.processes} processes with {report.crashes} crashes; "
+        f"{report.seed:>5}  {report.runs} runs ({statuses}) in {report.processes} processes with {report.crashes} crashes, {report.disk_faults} failed disks, "
+        f"{report.damaged} damaged journals; "
         f"{report.requests} requests, {report.lost} lost; {report.digest}"
     )

@@ -214,7 +214,7 @@ class NetworkedProvider(SimulatedProvider):
     ) -> ModelResponse:
         life = self._alive()
         self.in_flight += 1
-        ticket = Ticket(messages, model_settings, model_request_parameters)
+        ticket = Ticket(messages[:], model_settings, model_request_parameters)
         number = self.network.ticket(ticket)
         try:
             response = await self.wrapped.request_once(
@@ -238,7 +238,7 @@ class NetworkedProvider(SimulatedProvider):
     ) -> AsyncGenerator[StreamedResponse]:
         life = self._alive()
         self.in_flight += 1
-        ticket = Ticket(messages, model_settings, model_request_parameters)
+        ticket = Ticket(messages[:], model_settings, model_request_parameters)
         number = self.network.ticket(ticket)
         stream: StreamedResponse | None = None
         try:
