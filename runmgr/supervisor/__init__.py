@@ -5,6 +5,7 @@ from runmgr.records.outcomes import RunError, RunOutcome, RunState
 from .breaker import BreakerPolicy
 from .channels import RunChannel
 from .commands import Answer
+from .functions import FunctionAgent
 from .handle import RunHandle
 from .mapping import Outcomes
 from .opening import open_supervisor
@@ -14,6 +15,7 @@ from .supervisor import Supervisor, current_supervisor
 __all__ = (
     "Answer",
     "BreakerPolicy",
+    "FunctionAgent",
     "Outcomes",
     "RunChannel",
     "RunError",

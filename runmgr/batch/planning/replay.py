@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
-from types import SimpleNamespace
 from typing import Any, cast
 
 import attrs
 import trio
 import trio.testing
 
+from runmgr.agent.host import current_host
 from runmgr.batch.planning.pilot import RequestSample, Samples
-from runmgr.graph import End
 from runmgr.messages import (
     ModelMessage,
     ModelRequest,
@@ -26,6 +23,7 @@ from runmgr.models.sim import SimModel
 from runmgr.records.definitions import ModelRequestParameters
 from runmgr.settings import ModelSettings
 from runmgr.supervisor import open_supervisor
+from runmgr.supervisor.functions import FunctionAgent
 from runmgr.usage import RequestUsage, RunUsage
 
 __all__ = ("Replayed", "replay")
@@ -82,54 +80,19 @@ class _ReplayModel(SimModel):
         return ModelResponse(parts=_ANSWER, usage=usage)
 
 
-class _Agent:
+def _as_sampled(samples: Samples, model: _ReplayModel, rng: random.Random) -> FunctionAgent:
     """Each run is one of the samples' runs, drawn."""
+    runs = rng.choices(samples.runs, k=len(samples.runs))  # a bootstrap sample of the pilot
+    settings: dict[str, Any] = {} if samples.max_tokens is None else {"max_tokens": samples.max_tokens}
 
-    name = "plan"
-
-    def __init__(self, samples: Samples, model: _ReplayModel, rng: random.Random) -> None:
-        self._runs = rng.choices(samples.runs, k=len(samples.runs))  # a bootstrap sample of the pilot
-        self._model = model
-        self._rng = rng
-        self._settings: dict[str, Any] = (
-            {} if samples.max_tokens is None else {"max_tokens": samples.max_tokens}
-        )
-
-    @asynccontextmanager
-    async def iter(self, prompt: Any = None, *, host: Any, **_: Any) -> AsyncGenerator[Any]:  # noqa: ARG002
-        yield _Run(self, host)
-
-    async def go(self, host: Any) -> None:
-        for sample in self._rng.choice(self._runs):
+    async def go(_prompt: Any) -> None:
+        host: Any = current_host.get()
+        for sample in rng.choice(runs):
             text = "x" * (sample.input_tokens * _BYTES_A_TOKEN)
             messages = [ModelRequest(parts=[UserPromptPart(content=text)])]
-            await host.request(self._model, messages, {**self._settings, "replayed": sample}, None)
+            await host.request(model, messages, {**settings, "replayed": sample}, None)
 
-
-class _Run:
-    """What an actor drives: one step, in which all requests of the run are made."""
-
-    history_epoch = 0
-    metadata = None
-    ctx = SimpleNamespace(
-        deps=SimpleNamespace(new_message_index=0, run_context=SimpleNamespace(abandoned_threads=()))
-    )
-
-    def __init__(self, agent: _Agent, host: Any) -> None:
-        self._agent = agent
-        self._host = host
-        self.next_node: Any = SimpleNamespace(get_node_id=lambda: "plan")
-        self.result = SimpleNamespace(output=None)
-
-    async def next(self, node: Any) -> Any:  # noqa: ARG002
-        await self._agent.go(self._host)
-        return End(None)
-
-    def all_messages(self) -> list[Any]:
-        return []
-
-    def usage(self) -> RunUsage:
-        return RunUsage()
+    return FunctionAgent(go, name="plan")
 
 
 def replay(samples: Samples, runs: int, seed: int, *, max_running: int, **options: Any) -> Replayed:
@@ -146,7 +109,7 @@ def replay(samples: Samples, runs: int, seed: int, *, max_running: int, **option
 
     async def main() -> Replayed:
         model = _ReplayModel(samples)
-        agent = _Agent(samples, model, rng)
+        agent = _as_sampled(samples, model, rng)
         ended = 0
         began = trio.current_time()
         async with (
