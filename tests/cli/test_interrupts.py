@@ -157,6 +157,52 @@ def test_an_agent_that_holds_the_event_loop_is_left_behind(start, tmp_path):
     assert "--resume" in err
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_tool_that_is_stuck_in_a_thread_is_left_behind(tmp_path, number):
+    """Nothing can end a thread: the process ends in time all the same, and the run is open, to be resumed."""
+    (tmp_path / "in.jsonl").write_text('{"prompt": "a"}\n')
+    (tmp_path / "stuck.py").write_text(
+        "import pathlib, time\nfrom runmgr import Agent\nfrom runmgr.messages import ModelResponse, TextPart, ToolCallPart\n"
+        "from runmgr.models.function import FunctionModel\n"
+        "def ask(messages, info):\n"
+        "    return ModelResponse(parts=[ToolCallPart('hold', {}, 'c') if len(messages) == 1 else TextPart('done')])\n"
+        "agent = Agent(FunctionModel(ask))\n"
+        "@agent.tool_plain(idempotent=True)\ndef hold() -> str:\n"
+        "    held = pathlib.Path('held')\n"
+        "    if not held.exists():\n        held.touch()\n        time.sleep(60)\n"
+        "    return 'held'\n"
+    )
+    command = [
+        sys.executable,
+        "-m",
+        "runmgr",
+        "batch",
+        "in.jsonl",
+        "--agent",
+        "stuck:agent",
+        "--out",
+        "out",
+        "-q",
+    ]
+    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    try:
+        while not (tmp_path / "held").exists():
+            time.sleep(0.02)
+        time.sleep(0.2)
+        began = time.monotonic()
+        process.send_signal(number)
+        process.communicate(timeout=30)
+        assert time.monotonic() - began < 5
+    finally:
+        process.kill()
+    assert process.returncode == 130
+    summary = tmp_path / "out" / "summary.json"
+    assert json.loads(summary.read_text())["status"] == "interrupted"
+    done = subprocess.run([*command, "--resume"], cwd=tmp_path, timeout=60, check=False)
+    assert done.returncode == 0
+    assert json.loads(summary.read_text())["succeeded"] == 1
+
+
 def test_kill_9_and_resume(start, tmp_path):
     process = start()
     os.kill(process.pid, signal.SIGKILL)
