@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import trio
 
-from runmgr.exceptions import MalformedResponseError, ModelConnectionError, ModelHTTPError
+from runmgr.exceptions import MalformedResponseError, ModelConnectionError, ModelHTTPError, UserError
 from runmgr.messages import ModelMessage, ModelResponse, ModelResponseStreamEvent, TextPart, ToolCallPart
 from runmgr.models import Model
 from runmgr.models.openai import OpenAIChatModel
@@ -225,6 +225,9 @@ class NetworkedProvider(SimulatedProvider):
             usage = self._arrived(ticket, response)
             self.book.answered(*_which(messages), usage, whole=True)
             return response
+        except UserError as error:  # the simulation cannot do that: it is no failure of the run
+            self.book.first = self.book.first or error
+            raise
         finally:
             self._done(number, ticket)
 

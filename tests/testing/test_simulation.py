@@ -6,19 +6,24 @@ import itertools
 import subprocess
 import sys
 
+import attrs
 import pytest
 import trio
 import trio.testing
 
 from runmgr.agent import Agent
-from runmgr.exceptions import ModelRetry
+from runmgr.exceptions import ModelRetry, UserError
+from runmgr.journal import JournalWriter
 from runmgr.journal.batch import Batch
-from runmgr.messages import ModelResponse, TextPart, ToolCallPart
+from runmgr.journal.upkeep import salvage
+from runmgr.messages import ModelResponse, TextPart, ThinkingPart, ToolCallPart
 from runmgr.models.function import FunctionModel
+from runmgr.models.openai import OpenAIChatModel
 from runmgr.supervisor import doors
 from runmgr.supervisor.journaling import RunJournal
 from runmgr.testing import Faults, Violation, deterministic_trio, run_in_virtual_time, simulate
 from runmgr.testing.command import main
+from runmgr.testing.network import SimulatedNetwork
 
 
 @pytest.mark.parametrize("seed", range(10))
@@ -28,16 +33,19 @@ def test_what_must_hold_holds(seed):
     assert sum(report.statuses.values()) == 150
 
 
-def test_a_seed_comes_again_the_same_in_another_process():
-    report = simulate(seed=3, runs=60)
-    program = "from runmgr.testing import simulate; print(simulate(seed=3, runs=60).digest)"
-    for hashes in "12":
+@pytest.mark.parametrize("network", [True, False])
+def test_a_seed_comes_again_the_same_in_another_process(network):
+    report = simulate(seed=3, runs=40, network=network)
+    program = (
+        f"from runmgr.testing import simulate; print(simulate(seed=3, runs=40, network={network}).digest)"
+    )
+    for hashes in "1":
         done = subprocess.run(
             [sys.executable, "-c", program], env={"PYTHONHASHSEED": hashes, "PYTHONPATH": ":".join(sys.path)},
             capture_output=True, text=True, check=True,
         )  # fmt: skip
         assert done.stdout.strip() == report.digest
-    assert simulate(seed=4, runs=60).digest != report.digest
+    assert simulate(seed=4, runs=40, network=network).digest != report.digest
 
 
 def test_without_faults_all_goes_well():
@@ -95,6 +103,78 @@ def test_a_planted_bug_is_found_within_100_seeds(monkeypatch, plant, says):
     with pytest.raises(Violation, match=says):
         for seed in range(100):
             simulate(seed=seed, runs=60)
+
+
+# -------------------------------------------------------------------- the network and the disk
+
+
+def test_bytes_that_are_cut_garbled_and_late(monkeypatch):
+    served = []
+    serve = SimulatedNetwork.serve
+
+    async def count(self, request, *, reused):
+        served.append(request)
+        return await serve(self, request, reused=reused)
+
+    monkeypatch.setattr(SimulatedNetwork, "serve", count)
+    faults = Faults(lost=0.1, malformed=0.2, cut=0.3, disconnect=0.1, hang=0.02, crashes=2, disk=0)
+    report = simulate(seed=1, runs=50, faults=faults, network=True, retries=20)
+    assert report.requests < len(served)  # those that were refused or never answered among them
+    assert all(request.startswith(b"POST /v1/chat/completions HTTP/1.1\r\n") for request in served)
+    assert report.statuses["succeeded"] > 30
+
+
+def test_a_client_that_garbles_what_it_reads_is_found_out(monkeypatch):
+    read = OpenAIChatModel._response
+
+    def garble(self, reply):
+        response = read(self, reply)
+        if isinstance(response.parts[0], TextPart):
+            response.parts[0].content = response.parts[0].content.upper()
+        return response
+
+    monkeypatch.setattr(OpenAIChatModel, "_response", garble)
+    with pytest.raises(Violation, match="the provider sent .*answer.*; what arrived is .*ANSWER"):
+        simulate(seed=1, runs=30, faults=Faults.none(), network=True)
+
+
+def test_disks_that_fail_end_the_process_and_it_goes_on():
+    faults = attrs.evolve(Faults.none(), disk=1.0, crashes=4)
+    reports = [simulate(seed=seed, runs=40, faults=faults) for seed in range(3)]
+    assert sum(report.disk_faults for report in reports) >= 3
+
+
+def test_a_supervisor_that_does_not_say_that_its_disk_failed_is_found_out(monkeypatch):
+    monkeypatch.setattr(JournalWriter, "on_error", lambda self, tell: None)
+    with pytest.raises(Violation, match="nobody was told"):
+        for seed in range(10):
+            simulate(seed=seed, runs=40, faults=attrs.evolve(Faults.none(), disk=1.0, crashes=4))
+
+
+def test_damaged_journals_are_saved_and_gone_on_from():
+    faults = attrs.evolve(Faults.none(), damage=1.0, crashes=3)
+    reports = [simulate(seed=seed, runs=40, faults=faults) for seed in range(2)]
+    assert sum(report.damaged for report in reports) >= 3
+
+
+def test_a_salvage_that_does_not_name_what_it_lost_is_found_out(monkeypatch):
+    def silent(old, new):
+        return attrs.evolve(salvage(old, new), reopened=(), lost=())
+
+    monkeypatch.setattr("runmgr.testing.damage.salvage", silent)
+    with pytest.raises(Violation, match="a damaged journal .* has lost"):
+        for seed in range(20):
+            simulate(seed=seed, runs=60, faults=attrs.evolve(Faults.none(), damage=1.0, crashes=3))
+
+
+def test_what_the_network_does_not_carry_is_said():
+    def think(messages, info):
+        return ModelResponse(parts=[ThinkingPart("hm"), TextPart("x")])
+
+    agent = Agent(FunctionModel(think))
+    with pytest.raises(UserError, match=r"not a ThinkingPart: give simulate\(network=False\)"):
+        simulate(agent, ["one"], seed=1, faults=Faults.none(), network=True)
+    assert simulate(agent, ["one"], seed=1, faults=Faults.none(), network=False).runs == 1
 
 
 # -------------------------------------------------------------------- for others
