@@ -273,7 +273,7 @@ class RunJournal:
         """The run was admitted."""
         self._fresh.pop(actor.run_id, None)
         blobs = actor._blobs
-        if blobs is None:  # it goes on from an earlier time, and has its row
+        if blobs is None:  # it goes on from an earlier time, and has its row; or is a branch, and has none
             return
         actor._blobs = None
         if actor._supersedes:
@@ -296,6 +296,8 @@ class RunJournal:
         Raises:
             UserError: a message has content without a JSON form; the run fails by it.
         """
+        if not actor._journal_run:
+            return False  # a branch of a graph's node: kept with the step of that node, of which it is a part
         if not actor._job.is_agent:
             data = cast("GraphJob", actor._job).snapshot(stepper)
             self._keep(actor, RunSnapshot(run_id=actor.run_id, pending=PendingGraph(data), usage=RunUsage()))
@@ -369,6 +371,9 @@ class RunJournal:
 
     def ended(self, actor: Actor, outcome: RunOutcome, epoch: int) -> None:
         """The run has ended: tell its outcome once it is committed."""
+        if not actor._journal_run:
+            self._runtime.tell(actor, outcome)
+            return
         if self._late:
             self._late.pop(actor, None)
         body = encode_outcome(outcome, actor._known, reset=epoch != actor._epoch)

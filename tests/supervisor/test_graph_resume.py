@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
 import attrs
 import msgspec
@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 from runmgr.agent import Agent
 from runmgr.exceptions import UserError
-from runmgr.graph import BaseNode, End, Graph, GraphRunContext
+from runmgr.graph import BaseNode, End, Graph, GraphRunContext, Join
 from runmgr.journal import open_journal
 from runmgr.messages import ModelResponse, TextPart
 from runmgr.models.function import FunctionModel
@@ -146,3 +146,67 @@ async def test_what_cannot_be_kept_is_refused_by_the_name_of_its_field(path, aut
         assert (
             await (await sup.submit_graph(ODD, Odd(), state=OddState(handle=object()))).outcome()
         ).output == 1
+
+
+@dataclass
+class Part(BaseNode[DataState, None, int]):
+    number: int
+
+    async def run(self, ctx: GraphRunContext[DataState]) -> PartEnd:
+        ran.append(self.number)
+        await trio.sleep(1)
+        return PartEnd(self.number)
+
+
+@dataclass
+class PartEnd(BaseNode[DataState, None, int]):
+    number: int
+
+    async def run(self, ctx: GraphRunContext[DataState]) -> End[int]:
+        await trio.sleep(self.number)
+        ctx.state.seen.append(self.number)
+        return End(self.number)
+
+
+@dataclass
+class Together(BaseNode[DataState, None, int]):
+    outputs: list[int]
+
+    async def run(self, ctx: GraphRunContext[DataState]) -> End[int]:
+        await trio.sleep(1)
+        return End(sum(self.outputs) + 10 * len(ctx.state.seen))
+
+
+@dataclass
+class Split(BaseNode[DataState, None, int]):
+    async def run(self, ctx: GraphRunContext[DataState]) -> Annotated[list[Part], Join(Together)]:
+        ran.append(-1)
+        return [Part(number) for number in (1, 2, 3)]
+
+
+@pytest.mark.parametrize(
+    ("stop_at", "again"),
+    [(None, []), (0.5, [-1, 1, 2, 3]), (3.5, [-1, 1, 2, 3]), (4.5, [])],
+)
+async def test_a_fork_is_one_step_of_its_graph(path, autojump_clock, stop_at, again):
+    """Its branches share the state in memory: what one of them did is not known without the others."""
+    graph = Graph(nodes=(Split, Part, PartEnd, Together), state_type=DataState, name="fork")
+
+    async def outcome():
+        async with open_supervisor(journal=path, resume=True) as sup:
+            handle = await sup.submit_graph(graph, Split(), state=DataState())
+            return await handle.outcome()
+
+    if stop_at is None:
+        result = await outcome()
+    else:
+        with trio.move_on_after(stop_at):
+            await outcome()
+        with open_journal(path) as journal:
+            assert journal.counts() == {"open": 1}
+        first = len(ran)
+        result = await outcome()
+        assert sorted(ran[first:]) == again
+    assert result.output == 36
+    with open_journal(path) as journal:
+        assert journal.counts() == {"succeeded": 1, "open": 0}  # branches are no runs of their own there
