@@ -175,8 +175,12 @@ kill-loop: $(STAMP) ## 50 times kill -9 of a batch with tools against a faulty s
 bench-load: $(STAMP) $(PEERS)/.venv-aiperf/.stamp ## load made by one core beside AIPerf and bare h11 on trio
 	$(BIN)/python bench/load.py
 
+.PHONY: bench-sim
+bench-sim: $(STAMP) ## CPU of the simulated server beside Starlette on hypercorn
+	$(BIN)/python bench/sim.py
+
 .PHONY: bench
-bench: bench-batch bench-cancel bench-flight bench-http bench-ledger bench-load bench-overhead bench-pool bench-tail ## every measurement
+bench: bench-batch bench-cancel bench-flight bench-http bench-ledger bench-load bench-overhead bench-pool bench-sim bench-tail ## every measurement
 
 .PHONY: clean
 clean: ## remove environments and what tests and benches leave
