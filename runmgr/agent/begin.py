@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 __all__ = ("begin", "user_prompt_part")
 
+NOTHING = "No message history, user prompt, or instructions provided"
+
 ToAct: TypeAlias = "tuple[ModelResponse, dict[str, Any] | None, dict[str, dict[str, Any]] | None, str | Sequence[UserContent] | None]"
 """A response to act on, answers from outside with their metadata, and what the user says besides."""
 
@@ -39,11 +41,21 @@ async def begin(
     state = ctx.state
     deps = ctx.deps
     history = state.message_history
-    run_context = build_run_context(ctx)
+    plan = deps.plan
     if node.deferred_tool_results is not None:
         return _answered(node, history, node.deferred_tool_results)
 
     prompt = node.user_prompt
+    parts: list[ModelRequestPart]
+    if not history and not node.system_prompt_functions and not plan.instructions_functions:
+        # Nobody is asked for anything, so nobody needs a context.
+        parts = [SystemPromptPart(text) for text in node.system_prompts]
+        if prompt is not None:
+            parts.append(user_prompt_part(prompt))
+        elif not parts and not plan.instructions:
+            raise UserError(NOTHING)
+        return ModelRequest(parts, instructions=plan.instructions)
+    run_context = build_run_context(ctx)
     if not history:
         parts = await _system_prompts(node, run_context)
     else:
@@ -73,14 +85,13 @@ async def begin(
         if node.system_prompt_dynamic_functions:
             await with_fresh_dynamic_prompts(history, node.system_prompt_dynamic_functions, run_context)
         parts = []
-    plan = deps.plan
     instructions = (
         await plan.instructions_for(run_context) if plan.instructions_functions else plan.instructions
     )
     if prompt is not None:
         parts.append(user_prompt_part(prompt))
     elif not parts and not instructions and not history:
-        raise UserError("No message history, user prompt, or instructions provided")
+        raise UserError(NOTHING)
     return ModelRequest(parts, instructions=instructions)
 
 

@@ -231,10 +231,10 @@ class CallToolsNode(AgentNode[DepsT, NodeRunEndT]):
         return shown + ")"
 
 
+_REQUEST_NODE: Any = ModelRequestNode
+"""Without parameters: filling them in costs more than the call."""
+
+
 def next_step(step: ModelRequest | End[FinalResult[Any]]) -> Any:
     """The node for what a response came to."""
-    return (
-        ModelRequestNode[Any, Any](step)
-        if type(step) is ModelRequest
-        else cast("End[FinalResult[Any]]", step)
-    )
+    return _REQUEST_NODE(step) if type(step) is ModelRequest else cast("End[FinalResult[Any]]", step)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Generic, cast
 
 from runmgr.agent.cancel import Cancellation, run_cancelled
@@ -164,9 +164,19 @@ class AgentRun(Generic[AgentDepsT, OutputDataT]):
             TypeError: this is no node.
             Exception: whatever the step raises.
         """
+        return await self._step(node)
+
+    def _step(
+        self, node: AgentNode[AgentDepsT, OutputDataT]
+    ) -> Coroutine[Any, Any, AgentNode[AgentDepsT, OutputDataT] | End[FinalResult[OutputDataT]]]:
+        """As `next`, without a coroutine of its own, which would be one object more in each run that waits: for hosts."""
         cancellation = self._cancellation
-        if cancellation is None:
-            return await self._advance(node)
+        return self._advance(node) if cancellation is None else self._guarded(cancellation, node)
+
+    async def _guarded(
+        self, cancellation: Cancellation, node: AgentNode[AgentDepsT, OutputDataT]
+    ) -> AgentNode[AgentDepsT, OutputDataT] | End[FinalResult[OutputDataT]]:
+        """Run a node, if `cancel` was not called, so that it can be."""
         if cancellation.reason is None:
             if not cancellation.scoped or not self._may_wait(node):
                 return await self._advance(node)

@@ -47,21 +47,23 @@ async def prepare_request(
             deps.has_neighbours = True
         history.append(request)
         state.run_step += 1
-    run_context = build_run_context(ctx)
     manager = deps.tool_manager
-    await manager.prepare(run_context)
+    if not manager.prepare_static(state.run_step):
+        await manager.prepare(build_run_context(ctx))
     if plan.history_processors:
+        run_context = build_run_context(ctx)
         await run_history_processors(plan.history_processors, state, deps, run_context)
         deps.kept = (request, history[-1])
         messages = merge_consecutive(history)
     else:
-        messages = merge_consecutive(history) if deps.has_neighbours else history[:]
+        messages = merge_consecutive(history) if deps.has_neighbours else history
     if deps.settings_change:
+        run_context = build_run_context(ctx)
         deps.model_settings = await settings_for_request(deps, run_context)
         run_context.model_settings = deps.model_settings
     params = plan.parameters(manager.tools)
     if params is None:
-        params = await plan.parameters_for(run_context, manager.tools)
+        params = await plan.parameters_for(build_run_context(ctx), manager.tools)
     limits = deps.usage_limits
     usage = state.usage
     if limits.count_tokens_before_request:

@@ -119,22 +119,6 @@ class RunBlock(Generic[AgentDepsT, OutputDataT]):
             from runmgr.models.instrumented import instrument_model
 
             model = instrument_model(model, instrumentation)
-        context: RunContext[AgentDepsT] = RunContext(
-            deps=self._deps,
-            model=model,
-            usage=state.usage,
-            prompt=self._prompt,
-            messages=state.message_history,
-            retries=manager.retries,
-            max_retries=plan.max_result_retries,
-            run_step=state.run_step,
-            run_id=state.run_id,
-            supervisor=None if host is None else host.supervisor,
-            abandoned_threads=state.abandoned_threads,
-            validation_context=None if plan.validation_context_function else plan.validation_context,
-        )
-        if plan.validation_context_function:
-            context.validation_context = plan.validation_context(context)
         settings_change = plan.settings_function or callable(self._settings)
         settings = model.settings
         if not settings_change:
@@ -142,7 +126,6 @@ class RunBlock(Generic[AgentDepsT, OutputDataT]):
                 settings = merge_model_settings(settings, plan.model_settings)
             if self._settings is not None:
                 settings = merge_model_settings(settings, cast("ModelSettings", self._settings))
-            context.model_settings = settings
         deps: GraphAgentDeps[AgentDepsT, OutputDataT] = GraphAgentDeps(
             user_deps=self._deps,
             prompt=self._prompt,
@@ -152,7 +135,7 @@ class RunBlock(Generic[AgentDepsT, OutputDataT]):
             usage_limits=self._usage_limits or _NO_LIMITS_GIVEN,
             plan=plan,
             tool_manager=manager,
-            run_context=context,
+            run_state=state,
             settings_change=settings_change,
             run_settings=self._settings,
             has_neighbours=snapshot is not None,
@@ -161,8 +144,12 @@ class RunBlock(Generic[AgentDepsT, OutputDataT]):
             cancellation=Cancellation(scoped=True) if self._cancellable and own_host is None else None,
         )
         final_metadata: FinalMetadata | None = None
+        if plan.validation_context_function:
+            context = deps.run_context
+            context.validation_context = plan.validation_context(context)
         if plan.metadata is not None or self._metadata is not None:
             given = (plan.metadata, self._metadata)
+            context = deps.run_context
             context.metadata = state.metadata = metadata_of(given, context)
             if any(map(callable, given)):
                 final_metadata = FinalMetadata(given, context)
@@ -170,6 +157,7 @@ class RunBlock(Generic[AgentDepsT, OutputDataT]):
             from runmgr.agent.tracing import start_run_span
 
             deps.instrumentation_settings = instrumentation
+            context = deps.run_context
             context.tracer = instrumentation.tracer
             context.trace_include_content = instrumentation.include_content
             context.instrumentation_version = instrumentation.version
@@ -183,7 +171,7 @@ class RunBlock(Generic[AgentDepsT, OutputDataT]):
                     self._span.end(error)
                 raise
             self._entered = toolset
-        if own_host is not None:
+        if own_host is not None and current_host.get() is not own_host:
             self._outer_host = current_host.set(own_host)
         run: AgentRun[AgentDepsT, OutputDataT] = AgentRun(
             ctx,
@@ -194,6 +182,11 @@ class RunBlock(Generic[AgentDepsT, OutputDataT]):
         if self._span is not None:
             self._span.run = run
         return run
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there is anything to close: where not, whoever entered it need not leave it."""
+        return self._entered is not None or self._outer_host is not None or self._span is not None
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -6,14 +6,14 @@ import os
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Generic
+from typing import TYPE_CHECKING, Any, Generic, cast
 
 from typing_extensions import TypeVar
 
 from runmgr.exceptions import IncompleteToolCall, UnexpectedModelBehavior
 from runmgr.graph import GraphRunContext
 from runmgr.messages import ModelMessage, ModelRequest, ModelResponse, ToolCallPart, UserContent
-from runmgr.tools.context import RunContext
+from runmgr.tools.context import RunContext, no_tracer
 from runmgr.usage import RunUsage, UsageLimits
 
 if TYPE_CHECKING:
@@ -60,8 +60,9 @@ class GraphAgentState:
     """The run's id, also on each message it makes."""
     metadata: dict[str, Any] | None = None
     """The run's metadata."""
-    abandoned_threads: list[str] = field(default_factory=list[str], repr=False, compare=False)
-    """Names of sync functions whose threads outlived a cancellation or timeout and were left behind."""
+    abandoned_threads: Sequence[str] = field(default=(), repr=False, compare=False)
+    """Names of sync functions whose threads outlived a cancellation or timeout and were left behind; a list from when any
+    function could have been."""
     history_epoch: int = field(default=0, repr=False, compare=False)
     """Goes up when the history was rewritten instead of appended to."""
 
@@ -122,8 +123,9 @@ class GraphAgentDeps(Generic[DepsT, OutputDataT]):
     plan: Plan
     """What is worked out once per agent."""
     tool_manager: ToolManager[DepsT]
-    run_context: RunContext[DepsT]
-    """The one context of the run."""
+    run_state: GraphAgentState
+    """The run's state, for its context."""
+    _context: RunContext[DepsT] | None = None
     settings_change: bool = False
     """Whether settings are worked out anew for each request: one of them is a function."""
     run_settings: Any = None
@@ -139,6 +141,27 @@ class GraphAgentDeps(Generic[DepsT, OutputDataT]):
     cancellation: Cancellation | None = None
     """None where only a host, or nobody, can cancel this run alone."""
     instrumentation_settings: InstrumentationSettings | None = None
+
+    @property
+    def run_context(self) -> RunContext[DepsT]:
+        """The one context of the run, made when the first function is to see it."""
+        context = self._context
+        if context is None:
+            context = self._context = _new_context(self)
+        return context
+
+    @property
+    def supervisor(self) -> Any:
+        """Whom the run belongs to; None where to nobody."""
+        return None if self.host is None else self.host.supervisor
+
+    @property
+    def abandoned_threads(self) -> list[str]:
+        """The run's list of threads that were left behind."""
+        threads = self.run_state.abandoned_threads
+        if not isinstance(threads, list):
+            threads = self.run_state.abandoned_threads = list(threads)
+        return threads
 
     @property
     def max_result_retries(self) -> int:
@@ -182,6 +205,31 @@ class GraphAgentDeps(Generic[DepsT, OutputDataT]):
 
 NodeContext = GraphRunContext[GraphAgentState, GraphAgentDeps[DepsT, Any]]
 """What an agent's nodes are given."""
+
+
+def _new_context(deps: GraphAgentDeps[DepsT, Any]) -> RunContext[DepsT]:
+    state = deps.run_state
+    plan = deps.plan
+    new = cast("RunContext[DepsT]", RunContext.of_run(deps))
+    new.deps = deps.user_deps
+    new.model = deps.model
+    new.usage = state.usage
+    new.prompt = deps.prompt
+    new.messages = state.message_history
+    new.validation_context = None if plan.validation_context_function else plan.validation_context
+    new.tracer = no_tracer()
+    new.trace_include_content = False
+    new.instrumentation_version = 2
+    new.retries = deps.tool_manager.retries
+    new.tool_call_id = new.tool_name = None
+    new.retry = 0
+    new.max_retries = plan.max_result_retries
+    new.run_step = state.run_step
+    new.tool_call_approved = new.partial_output = False
+    new.tool_call_metadata = new.metadata = None
+    new.run_id = state.run_id
+    new.model_settings = None if deps.settings_change else deps.model_settings
+    return new
 
 
 def build_run_context(ctx: GraphRunContext[GraphAgentState, GraphAgentDeps[DepsT, Any]]) -> RunContext[DepsT]:

@@ -21,6 +21,7 @@ __all__ = (
 
 # A request of nothing else was made by the agent and not by a person.
 _ANSWERS = (ToolReturnPart, RetryPromptPart)
+_ANSWER_KINDS = frozenset(part.part_kind for part in _ANSWERS)
 _KINDS = frozenset((ModelRequest, ModelResponse))
 
 
@@ -60,12 +61,14 @@ def request_instructions(messages: Sequence[ModelMessage]) -> str | None:
     """
     answers_only = False
     for message in reversed(messages):
-        if not isinstance(message, ModelRequest):
+        if (
+            message.kind != "request"
+        ):  # quicker than isinstance, which a metaclass makes slow where the answer is no
             continue
         if message.instructions is not None or answers_only:
             return message.instructions
         for part in message.parts:
-            if not isinstance(part, _ANSWERS):
+            if part.part_kind not in _ANSWER_KINDS:
                 return None
         answers_only = True
     return None

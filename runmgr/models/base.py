@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
@@ -60,7 +60,8 @@ class Model(ABC):
         Cancelling leaves nothing behind in the process; the provider may still have answered and charged.
 
         Args:
-            messages: the conversation, ending in a request.
+            messages: the conversation, ending in a request. It may be the run's own list, which goes on growing when the run
+                does: copy what you keep.
             model_settings: on top of the model's own.
             model_request_parameters: tools and output; must not be changed after they were first used.
 
@@ -71,18 +72,18 @@ class Model(ABC):
         """
         raise NotImplementedError
 
-    async def request_once(
+    def request_once(
         self,
         messages: list[ModelMessage],
         model_settings: ModelSettings | None,
         model_request_parameters: ModelRequestParameters,
-    ) -> ModelResponse:
+    ) -> Coroutine[Any, Any, ModelResponse]:
         """Like `request`, but one try: nothing is resent.
 
         For callers with a resend policy of their own: a supervisor holds no permit and no connection while it backs
         off. Models that never resend have only one form.
         """
-        return await self.request(messages, model_settings, model_request_parameters)
+        return self.request(messages, model_settings, model_request_parameters)
 
     async def count_tokens(
         self,

@@ -7,7 +7,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeAlias
+from types import CoroutineType
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import trio
 
@@ -27,6 +28,7 @@ from runmgr.models.stream import StreamedResponse
 from runmgr.profiles import ModelProfile, ModelProfileSpec
 from runmgr.records.definitions import ModelRequestParameters, ToolDefinition
 from runmgr.settings import ModelSettings
+from runmgr.structs import Value
 from runmgr.usage import RequestUsage
 
 if TYPE_CHECKING:
@@ -46,8 +48,7 @@ __all__ = (
 )
 
 
-@dataclass(slots=True, kw_only=True)
-class AgentInfo:
+class AgentInfo(Value, kw_only=True, gc=False):
     """What a function behind a `FunctionModel` is told besides the messages.
 
     Attributes:
@@ -183,20 +184,24 @@ class FunctionModel(Model):
         function = self.function
         if function is None:
             raise AssertionError("FunctionModel must receive a `function` to support non-streamed requests")
-        answer = function(messages, _agent_info(messages, settings, params))
-        if isinstance(answer, ModelResponse):
+        # A list of its own: it may keep it, and the run goes on with the other one.
+        answer = function(messages[:], _agent_info(messages, settings, params))
+        response: Any
+        if type(answer) is CoroutineType or (
+            not isinstance(answer, ModelResponse) and isinstance(answer, Awaitable)
+        ):
+            response = await cast("Awaitable[Any]", answer)
+        else:
             response = answer
             # An async function brings its own checkpoints; a sync one must not make a run that can't be cancelled.
             await trio.lowlevel.checkpoint_if_cancelled()
-        else:
-            response = await answer if isinstance(answer, Awaitable) else answer
-            if not isinstance(response, ModelResponse):
-                raise AssertionError(  # noqa: TRY004 (as Pydantic AI has it)
-                    f"{self._model_name} must return a ModelResponse, it returned {response!r}"
-                )
+        if not isinstance(response, ModelResponse):
+            raise AssertionError(  # noqa: TRY004 (as Pydantic AI has it)
+                f"{self._model_name} must return a ModelResponse, it returned {response!r}"
+            )
         response.model_name = self._model_name
         if response.usage == _NO_USAGE:
-            response.usage = estimate_usage((*messages, response))
+            response.usage = estimate_usage(messages, response)
         return response
 
     @asynccontextmanager
@@ -221,7 +226,7 @@ class FunctionModel(Model):
             raise AssertionError(
                 "FunctionModel must receive a `stream_function` to support streamed requests"
             )
-        pieces = function(messages, _agent_info(messages, settings, params))
+        pieces = function(messages[:], _agent_info(messages, settings, params))
         try:
             try:
                 first = await anext(pieces)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
+from runmgr.agent.host import current_host
 from runmgr.exceptions import AgentRunError, BudgetExhausted, JournalError, RunCancelled, UserError
 from runmgr.graph import End
 from runmgr.records.events import RunNode, RunStarted, RunStream
@@ -196,6 +197,7 @@ class Actor(RunHandle):
                 trio.current_time() + self._timeout if self._timeout is not None else float("inf"),
                 self._deadline if self._deadline is not None else float("inf"),
             )
+        current_host.set(self)  # pyright: ignore[reportArgumentType]  # in the run's own task, whose context ends with it
         output: Any = None
         error: RunError | None = None
         status = RunState.SUCCEEDED
@@ -266,7 +268,11 @@ class Actor(RunHandle):
         journal = sup.journal
         events = sup.events
         snapshot = self._snapshot
-        async with self._job.open(self, snapshot) as stepper:
+        block = self._job.open(self, snapshot)
+        stepper = await block.__aenter__()
+        if not getattr(block, "is_open", True):
+            block = None  # nothing to leave: one object less in each run that waits
+        try:
             self._stepper = stepper
             self._snapshot = None
             if events.listening:
@@ -275,6 +281,7 @@ class Actor(RunHandle):
                 self._extras.from_journal = False
                 await interrupted.look(sup, self, stepper)
             node = stepper.next_node
+            quick = hasattr(stepper, "_step")
             while not isinstance(node, End):
                 self._ours = True  # what is raised from here on is a bug of ours
                 if self._interrupts:
@@ -284,7 +291,7 @@ class Actor(RunHandle):
                     if events.behind:
                         await self._wait_for(events.caught_up, "events")
                 self._ours = False
-                node = await stepper.next(node)
+                node = await (stepper._step(node) if quick else stepper.next(node))
                 self._steps += 1
                 if journal is not None and not isinstance(node, End):
                     self._ours = True
@@ -292,7 +299,13 @@ class Actor(RunHandle):
                         await journal.writer.committed()
                     self._ours = False
             result = self._result = stepper.result
-            return result.output
+        except BaseException as error:
+            if block is not None:
+                await block.__aexit__(type(error), error, error.__traceback__)
+            raise
+        if block is not None:
+            await block.__aexit__(None, None, None)
+        return result.output
 
     def _tell_started(self, *, resumed: bool) -> None:
         sup = self._sup

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Generic, cast
+from typing import TYPE_CHECKING, Any, Generic, Protocol, cast
 
 from typing_extensions import TypeVar
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from runmgr.settings import ModelSettings
     from runmgr.usage import RunUsage
 
-__all__ = ("RunContext", "RunContextAgentDepsT")
+__all__ = ("RunContext", "RunContextAgentDepsT", "RunParts")
 
 RunContextAgentDepsT = TypeVar("RunContextAgentDepsT", default=None, covariant=True)  # noqa: PLC0105 (a documented name)
 
@@ -32,6 +32,7 @@ class _NoTracer:
         return getattr(NoOpTracer(), name)
 
 
+_WHEN_ASKED = frozenset({"supervisor", "abandoned_threads"})
 _NO_TRACER = cast("Tracer", _NoTracer())
 
 
@@ -40,8 +41,28 @@ def no_tracer() -> Tracer:
     return _NO_TRACER
 
 
+class RunParts(Protocol):
+    """Of a run: what its contexts are given when they are first asked for it."""
+
+    @property
+    def supervisor(self) -> Any:
+        """See `RunContext`."""
+        ...
+
+    @property
+    def abandoned_threads(self) -> list[str]:
+        """See `RunContext`."""
+        ...
+
+
+class _OfRun:
+    __slots__ = ("_run",)
+
+    _run: RunParts | None
+
+
 @dataclass(repr=False, kw_only=True, slots=True)
-class RunContext(Generic[RunContextAgentDepsT]):
+class RunContext(_OfRun, Generic[RunContextAgentDepsT]):
     """The context of a call that a run makes.
 
     One context lives as long as its run and is updated in place from step to step; a tool call gets a copy of its
@@ -97,6 +118,27 @@ class RunContext(Generic[RunContextAgentDepsT]):
     supervisor: Any = None
     abandoned_threads: list[str] = field(default_factory=list[str], repr=False)
 
+    def __post_init__(self) -> None:
+        self._run = None
+
+    @classmethod
+    def of_run(cls, run: RunParts) -> RunContext[Any]:
+        """A context whose `supervisor` and `abandoned_threads` are the run's, made when somebody looks at them; the other
+        fields are yet to be set.
+        """
+        new: RunContext[Any] = object.__new__(cls)
+        new._run = run
+        return new
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:  # only called for what is not set
+            if name in _WHEN_ASKED and self._run is not None:
+                value = getattr(self._run, name)
+                setattr(self, name, value)
+                return value
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
     @property
     def last_attempt(self) -> bool:
         """Whether another failure of this tool or output fails the run."""
@@ -105,6 +147,10 @@ class RunContext(Generic[RunContextAgentDepsT]):
     def copied(self) -> RunContext[RunContextAgentDepsT]:
         """A shallow copy, several times faster than ``dataclasses.replace``: made once a tool call."""
         new: RunContext[RunContextAgentDepsT] = object.__new__(RunContext)  # pyright: ignore[reportAssignmentType]
+        run = new._run = self._run
+        if run is None:
+            new.supervisor = self.supervisor
+            new.abandoned_threads = self.abandoned_threads
         new.deps = self.deps
         new.model = self.model
         new.usage = self.usage
@@ -126,8 +172,6 @@ class RunContext(Generic[RunContextAgentDepsT]):
         new.run_id = self.run_id
         new.metadata = self.metadata
         new.model_settings = self.model_settings
-        new.supervisor = self.supervisor
-        new.abandoned_threads = self.abandoned_threads
         return new
 
     def __repr__(self) -> str:

@@ -98,15 +98,31 @@ class ToolManager(Generic[AgentDepsT]):
         step = ctx.run_step
         if step == self._run_step:
             return
+        if not self.prepare_static(step):
+            self._begin(step)
+            ctx.retries = self.retries
+            self._list(step, await self.toolset.get_tools(ctx))
+        ctx.retries = self.retries
+
+    def prepare_static(self, step: int) -> bool:
+        """As ``prepare``, without a context; False, and nothing is done, where the tools depend on one."""
+        if step == self._run_step:
+            return True
+        tools = self.toolset.static_tools()
+        if tools is None:
+            return False
+        self._begin(step)
+        self._list(step, tools)
+        return True
+
+    def _begin(self, step: int) -> None:
         if self._counted_step != step:
             if self._counted_step is not None:
                 self.retries = self.pending_retries()
                 self._failed = None
             self._counted_step = step
-        ctx.retries = self.retries
-        tools = self.toolset.static_tools()
-        if tools is None:
-            tools = await self.toolset.get_tools(ctx)
+
+    def _list(self, step: int, tools: Mapping[str, ToolsetTool[AgentDepsT]]) -> None:
         if tools is not self.tools:
             self.tools = tools
             self._tool_defs = None

@@ -8,8 +8,9 @@ import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
+from runmgr import Agent
 from runmgr.exceptions import UnexpectedModelBehavior
-from runmgr.messages import ModelRequest, ModelResponse, TextPart, UserPromptPart
+from runmgr.messages import ModelRequest, ModelResponse, TextPart, ToolCallPart, UserPromptPart
 from runmgr.models import ModelRequestParameters
 from runmgr.models.function import AgentInfo, FunctionModel
 from runmgr.usage import RequestUsage
@@ -35,7 +36,8 @@ async def test_the_function_sees_messages_settings_and_tools():
     assert response.text == "ok"
     assert response.model_name == "function:function:"
     ((given, info),) = seen
-    assert given is messages
+    assert given == messages
+    assert given is not messages  # a list of its own, to keep
     assert isinstance(info, AgentInfo)
     assert info.model_settings == {"temperature": 1.0, "max_tokens": 7}
     assert info.instructions == "be brief"
@@ -356,3 +358,19 @@ async def test_pieces_of_another_kind_are_named(piece):
         with pytest.raises(UnexpectedModelBehavior, match="function::stream must yield"):
             async for _ in response:
                 pass
+
+
+async def test_what_the_function_keeps_does_not_grow_with_the_run():
+    kept = []
+
+    def answer(messages, info):
+        kept.append(messages)
+        if len(kept) < 3:
+            return ModelResponse(parts=[ToolCallPart("look", {}, f"call_{len(kept)}")])
+        return ModelResponse(parts=[TextPart("done")])
+
+    agent = Agent(FunctionModel(answer))
+    agent.tool_plain(lambda: "seen", name="look")
+    result = await agent.run("go")
+    assert [len(messages) for messages in kept] == [1, 3, 5]
+    assert len(result.all_messages()) == 6
