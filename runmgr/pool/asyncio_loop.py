@@ -43,13 +43,18 @@ class Host:
         self._calls.append(call)
         if not self._awake:
             self._awake = True
-            try:
-                self.loop.call_soon_threadsafe(self._drain)
-            except RuntimeError:
-                self._lose()
+            if not self._engine.wake_later(self):
+                self.wake()
         elif self.loop.is_closed():  # it was woken, and closed before it looked
             self._lose()
         return not self.lost
+
+    def wake(self) -> None:
+        """Have the loop look."""
+        try:
+            self.loop.call_soon_threadsafe(self._drain)
+        except RuntimeError:
+            self._lose()
 
     def _drain(self) -> None:
         self._awake = False

@@ -13,7 +13,7 @@ from collections import Counter, deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from functools import partial
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 import trio
 
@@ -31,6 +31,15 @@ if TYPE_CHECKING:
     from .jobs import Job
 
 __all__ = ("Engine",)
+
+
+class Sleeper(Protocol):
+    """Another thread's event loop."""
+
+    def wake(self) -> None:
+        """Have it look for what has come. Must not block or raise."""
+        ...
+
 
 T = TypeVar("T")
 
@@ -105,6 +114,9 @@ class Engine:
         self._line_served: trio.Event
         self._line_scope: trio.CancelScope | None = None
         self._line_job: Job | None = None
+        self._sleepers: list[Sleeper] = []
+        self._waker: trio.lowlevel.Task | None = None
+        self._wakes = 0  # the thread in which `_wake` runs, while it does
         self._start_lock = threading.Lock()
         self._thread: threading.Thread | None = None
 
@@ -267,7 +279,42 @@ class Engine:
         if not waiter.granted:
             raise self.refusal()
 
+    def wake_later(self, sleeper: Sleeper) -> bool:
+        """Wake this once the tasks that can run now have run: so that all they have for it costs one wake-up. False where that
+        cannot be: in another thread than the pool's, or at its end.
+        """
+        if self._wakes != threading.get_ident():
+            return False
+        self._sleepers.append(sleeper)
+        waker = self._waker
+        if waker is not None:
+            self._waker = None
+            trio.lowlevel.reschedule(waker)
+        return True
+
     # ---------------------------------------------------------------- in the pool's thread
+
+    async def _wake(self) -> None:
+        """Wake those who are to be woken."""
+
+        def leave(_: trio.lowlevel.RaiseCancelT) -> trio.lowlevel.Abort:
+            self._waker = None
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        self._wakes = threading.get_ident()
+        try:
+            while True:
+                if not self._sleepers:
+                    self._waker = trio.lowlevel.current_task()
+                    await trio.lowlevel.wait_task_rescheduled(leave)
+                sleepers, self._sleepers = self._sleepers, []
+                for sleeper in sleepers:
+                    sleeper.wake()
+        finally:
+            self._wakes = 0
+            for sleeper in self._sleepers:
+                sleeper.wake()
+            self._sleepers.clear()
 
     def _drain(self) -> None:
         self._awake = False
@@ -373,6 +420,7 @@ class Engine:
             if self._metrics is not None:
                 self._metrics.watch(self.supervisor)
             nursery.start_soon(self._serve_line)
+            nursery.start_soon(self._wake)
             self.opened.set_result(None)
             await self._closing.wait()
             while self.line or self._line_job is not None:
