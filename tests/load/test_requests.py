@@ -188,13 +188,25 @@ MOONCAKE = Path(__file__).parents[3] / "shared" / "data" / "traces" / "mooncake_
 async def test_a_piece_of_mooncake_ten_times_as_fast(tmp_path):
     rows = [json.loads(line) for line in MOONCAKE.read_text().splitlines()]
     expected = [row for row in rows if row["timestamp"] < 20_000]
-    async with open_sim_server(parse_sim("ttft=10ms,itl=1ms,tokens=10000")) as server:
+    caching = {
+        "cache_tokens": 1_000_000,
+        "block_tokens": 5,
+    }  # blocks of 512 tokens, scaled as the lengths are
+    async with open_sim_server(parse_sim("ttft=10ms,itl=1ms,tokens=10000"), **caching) as server:
         result = await run_load(
             config(
                 server, trace=MOONCAKE, time_scale=0.1, length_scale=0.01, duration=2.0, out=tmp_path / "out"
             )
         )
-        assert server.stats()["completed"] == len(expected)
+        stats = server.stats()
+    assert stats["completed"] == len(expected)
+    # equal hash ids are equal beginnings, which the server finds again
+    assert result.summary["cached_tokens"] == stats["cached_tokens"]
+    assert (
+        result.summary["prefix_cache_share"]
+        == round(stats["cached_tokens"] / stats["prompt_tokens"], 4)
+        > 0.02
+    )
     found = sorted(lines(tmp_path / "out"), key=lambda row: row["index"])
     assert [row["output_tokens"] for row in found] == [
         max(1, round(row["output_length"] / 100)) for row in expected
