@@ -75,6 +75,8 @@ class World:
     admitted: list = field(default_factory=list)
     started: list = field(default_factory=list)
     ended: list = field(default_factory=list)
+    outcomes: dict = field(default_factory=dict)
+    """Of all runs, also of those whose submitter was cancelled before it had the handle."""
     disturbed: set = field(default_factory=set)
     """Runs that were paused or whose group was limited: they may start out of turn."""
     answers: list = field(default_factory=list)
@@ -192,12 +194,12 @@ def check_order(world):
 
 def check_families(sup, world):
     used = sup.usage(by="run")
-    for handle in world.handles:
-        children = [child._outcome for child in world.handles if child._outcome.parent == handle.run_id]
-        own = used.get(handle.run_id, RunUsage())
-        assert handle._outcome.usage == total([own, *(child.usage for child in children)])
+    for run_id, outcome in world.outcomes.items():
+        children = [child for child in world.outcomes.values() if child.parent == run_id]
+        own = used.get(run_id, RunUsage())
+        assert outcome.usage == total([own, *(child.usage for child in children)])
         for child in children:
-            assert child.finished_at <= handle._outcome.finished_at
+            assert child.finished_at <= outcome.finished_at
 
 
 async def perform(sup, world, action, nursery):
@@ -280,6 +282,7 @@ async def play(program, ending, max_running, max_queued, max_parked, restart, pa
                     world.admitted.append(event.run_id)
                 elif isinstance(event, RunEndedEvent):
                     world.ended.append(event.run_id)
+                    world.outcomes[event.run_id] = event.outcome
                 elif isinstance(event, RunStateChanged) and (event.before, event.after) == (
                     "queued",
                     "running",
@@ -336,8 +339,16 @@ async def play(program, ending, max_running, max_queued, max_parked, restart, pa
         assert snapshot.places_taken == snapshot.queued == snapshot.submitting == snapshot.parked == 0
     assert trio.lowlevel.current_statistics().tasks_living == tasks
     assert world.drained is world.draining
-    assert sorted(world.admitted) == sorted(handle.run_id for handle in world.handles)
-    assert sorted(world.ended) == sorted(world.admitted)  # each exactly one outcome
+    assert (
+        sorted(world.ended) == sorted(set(world.admitted)) == sorted(world.admitted)
+    )  # each exactly one outcome
+    known = {handle.run_id for handle in world.handles}
+    assert known <= set(world.admitted)
+    for run_id in (
+        set(world.admitted) - known
+    ):  # its submitter was cancelled while it waited for its own place
+        assert world.outcomes[run_id].status == "cancelled"
+        assert world.outcomes[run_id].parent is not None
     for handle in world.handles:
         outcome = await handle.outcome()
         assert outcome.status == handle.state
