@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from .labels import Labels
 
-__all__ = ("GAUGES", "Gauges", "Watched")
+__all__ = ("COUNTED", "GAUGES", "Attributes", "Gauges", "Watched")
 
 PATIENCE = 1.0
 """Seconds that a collecting thread waits for a supervisor, by the real clock: so long nothing else blocks that thread."""

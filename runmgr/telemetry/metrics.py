@@ -3,12 +3,13 @@
 Only OpenTelemetry's API is used; where its numbers go is its SDK's business, and the program's. Names and units are those of the
 GenAI semantic conventions where they have any (``gen_ai.client.*``), and ``runmgr.*`` where they have none.
 
-What happens is recorded where it happens, in the supervisor's thread; how things stand is asked when somebody collects
-(`runmgr.telemetry.gauges`). A supervisor that nobody watches does nothing for this.
+What happens is counted where it happens, in the supervisor's thread; the counts, and how things stand, are asked for when somebody
+collects (`runmgr.telemetry.gauges`). Only histograms are told each value at once, for nobody can observe them later. A supervisor that nobody watches does nothing for this.
 """
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
@@ -19,13 +20,17 @@ from runmgr import __version__
 from runmgr.models.instrumented import InstrumentedModel
 from runmgr.records.events import RequestFailed, RequestSent, RequestSettled, RunEnded
 
-from .gauges import COUNTED, GAUGES, Gauges
+from .gauges import COUNTED, GAUGES, Attributes, Gauges
 from .labels import Labels
 
 if TYPE_CHECKING:
+    from typing import TypeAlias
+
     from opentelemetry.metrics import MeterProvider
 
     from runmgr.supervisor import Supervisor
+
+    Counts: TypeAlias = dict[str, dict[Attributes, float]]
 
 __all__ = ("Metrics",)
 
@@ -34,6 +39,16 @@ _TOKEN_BUCKETS = tuple(4**power for power in range(14))
 _SECOND_BUCKETS = tuple(0.01 * 2**power for power in range(14))
 _RUN_BUCKETS = (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100, 300, 1_000, 3_000, 10_000)
 _MAX_ERRORS = 50
+
+_COUNTERS = {
+    "runmgr.runs": ("{run}", "Runs that ended, by outcome"),
+    "runmgr.requests": ("{request}", "Model requests sent"),
+    "runmgr.requests.retried": ("{request}", "Failed requests that are sent again"),
+    "runmgr.requests.rate_limited": ("{request}", "Requests that were answered with 429"),
+    "runmgr.requests.unpriced": ("{request}", "Paid requests whose price is unknown"),
+    "runmgr.tokens": ("{token}", "Tokens used"),
+    "runmgr.cost": ("{USD}", "Paid, as far as prices are known"),
+}
 
 
 class Metrics:
@@ -53,7 +68,9 @@ class Metrics:
         self._errors = Labels(_MAX_ERRORS)
         self._gauges = Gauges(self._groups, self._models)
         meter = (meter_provider or get_meter_provider()).get_meter("runmgr.telemetry", __version__)
-        self._runs = meter.create_counter("runmgr.runs", "{run}", "Runs that ended, by outcome")
+        self._lock = threading.Lock()
+        self._recorders: dict[_Recorder, None] = {}
+        self._past: Counts = {name: {} for name in _COUNTERS}  # of supervisors that have ended
         self._run_seconds = meter.create_histogram(
             "runmgr.run.duration",
             "s",
@@ -65,18 +82,6 @@ class Metrics:
             "s",
             "From a run's admission to its start",
             explicit_bucket_boundaries_advisory=_RUN_BUCKETS,
-        )
-        self._requests = meter.create_counter("runmgr.requests", "{request}", "Model requests sent")
-        self._retries = meter.create_counter(
-            "runmgr.requests.retried", "{request}", "Failed requests that are sent again"
-        )
-        self._refused = meter.create_counter(
-            "runmgr.requests.rate_limited", "{request}", "Requests that were answered with 429"
-        )
-        self._tokens = meter.create_counter("runmgr.tokens", "{token}", "Tokens used")
-        self._cost = meter.create_counter("runmgr.cost", "{USD}", "Paid, as far as prices are known")
-        self._unpriced = meter.create_counter(
-            "runmgr.requests.unpriced", "{request}", "Paid requests whose price is unknown"
         )
         self._token_usage = meter.create_histogram(
             "gen_ai.client.token.usage",
@@ -90,6 +95,8 @@ class Metrics:
             "Duration of GenAI operation",
             explicit_bucket_boundaries_advisory=_SECOND_BUCKETS,
         )
+        for name, (unit, description) in _COUNTERS.items():
+            meter.create_observable_counter(name, [partial(self._count, name)], unit, description)
         for name, (unit, description) in GAUGES.items():
             make = (
                 meter.create_observable_counter
@@ -104,11 +111,33 @@ class Metrics:
         Args:
             supervisor: from `open_supervisor`.
         """
+        recorder = _Recorder(self, supervisor)
         self._gauges.watch(supervisor)
-        supervisor.listen(_Recorder(self, supervisor).told, ended=partial(self._gauges.leave, supervisor))
+        with self._lock:
+            self._recorders[recorder] = None
+        supervisor.listen(recorder.told, ended=partial(self._leave, recorder, supervisor))
+
+    def _leave(self, recorder: _Recorder, supervisor: Supervisor) -> None:
+        self._gauges.leave(supervisor)
+        with self._lock:
+            del self._recorders[recorder]
+            for name, counts in recorder.counts.items():
+                _merge(self._past[name], counts)
+
+    def _count(self, name: str, _: CallbackOptions) -> Iterable[Observation]:
+        with self._lock:
+            sums = dict(self._past[name])
+            for recorder in self._recorders:
+                _merge(sums, recorder.counts[name])
+        return [Observation(value, dict(labels)) for labels, value in sums.items()]
 
     def _observe(self, name: str, _: CallbackOptions) -> Iterable[Observation]:
         return [Observation(value, labels) for labels, value in self._gauges.read(name)]
+
+
+def _merge(into: dict[Attributes, float], counts: dict[Attributes, float]) -> None:
+    for labels, value in list(counts.items()):  # another thread may be counting
+        into[labels] = into.get(labels, 0) + value
 
 
 class _Recorder:
@@ -119,12 +148,23 @@ class _Recorder:
         supervisor: whose events.
     """
 
-    __slots__ = ("_doors", "_handlers", "_labels", "_measured", "_metrics", "_since", "_supervisor")
+    __slots__ = (
+        "_doors",
+        "_handlers",
+        "_labels",
+        "_measured",
+        "_metrics",
+        "_since",
+        "_supervisor",
+        "counts",
+    )
 
     def __init__(self, metrics: Metrics, supervisor: Supervisor) -> None:
         self._metrics = metrics
         self._supervisor = supervisor
         self._since = supervisor.snapshot().at
+        self.counts: Counts = {name: {} for name in _COUNTERS}
+        """What happened, by instrument and labels. Written in the supervisor's thread only."""
         self._labels: dict[tuple[str | None, str, str], dict[str, str]] = {}
         self._measured: set[str] = set()
         self._doors = 0
@@ -139,6 +179,10 @@ class _Recorder:
         handler = self._handlers.get(cast("type[Any]", type(event)))
         if handler is not None:
             handler(event)
+
+    def _add(self, name: str, amount: float, labels: dict[str, str]) -> None:
+        counts, key = self.counts[name], tuple(labels.items())
+        counts[key] = counts.get(key, 0) + amount
 
     def _about(self, event: Any) -> dict[str, str]:
         """The labels of a request."""
@@ -174,22 +218,22 @@ class _Recorder:
             metrics._queue_seconds.record(max(0.0, started - outcome.queued_at), {"runmgr.group": group})
         if outcome.error is not None:
             labels = {**labels, "error.type": metrics._errors(outcome.error.type)}
-        metrics._runs.add(1, labels)
+        self._add("runmgr.runs", 1, labels)
 
     def _sent(self, event: RequestSent) -> None:
-        self._metrics._requests.add(1, self._about(event))
+        self._add("runmgr.requests", 1, self._about(event))
 
     def _settled(self, event: RequestSettled) -> None:
         metrics, usage, labels = self._metrics, event.usage, self._about(event)
         if event.cost is None:
-            metrics._unpriced.add(1, labels)
+            self._add("runmgr.requests.unpriced", 1, labels)
         elif cost := float(event.cost):
-            metrics._cost.add(cost, labels)
+            self._add("runmgr.cost", cost, labels)
         gen_ai = not self._measures_itself(event.model)
         for kind, tokens in (("input", usage.input_tokens), ("output", usage.output_tokens)):
             if tokens:
                 typed = {**labels, "gen_ai.token.type": kind}
-                metrics._tokens.add(tokens, typed)
+                self._add("runmgr.tokens", tokens, typed)
                 if gen_ai:
                     metrics._token_usage.record(tokens, typed)
         if gen_ai and event.seconds <= event.at - self._since:  # else it was sent before anybody watched
@@ -198,9 +242,9 @@ class _Recorder:
     def _failed(self, event: RequestFailed) -> None:
         metrics, labels = self._metrics, self._about(event)
         if event.status == 429:
-            metrics._refused.add(1, labels)
+            self._add("runmgr.requests.rate_limited", 1, labels)
         if event.retry_in is not None:
-            metrics._retries.add(1, labels)
+            self._add("runmgr.requests.retried", 1, labels)
         seconds = event.seconds
         if seconds is None or seconds > event.at - self._since or self._measures_itself(event.model):
             return
