@@ -63,9 +63,10 @@ class Gcra:
 
         A wait is a microsecond longer than it need be, so that rounding never makes whoever waited it wait again.
         """
-        if cost > self._burst:
+        burst, tat = self._burst, self._tat
+        if cost > burst:
             return math.inf
-        wait = max(self._tat, now) + (cost - self._burst) * self._interval - now
+        wait = (tat - now if tat > now else 0.0) + (cost - burst) * self._interval
         return wait + _SLACK if wait > 0 else 0.0
 
     def take(self, now: float, cost: float = 1.0) -> float:
@@ -88,7 +89,8 @@ class Gcra:
         """Take ``cost`` units whether they are there or not: for what turned out to cost more than was taken."""
         if not cost >= 0:
             raise ValueError(f"cost must not be negative: {cost}; use give_back")
-        self._tat = max(self._tat, now) + cost * self._interval
+        tat = self._tat
+        self._tat = (tat if tat > now else now) + cost * self._interval
 
     def give_back(self, now: float, cost: float) -> None:
         """Return ``cost`` units that were taken and not used. Never leaves more than the burst."""

@@ -176,17 +176,30 @@ class RateDoor:
         """Take a turn and a permit if both are there now and nobody waits."""
         if self._line:
             return False
-        limit = self.in_flight_limit
+        adaptive = self.adaptive
+        plain = not (self.refusals.withheld or self._room_until or self._quota.known)
+        limit = adaptive.limit if plain and adaptive is not None else self.in_flight_limit
         now = trio.current_time()
         if limit is not None and self.used >= limit:
             self._full_at = now
             return False
         if self.cool_until > now:
             return False
-        if self._requests is not None or booking is not None:
-            if self._delay(now, booking) > 0:
-                return False
-            self._take(now, booking)
+        requests = self._requests
+        if requests is not None and requests._tat > now:  # its burst is one: see `Gcra.delay`
+            return False
+        if booking is not None:
+            self._estimate(booking)
+            inputs, outputs = booking.inputs, booking.outputs
+            for bucket, of_inputs, of_outputs in self._buckets:
+                tokens = inputs * of_inputs + outputs * of_outputs
+                burst = bucket._burst
+                if bucket.delay(now, tokens if tokens < burst else burst) > 0:
+                    return False
+            for bucket, of_inputs, of_outputs in self._buckets:
+                bucket.force(now, inputs * of_inputs + outputs * of_outputs)
+        if requests is not None:
+            requests._tat = now + requests._interval
         self.used += 1
         return True
 

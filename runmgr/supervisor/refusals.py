@@ -27,18 +27,15 @@ class LearnedQuota:
     is allowed for each answer (it may be larger by now), and past half as many again it is forgotten. Pure.
     """
 
-    __slots__ = ("_began", "_held", "_period", "_served")
+    __slots__ = ("_began", "_held", "_period", "_served", "known")
 
     def __init__(self) -> None:
         self._began: float | None = None  # the present period's first answer
         self._served = 0
         self._held: int | None = None
         self._period = 0.0
-
-    @property
-    def known(self) -> bool:
+        self.known = False
         """Whether it was ever spent."""
-        return self._held is not None
 
     def answered(self, now: float) -> None:
         """A request was answered."""
@@ -49,13 +46,13 @@ class LearnedQuota:
             if now - began >= self._period:
                 self._began, self._served = now, 0
             elif self._served > 1.5 * self._held:
-                self._held = None
+                self._held, self.known = None, False
         self._served += 1
 
     def spent(self, now: float, rest: float) -> None:
         """It rests for so many seconds from now."""
         if self._served and self._began is not None and rest >= _SHORTEST_QUOTA:
-            self._held, self._period = self._served, now + rest - self._began
+            self._held, self._period, self.known = self._served, now + rest - self._began, True
         if rest >= _SHORTEST_QUOTA:
             self._began, self._served = None, 0
 
