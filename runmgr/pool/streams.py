@@ -114,6 +114,10 @@ class _StreamedRun:
                     await put(event)
         return await self._run.next(node)
 
+    async def _step(self, node: Any) -> Any:
+        """What a supervisor calls of a run of ours."""
+        return await self.next(node)
+
 
 class StreamJob(Job):
     """A job whose events a thread reads."""
