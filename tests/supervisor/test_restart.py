@@ -182,3 +182,32 @@ async def test_the_attempts_and_the_parent_are_in_the_journal_too(tmp_path, fake
         kept = {outcome.run_id: outcome for outcome in journal.outcomes()}
     assert kept["child"].earlier_errors == told.earlier_errors
     assert (kept["child"].parent, kept["top"].parent) == ("top", None)
+
+
+async def test_within_a_period_only_so_many_and_after_it_as_many_again(autojump_clock):
+    """Turn by turn: two failures at once are survived, and again after the period; three within it are not."""
+    plan = {0: 2, 1: 0, 2: 2, 3: 3}
+    failed = dict.fromkeys(plan, 0)
+
+    async def answer(messages, info):
+        turn = sum(isinstance(message, ModelResponse) for message in messages)
+        await trio.sleep(60)
+        if failed[turn] < plan[turn]:
+            failed[turn] += 1
+            raise ModelHTTPError(503, "m")
+        return ModelResponse(parts=[ToolCallPart("work", {}, f"c{turn}")])
+
+    agent = Agent(FunctionModel(answer))
+
+    @agent.tool_plain
+    async def work() -> str:
+        await trio.sleep(700)
+        return "worked"
+
+    policy = RestartPolicy(max_restarts=2, within=600, backoff=1)
+    async with open_supervisor(retries=0, restart=policy) as sup:
+        outcome = await (await sup.submit(agent, "go")).outcome()
+    assert failed == plan
+    assert outcome.status == "failed"
+    assert outcome.attempts == 1 + 2 + 2 + 2
+    assert [error.status_code for error in outcome.earlier_errors] == [503] * 6
