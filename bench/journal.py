@@ -152,7 +152,7 @@ async def reopen(path: Path, runs: int) -> float:
     began = time.perf_counter()
     async with open_supervisor(journal=path, resume=True) as sup:
         async with sup.map(
-            agent, (RunSpec(prompt="x", run_id=f"{n:016x}") for n in (1, runs // 2 + 1, runs - 1))
+            agent, (RunSpec(prompt="prompt", run_id=f"{n:016x}") for n in (1, runs // 2 + 1, runs - 1))
         ) as told:
             async for outcome in told:
                 assert outcome.replayed

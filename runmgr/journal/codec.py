@@ -188,7 +188,7 @@ def encode_checkpoint(
             snapshot.tool_retries,
             snapshot.metadata,
             paid,
-            str(cost),
+            str(cost) if cost else "0",
             unpriced,
             attempts,
             started_at,

@@ -189,7 +189,8 @@ def _rows(
     gaps: list[tuple[int, int | None]] | None = None,
 ) -> Iterator[tuple[Any, ...]]:
     """All rows that can be read, in order. What cannot is a stretch of keys: the next that can is looked for by halving."""
-    at = -1
+    at = last = -1
+    broken = False
     while True:
         try:
             for row in connection.execute(f"SELECT * FROM {table} WHERE {key} > ? ORDER BY {key}", (at,)):  # noqa: S608
@@ -197,11 +198,13 @@ def _rows(
                     raise sqlite3.DatabaseError("keys out of order")
                 at = row[0]
                 if good(row):
+                    if broken and gaps is not None:
+                        gaps.append((last, at))
+                    broken, last = False, at
                     yield row
-                else:
+                else:  # its key may be as wrong as the rest of it: what is missing is anything between the rows that are good
                     lost.append(f"{table}: {_named(table, at)}: it is damaged")
-                    if gaps is not None:
-                        gaps.append((at, at))
+                    broken = True
         except sqlite3.Error as error:
             following = _next_readable(connection, table, key, at)
             if following is not None and following <= at:
@@ -210,11 +213,13 @@ def _rows(
             upto = "the end" if following is None else _named(table, following)
             lost.append(f"{begin} to {upto}: {error}")
             if gaps is not None:
-                gaps.append((at, following))
+                gaps.append((last, following))
             if following is None:
                 return
             at = following - 1
         else:
+            if broken and gaps is not None:
+                gaps.append((last, None))
             return
 
 

@@ -29,11 +29,12 @@ class Identities:
         expected: how many runs to make room for.
     """
 
-    __slots__ = ("_fingerprints", "_seen")
+    __slots__ = ("_fingerprints", "_salts", "_seen")
 
     def __init__(self, expected: int = 1_000) -> None:
         self._seen = HashTable(expected)
-        self._fingerprints: dict[int, tuple[Any, str]] = {}
+        self._fingerprints: dict[int, tuple[Any, str, str]] = {}
+        self._salts: dict[str, int] = {}
 
     def fingerprint(self, agent: Any, options: dict[str, Any]) -> str:
         """A digest of who is asked: of the agent, and of what this run is given on top of it."""
@@ -41,14 +42,17 @@ class Identities:
         if known is None:
             if len(self._fingerprints) >= _AGENTS:
                 self._fingerprints.clear()
+            text = _agent(agent)
             # Holding the agent keeps its identity from coming again for another one.
-            known = self._fingerprints[id(agent)] = (agent, _agent(agent))
+            known = self._fingerprints[id(agent)] = (agent, text, _digest(text))
+        if options.keys().isdisjoint(_ON_TOP):
+            return known[2]
         text = known[1]
         for name in _ON_TOP:
             value = options.get(name)
             if value is not None:
                 text += f" {name}={_shown(value)}"
-        return hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=8).hexdigest()
+        return _digest(text)
 
     def next_run(self, content: bytes, fingerprint: str) -> tuple[str, tuple[int, int]]:
         """The id of the next run of this content: ``CONTENT-FINGERPRINT``; and what `give_back` takes.
@@ -58,7 +62,12 @@ class Identities:
             fingerprint: who is asked.
         """
         digest = hashlib.blake2b(content, digest_size=8).digest()
-        key = int.from_bytes(hashlib.blake2b(digest + fingerprint.encode(), digest_size=8).digest(), "little")
+        salt = self._salts.get(fingerprint)
+        if salt is None:
+            if len(self._salts) >= _AGENTS:
+                self._salts.clear()
+            salt = self._salts[fingerprint] = int(_digest(fingerprint), 16)
+        key = int.from_bytes(digest, "little") ^ salt
         before = self._seen.count(key)
         if before:
             digest = hashlib.blake2b(digest + before.to_bytes(4, "little"), digest_size=8).digest()
@@ -89,6 +98,10 @@ def asked(prompt: Any, input: Any, options: dict[str, Any]) -> bytes:
         if value:
             text += f" {name}=".encode() + encode_any(value if name != "message_history" else list(value))
     return text
+
+
+def _digest(text: str) -> str:
+    return hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=8).hexdigest()
 
 
 def _agent(agent: Any) -> str:

@@ -19,6 +19,7 @@ from runmgr.agent import Agent
 from runmgr.exceptions import JournalError
 from runmgr.journal import open_journal, open_journal_writer
 from runmgr.journal.holders import command_line
+from runmgr.journal.upkeep import salvage
 from runmgr.supervisor import open_supervisor
 
 
@@ -162,3 +163,16 @@ async def test_a_damaged_journal_is_refused_by_name_and_saved(path, autojump_clo
     )
     assert "lost: outcomes" in done.stdout, done
     assert sorted(await fill(saved, 300)) == sorted(told)
+
+
+async def test_what_lies_beside_a_damaged_row_is_named_too(path, autojump_clock):
+    """A page of which a part is gone may hold rows that SQLite no longer sees, and says nothing of."""
+    await fill(path, 12)
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("UPDATE outcomes SET body = X'FF' WHERE run = 5")
+        connection.execute("DELETE FROM outcomes WHERE run IN (6, 7)")
+        ids = dict(connection.execute("SELECT run, run_id FROM runs").fetchall())
+    saved = salvage(path, path.with_name("saved.sqlite"))
+    assert saved.finished == 9
+    assert set(saved.reopened) == {ids[run] for run in (5, 6, 7)}
+    assert saved.lost == ("outcomes: run number 5: it is damaged",)
