@@ -16,7 +16,7 @@ SECONDS = 30
 
 def test_memory_is_flat_while_the_queue_is_full_and_no_job_is_lost(echo):
     """Threads and tasks submit more than there is room for; a block kept for each run would be thousands of them."""
-    first, more = 500, 1_500
+    first, more = 500, 2_500
     done = [0, 0, 0]  # by threads, by tasks, at once
     refused = marks = 0
     blocks = []
@@ -25,7 +25,7 @@ def test_memory_is_flat_while_the_queue_is_full_and_no_job_is_lost(echo):
         gc.collect()
         blocks.append(sys.getallocatedblocks())
 
-    with RunPool(echo, max_running=4, max_queued=16, remember=100) as pool:
+    with RunPool(echo, max_running=2, max_queued=6, remember=100) as pool:
         room = pool._engine.room
         stop = threading.Event()
         lock = threading.Lock()
@@ -71,13 +71,13 @@ def test_memory_is_flat_while_the_queue_is_full_and_no_job_is_lost(echo):
         for thread in threads:
             thread.join(SECONDS)
             assert not thread.is_alive()
-    assert pool._engine.room._free == 20
+    assert pool._engine.room._free == 8
     assert not pool._engine.jobs
     assert refused > 0
     assert done[0] > first / 10
     assert done[1] > first / 10
     assert pool._engine.supervisor._runtime.counts["succeeded"] == sum(done)
-    assert blocks[1] - blocks[0] < more / 2, blocks
+    assert blocks[1] - blocks[0] < 0.8 * more, blocks
 
 
 @pytest.mark.parametrize("kind", ["threads", "tasks"])
