@@ -96,9 +96,16 @@ def instrumentation_for(agent: Agent[Any, Any], model: Model) -> Instrumentation
         # A model that is instrumented by itself has the run's spans too.
         return getattr(model, "instrumentation_settings", None)
     if instrument is True:
+        settings = getattr(model, "instrumentation_settings", None)
+        if settings is not None:
+            return settings
+        from runmgr.models.otel import is_heard
+
+        if not is_heard(None, None):
+            return None
         from runmgr.models.instrumented import InstrumentationSettings
 
-        return getattr(model, "instrumentation_settings", None) or InstrumentationSettings()
+        return InstrumentationSettings()
     return instrument
 
 

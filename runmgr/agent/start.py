@@ -115,6 +115,8 @@ class RunBlock(Generic[AgentDepsT, OutputDataT]):
             self._prompt = prompt_of_snapshot(snapshot)
         model = self._model
         instrumentation = instrumentation_for(self._agent, model)
+        if instrumentation is not None and not instrumentation.is_heard:
+            instrumentation = None
         if instrumentation is not None:
             from runmgr.models.instrumented import instrument_model
 

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 __all__ = ("Overflow", "Subscription", "SubscriptionStatistics")
 
+_AT_ONCE = 31
+"""Events that a reader takes, where they are there, before other tasks have a turn again."""
+
 T = TypeVar("T")
 
 Overflow = Literal["wait", "drop_oldest", "coalesce"]
@@ -44,7 +47,7 @@ class Subscription(Generic[T]):
 
     __slots__ = (
         "_broadcast", "_buffer", "_ended", "_error", "_events", "_filter", "_gap", "_is_full", "_key", "_lot", "_number",
-        "_on_missed", "_overflow", "_rooms", "missed",
+        "_on_missed", "_overflow", "_rooms", "_turn", "missed",
     )  # fmt: skip
 
     def __init__(
@@ -74,6 +77,7 @@ class Subscription(Generic[T]):
         self._gap = 0  # dropped since the reader was last told
         self._ended = False
         self._error: Exception | None = None
+        self._turn = 0
         self._is_full = False  # a plain attribute: senders look at it for each event
         self._lot: trio.lowlevel.ParkingLot | None = None
         self._rooms: trio.lowlevel.ParkingLot | None = None
@@ -142,6 +146,12 @@ class Subscription(Generic[T]):
         return self
 
     async def __anext__(self) -> T:
+        """As `receive`; while events are there, other tasks get their turn only every few of them."""
+        if self._events and self._turn:
+            self._turn -= 1
+            await trio.lowlevel.checkpoint_if_cancelled()
+            return self.receive_nowait()
+        self._turn = _AT_ONCE
         try:
             return await self.receive()
         except trio.EndOfChannel:

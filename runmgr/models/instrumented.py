@@ -16,7 +16,7 @@ from runmgr.messages import ModelMessage, ModelResponse
 from runmgr.messages.codec import dump_any
 from runmgr.messages.otel import otel_messages
 from runmgr.models.base import Model, get_instructions
-from runmgr.models.otel import Meters, client_span, make_meters, make_tracer
+from runmgr.models.otel import Meters, client_span, is_heard, make_meters, make_tracer
 from runmgr.models.stream import StreamedResponse
 from runmgr.models.wrapper import WrapperModel
 from runmgr.records.definitions import ModelRequestParameters
@@ -91,6 +91,11 @@ class InstrumentationSettings:
     def meters(self) -> Meters:
         """What requests are measured with."""
         return make_meters(self.meter_provider)
+
+    @property
+    def is_heard(self) -> bool:
+        """Whether any of it reaches anybody now; where only OpenTelemetry's API is installed, runs leave it out."""
+        return is_heard(self.tracer_provider, self.meter_provider)
 
     def messages_to_otel_messages(self, messages: list[ModelMessage]) -> list[dict[str, Any]]:
         """Messages in the conventions' form, with as much content as these settings allow."""

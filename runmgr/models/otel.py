@@ -6,8 +6,9 @@ Names and units are those of the GenAI semantic conventions.
 from __future__ import annotations
 
 import sys
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from functools import cache
 from typing import TYPE_CHECKING, Any, cast
 
 import trio
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from opentelemetry.metrics import Histogram, MeterProvider
     from opentelemetry.trace import Span, Tracer, TracerProvider
 
-__all__ = ("Meters", "client_span", "current_span", "make_meters", "make_tracer", "note_failure")
+__all__ = ("Meters", "client_span", "current_span", "is_heard", "make_meters", "make_tracer", "note_failure")
 
 # Boundaries that the conventions recommend.
 _TOKEN_BUCKETS = tuple(4**power for power in range(14))
@@ -42,6 +43,27 @@ def make_tracer(provider: TracerProvider | None) -> Tracer:
     from opentelemetry.trace import get_tracer_provider
 
     return (provider or get_tracer_provider()).get_tracer("runmgr", _version())
+
+
+@cache
+def _global_providers() -> tuple[Callable[[], TracerProvider], Callable[[], MeterProvider]]:
+    from opentelemetry.metrics import get_meter_provider
+    from opentelemetry.trace import get_tracer_provider
+
+    return get_tracer_provider, get_meter_provider
+
+
+def is_heard(tracers: TracerProvider | None, meters: MeterProvider | None) -> bool:
+    """Whether spans or measurements would reach anybody: not where only OpenTelemetry's API is there and nothing that records.
+
+    Args:
+        tracers: makes the spans; None: the global provider, as it is now.
+        meters: likewise of the measurements.
+    """
+    tracers_now, meters_now = _global_providers()
+    if not type(tracers or tracers_now()).__module__.startswith("opentelemetry.trace"):
+        return True
+    return _is_real(meters or meters_now())
 
 
 class Meters:
