@@ -25,6 +25,7 @@ from runmgr.models.http import (
     PoolClient,
     Timeouts,
 )
+from runmgr.models.http.gather import Gather
 from runmgr.models.http.sse import EventDecoder
 
 __all__ = ("ChatTarget",)
@@ -76,9 +77,13 @@ class _Listener:
         "body",
         "broken",
         "done",
+        "gather",
     )
 
-    def __init__(self, record: Record, state: LoadState, *, every: bool, keep: bool) -> None:
+    def __init__(
+        self, record: Record, state: LoadState, *, every: bool, keep: bool, gather: Gather | None
+    ) -> None:
+        self.gather = gather
         self._record = record
         self._state = state
         self._start = state.started
@@ -162,6 +167,9 @@ class ChatTarget:
         timeout: seconds that one request may take.
         tokenizer: counts tokens where the provider gives no usage.
         every: whether an event without content (a role alone) counts as a piece, as ``vllm bench serve`` counts.
+
+    Attributes:
+        gather: reads the answers of all; its ``run`` has to be running. None where the machine cannot.
     """
 
     def __init__(
@@ -173,6 +181,7 @@ class ChatTarget:
         tokenizer: Tokenizer | None = None,
         every: bool = False,
     ) -> None:
+        self.gather = Gather() if Gather.available else None
         self._client = client
         self._tokenizer = tokenizer
         self._prompts = prompts
@@ -198,7 +207,7 @@ class ChatTarget:
         else:
             body, keep = prepared, tokenizer is not None
         record.source = self._prompts.source(record.index)
-        listener = _Listener(record, state, every=self._every, keep=keep)
+        listener = _Listener(record, state, every=self._every, keep=keep, gather=self.gather)
         try:
             status = await self._client.timed("/chat/completions", body, listener, self._limits)
         except HttpError as error:

@@ -7,7 +7,7 @@ import os
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 import trio
@@ -33,6 +33,9 @@ from runmgr.load.trace import TraceRow, read_trace
 from runmgr.load.watch import watch_loop
 from runmgr.load.write import RequestsFile, make_directory, write_summary
 from runmgr.models.sim_config import Distribution
+
+if TYPE_CHECKING:
+    from runmgr.load.chat import ChatTarget
 
 __all__ = ("LoadResult", "Watch", "measure", "run_load")
 
@@ -71,6 +74,7 @@ class Plan:
         total: how many there will be, where known.
         until: when sending is over, where known, in seconds since the start.
         talks: whether what is sent may be followed by further turns.
+        beside: runs in the load's nursery while it does.
     """
 
     target: Target
@@ -79,6 +83,7 @@ class Plan:
     total: int | None
     until: float | None
     talks: bool = False
+    beside: Callable[[], Awaitable[None]] | None = None
 
 
 async def run_load(
@@ -237,10 +242,13 @@ def make_plan(config: LoadConfig, *, target: Target | None = None, share: tuple[
     """
     rows = _trace(config)
     talks = False
+    beside: Callable[[], Awaitable[None]] | None = None
     if target is None:
         prompts = _prompts(config, rows)
         talks = prompts.talks
-        target = _target(config, prompts)
+        chat = _target(config, prompts)
+        beside = None if chat.gather is None else chat.gather.run
+        target = chat
     mine, of = share
     total = config.requests if rows is None else len(rows)
     duration = config.duration
@@ -248,7 +256,7 @@ def make_plan(config: LoadConfig, *, target: Target | None = None, share: tuple[
         duration = DEFAULT_SECONDS
     if config.concurrency is not None:
         indices = itertools.count(mine, of) if total is None else iter(range(mine, total, of))
-        return Plan(target, None, indices, None if talks else total, duration, talks)
+        return Plan(target, None, indices, None if talks else total, duration, talks, beside)
     moments: Iterator[float]
     if rows is not None:
         moments = (row.at for row in rows)
@@ -267,9 +275,9 @@ def make_plan(config: LoadConfig, *, target: Target | None = None, share: tuple[
     if of > 1:
         schedule = ((index, moment) for index, moment in schedule if index % of == mine)
     if talks:
-        return Plan(target, schedule, None, None, duration, talks)
+        return Plan(target, schedule, None, None, duration, talks, beside)
     until = config.sending_seconds if rows is None else duration
-    return Plan(target, schedule, None, total, until)
+    return Plan(target, schedule, None, total, until, talks, beside)
 
 
 def _texts(name: str) -> list[str]:
@@ -291,7 +299,7 @@ def _trace(config: LoadConfig) -> list[TraceRow] | None:
     return rows if config.requests is None else rows[: config.requests]
 
 
-def _target(config: LoadConfig, prompts: Prompts) -> Target:
+def _target(config: LoadConfig, prompts: Prompts) -> ChatTarget:
     from runmgr.load.chat import ChatTarget
     from runmgr.load.tokenizer import load_tokenizer
     from runmgr.models.http import PoolClient, default_limit
@@ -388,6 +396,8 @@ async def measure(
     async with trio.open_nursery() as nursery:
         for each in watch:
             nursery.start_soon(each, state)
+        if plan.beside is not None:
+            nursery.start_soon(plan.beside)
         nursery.start_soon(partial(watch_loop, loop_lag, config.warmup))
         if state.elapsed >= config.warmup:
             state.first = state.mark()

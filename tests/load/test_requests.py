@@ -113,6 +113,27 @@ async def test_failures_have_classes_and_count_against_the_slo(tmp_path):
     assert {row["status"] for row in lines(tmp_path)} == {"succeeded", "failed"}
 
 
+async def test_without_an_epoll_each_request_reads_for_itself(tmp_path, monkeypatch):
+    monkeypatch.setattr("runmgr.models.http.gather.Gather.available", False)
+    async with open_sim_server(
+        parse_sim("ttft=5ms,itl=1ms,tokens=6,fail=10%,faults=truncate,seed=2")
+    ) as server:
+        result = await run_load(config(server, concurrency=4, requests=60, out=tmp_path))
+        seen = server.stats()
+    assert result.summary["succeeded"] == seen["completed"]
+    assert result.summary["errors"]["malformed"]["count"] == seen["fault truncate"] > 0
+    assert result.summary["itl_ms"]["n"] == 5 * seen["completed"]
+
+
+async def test_a_request_that_takes_too_long_ends_alone(tmp_path):
+    async with open_sim_server(parse_sim("ttft=lognormal(50ms,2.5),tokens=3,seed=6")) as server:
+        result = await run_load(config(server, concurrency=8, requests=60, timeout=0.3, out=tmp_path))
+    summary = result.summary
+    assert summary["errors"]["timeout"]["count"] == summary["failed"] > 0
+    assert summary["succeeded"] == 60 - summary["failed"] > 0
+    assert summary["e2e_ms"]["max"] < 300 + 250
+
+
 async def test_exit_codes_of_slo_and_failures(tmp_path):
     async with open_sim_server(parse_sim("ttft=50ms,tokens=3,fail=0.5,faults=500")) as server:
 

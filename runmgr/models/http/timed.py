@@ -13,15 +13,23 @@ import trio
 
 from runmgr.models.http.errors import BrokenConnection, HttpError
 from runmgr.models.http.exchange import timed_out
+from runmgr.models.http.gather import Gather
 from runmgr.models.http.pool import Pool
 from runmgr.models.http.reply import MAX_STREAM
 from runmgr.models.http.timeouts import Timeouts
+from runmgr.models.http.wire import Connection
 
 __all__ = ("Sink", "timed_exchange")
 
 
 class Sink(Protocol):
-    """What is told of a request as it goes. Neither may wait."""
+    """What is told of a request as it goes. Neither may wait.
+
+    Attributes:
+        gather: reads the answer for it, with those of others; None: the request's own task does.
+    """
+
+    gather: Gather | None
 
     def sent(self) -> None:
         """The request has its place among the connections: it is sent now, after connecting where that is needed."""
@@ -64,13 +72,13 @@ async def timed_exchange(pool: Pool, shown: str, request: bytes, limits: Timeout
                 # A server that refuses a large body may answer and close before all of it is sent: look for its answer.
                 if len(request) < 65_536:
                     raise
-            arrived = sink.arrived
-            while True:
+            arrived, gather = sink.arrived, sink.gather
+            if gather is not None and type(connection) is Connection:
+                await gather.read(connection, arrived)
+            while not connection.done:
                 await connection.receive()
                 if connection.chunks and (data := connection.take(MAX_STREAM)):
                     arrived(connection.status, data)
-                if connection.done:
-                    break
             status = connection.status
         if not status:
             raise timed_out(limits, start, connection)
