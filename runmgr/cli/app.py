@@ -90,6 +90,11 @@ def run(argv: Sequence[str] | None = None) -> int:
     except (click.Abort, KeyboardInterrupt):
         print("runmgr: interrupted", file=sys.stderr)
         return 130
+    except BaseExceptionGroup as group:  # where a task of trio's was the one that was interrupted
+        if group.split(KeyboardInterrupt)[1] is not None:
+            raise
+        print("runmgr: interrupted", file=sys.stderr)
+        return 130
     except BrokenPipeError:  # whoever read our stdout is gone, e.g. `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1

@@ -2,7 +2,10 @@
 
 import json
 import shlex
+import signal
+import subprocess
 import sys
+import time
 
 import pytest
 import trio
@@ -176,3 +179,18 @@ def test_a_batch_is_answered_from_its_cache_but_never_over_epochs(cases, tmp_pat
         return json.loads(capsys.readouterr().out)["usage"]["requests"]
 
     assert (batch("one"), batch("two")) == (40, 0)
+
+
+def test_an_interrupted_pilot_says_so_and_no_more(cases):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "runmgr", "plan", str(cases), "--model", "sim:ttft=60s"],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        time.sleep(3)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=30)
+    finally:
+        process.kill()
+    assert (process.returncode, err.strip()) == (130, "runmgr: interrupted")

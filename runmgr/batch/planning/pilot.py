@@ -14,6 +14,7 @@ from runmgr.batch.dataset import with_dataset
 from runmgr.batch.inputs import StdinSource
 from runmgr.batch.plan import make_plan
 from runmgr.batch.scan import cases_of_file
+from runmgr.concurrency import BareNursery
 from runmgr.exceptions import UserError
 from runmgr.records.budgets import Budget, RateLimit
 from runmgr.records.events import RequestSettled
@@ -106,6 +107,12 @@ async def run_pilot(config: BatchConfig, cases: int) -> Samples:
     failed = 0
     why: RunError | None = None
     variants = plan.variants
+    specs = [
+        RunSpec(prompt=prompt, message_history=history, **variant.options)
+        for case in drawn
+        for prompt, history in (case.sent(),)
+        for variant in variants
+    ]
     async with open_supervisor(
         max_running=config.max_running, max_queued=max(1, len(drawn) * len(variants)), **limits_of(config)
     ) as sup:
@@ -122,21 +129,14 @@ async def run_pilot(config: BatchConfig, cases: int) -> Samples:
                         )
                         requests.setdefault(event.run_id, []).append(sample)
 
-        async with trio.open_nursery() as nursery:
+        async with BareNursery() as nursery:
             await nursery.start(listen)
-            specs = [
-                RunSpec(prompt=prompt, message_history=history, **variant.options)
-                for case in drawn
-                for prompt, history in (case.sent(),)
-                for variant in variants
-            ]
             async with sup.map(plan.agent, specs) as outcomes:
                 async for outcome in outcomes:
                     if not outcome.succeeded:
                         failed += 1
                         why = outcome.error
             await trio.lowlevel.checkpoint()
-            nursery.cancel_scope.cancel()
         if failed == len(specs) and why is not None:
             raise UserError(f"none of the pilot's {failed} runs succeeded: {why.type}: {why.message}")
         usage, cost = sup.usage(), sup.cost()
