@@ -15,6 +15,7 @@ from runmgr.journal import open_journal
 from runmgr.messages import ModelResponse, TextPart, ToolCallPart
 from runmgr.models.function import FunctionModel
 from runmgr.supervisor import RunSpec, open_supervisor
+from runmgr.tools import RunContext
 from runmgr.usage import RequestUsage
 
 
@@ -119,6 +120,50 @@ async def test_a_response_that_was_being_validated_is_not_paid_again(path, autoj
     assert outcome.status == "succeeded"
     assert len(world.requests) == 3
     assert outcome.usage.requests == 3
+
+
+@pytest.mark.parametrize("pause_at", [0.5, 1.5, 2.5])
+async def test_a_paused_run_goes_on_in_the_next_process(path, autojump_clock, pause_at):
+    world = World()
+    with trio.move_on_after(60):
+        async with open_supervisor(journal=path) as sup:
+            handle = await sup.submit(world.agent, "q")
+            await trio.sleep(pause_at)
+            await handle.pause().wait()
+            assert handle.state == "paused"
+            await trio.sleep_forever()
+    asked = len(world.requests)
+    assert 0 < asked < 3
+    async with open_supervisor(journal=path, resume=True) as sup:
+        outcome = await (await sup.submit(world.agent, "q")).outcome()
+    assert outcome.succeeded
+    assert len(world.requests) == 3
+
+
+async def test_a_child_goes_on_from_its_last_node_too(path, autojump_clock):
+    world = World()
+
+    async def manage(messages, info):
+        if len(messages) == 1:
+            return ModelResponse(parts=[ToolCallPart("delegate", {}, "d")])
+        return ModelResponse(parts=[TextPart(messages[-1].parts[0].content)])
+
+    boss = Agent(FunctionModel(manage))
+
+    @boss.tool(idempotent=True)
+    async def delegate(ctx: RunContext) -> str:
+        return (await (await ctx.supervisor.submit(world.agent, "q")).result()).output
+
+    with trio.move_on_after(3.5):
+        async with open_supervisor(journal=path) as sup:
+            await sup.submit(boss, "go")
+    assert len(world.requests) == 2
+    async with open_supervisor(journal=path, resume=True) as sup:
+        outcome = await (await sup.submit(boss, "go")).outcome()
+    assert outcome.output == "42"
+    assert len(world.requests) == 3  # two were paid for in the first process
+    with open_journal(path) as journal:
+        assert journal.counts() == {"succeeded": 2, "open": 0}
 
 
 async def test_stopping_and_resuming_many_times(path, autojump_clock):
@@ -275,6 +320,7 @@ PROGRAM = """
     from runmgr.messages import ModelResponse, TextPart, ToolCallPart
     from runmgr.models.function import FunctionModel
     from runmgr.supervisor import RunSpec, open_supervisor
+from runmgr.tools import RunContext
 
     log = open(sys.argv[2], "a", buffering=1)
 
