@@ -22,6 +22,7 @@ _COMMANDS = {
     "compare": "Compare batches on the same cases, with intervals and tests; for CI.",
     "completion": "Print the shell code that completes commands and options.",
     "load": "Measure a model server, or whole agents, under load.",
+    "models": "List the providers that are configured, and check a key and URL.",
     "plan": "Say what a batch would take, before it is paid for.",
     "provider-batches": "List or cancel what a batch has at its provider (--via-batch-api).",
     "report": "Write a batch's report.html again from its results.",

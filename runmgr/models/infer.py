@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeAlias
 from runmgr.exceptions import UserError
 from runmgr.models.base import Model
 
-__all__ = ("KnownModelName", "infer_model", "known_prefixes")
+__all__ = ("KnownModelName", "infer_model", "known_prefixes", "provider_prefixes")
 
 KnownModelName: TypeAlias = Literal[
     "anthropic:claude-haiku-4-5",
@@ -68,6 +68,16 @@ _SERVED.update(
             "fireworks",
             "cerebras",
             "moonshotai",
+            "xai",
+            "grok",
+            "github",
+            "vercel",
+            "nebius",
+            "ovhcloud",
+            "alibaba",
+            "sambanova",
+            "heroku",
+            "litellm",
         )
     }
 )
@@ -82,6 +92,11 @@ class UnknownProviderError(UserError, ValueError):
 def known_prefixes() -> tuple[str, ...]:
     """How a model string may start; ``test`` stands alone."""
     return (*_SERVED, "sim", "test")
+
+
+def provider_prefixes() -> tuple[str, ...]:
+    """The prefixes of providers, without those that are the same provider's other APIs."""
+    return tuple(prefix for prefix, row in _SERVED.items() if row[2] == prefix)
 
 
 def infer_model(model: Model | str, provider_factory: Callable[[str], Any] | None = None) -> Model:

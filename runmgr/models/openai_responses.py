@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, cast
 
 from runmgr.builtin_tools import (
@@ -15,17 +15,19 @@ from runmgr.builtin_tools import (
     WebSearchTool,
 )
 from runmgr.messages import ModelMessage, ModelResponse
+from runmgr.models.allow import check_allow_model_requests
 from runmgr.models.attached import Files
 from runmgr.models.http import HttpClient, Reply
 from runmgr.models.openai_responses_request import map_messages, map_parameters, map_settings, since_previous
-from runmgr.models.openai_responses_response import map_response
+from runmgr.models.openai_responses_response import map_response, map_tokens
 from runmgr.models.openai_responses_stream import OpenAIResponsesStreamedResponse
 from runmgr.models.remote import Call, RemoteModel, encode, with_extras
-from runmgr.models.retry import RetryPolicy
+from runmgr.models.retry import RetryPolicy, resend
 from runmgr.profiles import ModelProfileSpec
 from runmgr.profiles.openai import OpenAIModelProfile
 from runmgr.records.definitions import ModelRequestParameters
 from runmgr.settings import ModelSettings
+from runmgr.usage import RequestUsage
 
 if TYPE_CHECKING:
     from runmgr.providers import Provider
@@ -33,6 +35,20 @@ if TYPE_CHECKING:
 __all__ = ("OpenAIResponsesModel",)
 
 _PATH = "/responses"
+_COUNT_PATH = "/responses/input_tokens"
+# https://platform.openai.com/docs/api-reference/responses/input-tokens
+_COUNTED = frozenset({
+    "model",
+    "input",
+    "instructions",
+    "tools",
+    "tool_choice",
+    "text",
+    "reasoning",
+    "previous_response_id",
+    "truncation",
+    "parallel_tool_calls",
+})  # fmt: skip
 
 
 class OpenAIResponsesModel(RemoteModel):
@@ -77,6 +93,25 @@ class OpenAIResponsesModel(RemoteModel):
         """The profile with the switches of OpenAI's APIs."""
         return OpenAIModelProfile.from_profile(self.profile)
 
+    async def count_tokens(
+        self,
+        messages: list[ModelMessage],
+        model_settings: ModelSettings | None,
+        model_request_parameters: ModelRequestParameters,
+    ) -> RequestUsage:
+        """The input tokens that a request would use, with its tools and instructions, as OpenAI counts them. Errors as of
+        ``request``.
+        """
+        check_allow_model_requests()
+        settings, params = self.prepare_request(model_settings, model_request_parameters)
+        given = cast("dict[str, Any]", settings or {})
+        fields = await self._fields(messages, given, params)
+        counted = {name: value for name, value in fields.items() if name in _COUNTED}
+        path = self._provider.path_of(_COUNT_PATH, self._model_name)
+        call = Call(path, encode(counted), given.get("extra_headers"), self._limits(given))
+        reply = await resend(partial(self._send, call), self._retry, self._random)
+        return map_tokens(reply.body, self._model_name)
+
     async def _call(
         self,
         messages: list[ModelMessage],
@@ -85,8 +120,16 @@ class OpenAIResponsesModel(RemoteModel):
         *,
         stream: bool,
     ) -> Call:
-        profile = self.openai_profile
         given = cast("dict[str, Any]", settings or {})
+        fields = await self._fields(messages, given, params)
+        fields["stream"] = stream
+        with_extras(fields, given)
+        return Call(self._path, encode(fields), given.get("extra_headers"), self._limits(given))
+
+    async def _fields(
+        self, messages: list[ModelMessage], given: dict[str, Any], params: ModelRequestParameters
+    ) -> dict[str, Any]:
+        profile = self.openai_profile
         previous = given.get("openai_previous_response_id")
         if previous == "auto":
             previous, messages = since_previous(messages, self._provider.name)
@@ -98,7 +141,6 @@ class OpenAIResponsesModel(RemoteModel):
             return map_messages(messages, params, profile, self._provider.name, files, send_ids=send_ids)
 
         fields: dict[str, Any] = {"model": self._model_name, **await self._with_files(mapped)}
-        fields["stream"] = stream
         if previous:
             fields["previous_response_id"] = previous
         fields.update(map_settings(given, profile))
@@ -114,8 +156,7 @@ class OpenAIResponsesModel(RemoteModel):
             fields.update(decided)
         else:
             fields.update(self._constant(params, self._decided))
-        with_extras(fields, given)
-        return Call(self._path, encode(fields), given.get("extra_headers"), self._limits(given))
+        return fields
 
     def _decided(self, params: ModelRequestParameters) -> dict[str, Any]:
         return map_parameters(params, self.openai_profile)

@@ -22,7 +22,7 @@ from runmgr.messages import (
 )
 from runmgr.models.known import decode_known
 from runmgr.models.openai_response import created_at, embedded_error
-from runmgr.models.openai_responses_wire import RESPONSE, Item, Response, prune_response
+from runmgr.models.openai_responses_wire import RESPONSE, TOKENS, Item, Response, prune_response
 from runmgr.usage import RequestUsage
 
 __all__ = (
@@ -35,6 +35,7 @@ __all__ = (
     "function_call",
     "image_part",
     "map_response",
+    "map_tokens",
     "map_usage",
     "returned_of",
 )
@@ -286,6 +287,18 @@ def map_usage(usage: dict[str, Any] | None) -> RequestUsage:
         output_audio_tokens=_count(made, "audio_tokens"),
         details=details,
     )
+
+
+def map_tokens(body: bytes, model_name: str) -> RequestUsage:
+    """What a count of input tokens answers.
+
+    Raises:
+        MalformedResponseError: it is something else.
+    """
+    try:
+        return RequestUsage(input_tokens=TOKENS.decode(body).input_tokens)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise _malformed(body, model_name, f"answered without a count of tokens ({error})") from None
 
 
 def _object(usage: dict[str, Any], name: str) -> dict[str, Any]:

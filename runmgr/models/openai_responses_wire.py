@@ -15,11 +15,13 @@ from runmgr.models.known import emptied
 __all__ = (
     "EVENT",
     "RESPONSE",
+    "TOKENS",
     "Event",
     "Incomplete",
     "Item",
     "Response",
     "Text",
+    "Tokens",
     "prune_event",
     "prune_response",
 )
@@ -103,8 +105,15 @@ class Event(Struct, gc=False):
     error: Any = None
 
 
+class Tokens(Struct, gc=False):
+    """What a count of input tokens answers."""
+
+    input_tokens: int
+
+
 RESPONSE = msgspec.json.Decoder(Response)
 EVENT = msgspec.json.Decoder(Event)
+TOKENS = msgspec.json.Decoder(Tokens)
 
 _ITEMS = frozenset({
     "message",

@@ -23,6 +23,7 @@ from runmgr.models.base import Model
 from runmgr.models.files import fetch_file
 from runmgr.models.http import HttpClient, HttpError, Reply, Timeouts, read_all, timeouts_of
 from runmgr.models.http.failures import api_error, http_error, kept_headers
+from runmgr.models.http.headers import without_secrets
 from runmgr.models.remote_stream import RemoteStream
 from runmgr.models.retry import RetryPolicy, resend, resend_stream
 from runmgr.models.stream import StreamedResponse
@@ -213,6 +214,9 @@ class RemoteModel(Model):
         return reply
 
     def _error(self, reply: Reply) -> ModelHTTPError:
+        secrets: tuple[bytes, ...] = getattr(self._client, "secrets", ())
+        if secrets:
+            reply = Reply(reply.status, reply.raw_headers, without_secrets(reply.body, secrets))
         return http_error(reply, self._model_name, unwrap=self._unwraps_errors)
 
     def request_stream(

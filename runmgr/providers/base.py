@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from types import TracebackType
-from typing import Generic, Self, TypeVar
+from typing import ClassVar, Generic, Self, TypeVar
 
 from runmgr.models.http import HttpClient
 from runmgr.profiles import ModelProfile
@@ -21,6 +21,17 @@ class Provider(ABC, Generic[ClientT_co]):
     seconds and another request looks, at ``aclose``, when the last ``async with provider`` block (or ``async with model``) of
     the run ends, and when ``trio.run`` ends. A provider stays usable after each of these.
     """
+
+    title: ClassVar[str] = ""
+    """The provider's name for people."""
+    url: ClassVar[str | None] = None
+    """Where the API is; None where that is never the same."""
+    key_variables: ClassVar[tuple[str, ...]] = ()
+    """Environment variables that may hold the key."""
+    url_variable: ClassVar[str | None] = None
+    """Environment variable that may hold the URL."""
+    needs_key: ClassVar[bool] = True
+    """False for servers of one's own, which need none."""
 
     @property
     @abstractmethod

@@ -35,16 +35,6 @@ class CompatibleProvider(Provider[HttpClient]):
 
     provider: ClassVar[str]
     """The provider's name."""
-    title: ClassVar[str]
-    """The provider's name for people."""
-    url: ClassVar[str | None] = None
-    """Where the API is; None where that is never the same."""
-    key_variables: ClassVar[tuple[str, ...]] = ()
-    """Environment variables that may hold the key."""
-    url_variable: ClassVar[str | None] = None
-    """Environment variable that may hold the URL."""
-    needs_key: ClassVar[bool] = True
-    """False for servers of one's own, which need none."""
     switches: ClassVar[OpenAIModelProfile] = OpenAIModelProfile()
     """What holds for all of its models."""
 

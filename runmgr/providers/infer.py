@@ -31,6 +31,16 @@ _PROVIDERS: dict[str, tuple[str, str]] = {
     "fireworks": ("runmgr.providers.fireworks", "FireworksProvider"),
     "cerebras": ("runmgr.providers.cerebras", "CerebrasProvider"),
     "moonshotai": ("runmgr.providers.moonshotai", "MoonshotAIProvider"),
+    "xai": ("runmgr.providers.gateways", "XaiProvider"),
+    "grok": ("runmgr.providers.gateways", "GrokProvider"),
+    "github": ("runmgr.providers.gateways", "GitHubProvider"),
+    "vercel": ("runmgr.providers.gateways", "VercelProvider"),
+    "nebius": ("runmgr.providers.gateways", "NebiusProvider"),
+    "ovhcloud": ("runmgr.providers.gateways", "OVHcloudProvider"),
+    "alibaba": ("runmgr.providers.gateways", "AlibabaProvider"),
+    "sambanova": ("runmgr.providers.gateways", "SambaNovaProvider"),
+    "heroku": ("runmgr.providers.gateways", "HerokuProvider"),
+    "litellm": ("runmgr.providers.gateways", "LiteLLMProvider"),
 }
 
 

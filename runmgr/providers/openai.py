@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from runmgr.exceptions import UserError
 from runmgr.models.http import HttpClient, Timeouts, http_client_for
@@ -35,6 +35,11 @@ class OpenAIProvider(Provider[HttpClient]):
     Raises:
         UserError: no key, or a base URL that is no URL.
     """
+
+    title: ClassVar[str] = "OpenAI"
+    url: ClassVar[str | None] = OPENAI_BASE_URL
+    key_variables: ClassVar[tuple[str, ...]] = ("OPENAI_API_KEY",)
+    url_variable: ClassVar[str | None] = "OPENAI_BASE_URL"
 
     def __init__(
         self,

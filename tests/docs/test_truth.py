@@ -12,6 +12,7 @@ from runmgr import exceptions, open_supervisor
 from runmgr.agent.options import RunOptions
 from runmgr.cli.batch import command as batch
 from runmgr.cli.compare import command as compare
+from runmgr.cli.models import command as models
 from runmgr.cli.sim import command as sim
 from runmgr.models.infer import infer_model, known_prefixes
 from runmgr.models.sim_config import SimConfig
@@ -49,6 +50,7 @@ def agent_arguments():
 MENTIONED = {
     "options of runmgr batch": ("guides/batch.md", options(batch)),
     "options of runmgr compare": ("guides/batch.md", options(compare)),
+    "options of runmgr models": ("guides/models.md", options(models)),
     "options of runmgr sim": (
         "guides/simulated-models.md",
         {o.opts[0].removeprefix("--") for o in sim.params},
@@ -87,6 +89,8 @@ def test_models_are_those_there_are(monkeypatch):
     monkeypatch.setenv("AZURE_OPENAI_ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setenv("OPENAI_API_VERSION", "2024-10-21")
     monkeypatch.setenv("OLLAMA_BASE_URL", "http://127.0.0.1:9/v1")
+    monkeypatch.setenv("VERCEL_AI_GATEWAY_API_KEY", "any-word")
+    monkeypatch.setenv("HEROKU_INFERENCE_KEY", "any-word")
     for prefix in known_prefixes():
         monkeypatch.setenv(f"{prefix.partition('-')[0].upper()}_API_KEY", "any-word")
         try:

@@ -21,6 +21,8 @@ class BaseClient:
         # For errors and repr: the URL's user and query may be secrets.
         self._shown = shown_url(base_url).rstrip("/")
         self.timeouts = timeouts
+        self.secrets: tuple[bytes, ...] = ()
+        """Keys among the headers, which some servers repeat in their errors."""
 
     @property
     def base_url(self) -> str:

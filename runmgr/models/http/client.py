@@ -9,7 +9,7 @@ from typing import Self
 
 from runmgr.models.http.base import BaseClient
 from runmgr.models.http.exchange import PoolStream, exchange
-from runmgr.models.http.headers import checked_headers, json_headers
+from runmgr.models.http.headers import checked_headers, json_headers, secrets_of
 from runmgr.models.http.local import PoolKey, existing_pool, pool_of_run
 from runmgr.models.http.origin import parse_url
 from runmgr.models.http.pool import IDLE_EXPIRY, Pool
@@ -72,6 +72,7 @@ class PoolClient(BaseClient):
             "connection": "keep-alive",
         } | json_headers(headers)
         self._prefixes: dict[str, bytes] = {}
+        self.secrets = secrets_of(headers or {})
 
     # -------------------------------------------------------------- sending
 

@@ -22,7 +22,7 @@ from runmgr.models.http.errors import (
     HttpTimeout,
     MalformedResponse,
 )
-from runmgr.models.http.headers import checked_headers, json_headers
+from runmgr.models.http.headers import checked_headers, json_headers, secrets_of
 from runmgr.models.http.origin import parse_url
 from runmgr.models.http.reply import MAX_BODY, Reply
 from runmgr.models.http.timeouts import Timeouts
@@ -53,6 +53,7 @@ class ForeignClient(BaseClient):
         self._url = base_url.rstrip("/")
         self._client = client
         self._headers = json_headers(headers)
+        self.secrets = secrets_of(headers or {})
 
     async def post(
         self,

@@ -7,7 +7,7 @@ from functools import cache
 
 from runmgr.exceptions import UserError
 
-__all__ = ("checked_headers", "json_headers", "user_agent")
+__all__ = ("checked_headers", "json_headers", "secrets_of", "user_agent", "without_secrets")
 
 
 @cache
@@ -50,3 +50,25 @@ def json_headers(own: Mapping[str, str] | None) -> dict[str, str]:
         "user-agent": user_agent(),
         "content-type": "application/json",
     } | checked_headers(own or {})
+
+
+_SECRET = frozenset({"authorization", "api-key", "x-api-key", "x-goog-api-key", "proxy-authorization"})
+_SHORTEST = 8
+"""Characters; a word like "key" is nobody's secret, and stands in many texts."""
+
+
+def secrets_of(headers: Mapping[str, str]) -> tuple[bytes, ...]:
+    """What nobody may read in an error: the keys among headers, longest first."""
+    found = {
+        text.rpartition(" ")[2].encode("latin-1", "replace")
+        for name, text in headers.items()
+        if name.lower() in _SECRET
+    }
+    return tuple(sorted((one for one in found if len(one) >= _SHORTEST), key=len, reverse=True))
+
+
+def without_secrets(data: bytes, secrets: tuple[bytes, ...]) -> bytes:
+    """What a server answered, without the keys that it was sent."""
+    for secret in secrets:
+        data = data.replace(secret, b"[secret]")
+    return data

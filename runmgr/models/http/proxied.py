@@ -17,6 +17,7 @@ from trio.lowlevel import RunVar, RunVarToken
 from runmgr.models.http.base import BaseClient
 from runmgr.models.http.client import default_limit
 from runmgr.models.http.foreign import ForeignClient, ForeignStream
+from runmgr.models.http.headers import secrets_of
 from runmgr.models.http.reply import Reply
 from runmgr.models.http.timeouts import Timeouts
 
@@ -38,6 +39,7 @@ class ProxiedClient(BaseClient):
         super().__init__(base_url, timeouts)
         self._proxy = proxy
         self._headers = headers
+        self.secrets = secrets_of(headers)
         self._limit = max_connections or default_limit()
         self._entered: RunVar[_Entered] = RunVar("runmgr.http.proxied")
 

@@ -552,3 +552,22 @@ def test_by_its_string(monkeypatch):
     model = infer_model("openai-responses:gpt-5")
     assert isinstance(model, OpenAIResponsesModel)
     assert (model.model_name, model.system) == ("gpt-5", "openai")
+
+
+async def test_tokens_are_counted_by_openai(server, tools, api):
+    """https://platform.openai.com/docs/api-reference/responses/input-tokens."""
+    counted = {"object": "response.input_tokens", "input_tokens": 42}
+    server.will(tools.answer(counted), tools.answer({"nothing": 1}))
+    tool = ToolDefinition(name="t", parameters_json_schema={"type": "object"})
+    params = ModelRequestParameters(function_tools=[tool])
+    asked = {"max_tokens": 3, "temperature": 1.0, "openai_reasoning_effort": "low"}
+    usage = await api.model(server).count_tokens(api.prompt("q", instructions="i"), asked, params)
+    assert usage == RequestUsage(input_tokens=42)
+    (request,) = server.requests
+    assert request.target == "/v1/responses/input_tokens"
+    body = request.json()
+    assert set(body) == {"model", "input", "instructions", "tools", "tool_choice", "reasoning"}
+    with pytest.raises(MalformedResponseError, match="without a count"):
+        await api.model(server, retry=RetryPolicy(max_retries=0)).count_tokens(
+            api.prompt("q"), None, ModelRequestParameters()
+        )
