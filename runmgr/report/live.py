@@ -26,6 +26,16 @@ _MOST_ROWS = 200
 _CHUNK_LINES = 20_000
 _SHOWN_CHARS = 240
 
+_INDEXES = (
+    "lines_by_index ON lines (idx, epoch, at)",
+    "scores_by_line ON scores (at, name, value)",
+    "scores_upwards ON scores (name, value, at)",
+    "scores_downwards ON scores (name, value DESC, at)",
+    "lines_by_status ON lines (status, idx, epoch, at)",
+    "lines_by_seconds ON lines (seconds, idx, epoch, at)",
+    "lines_by_run ON lines (run_id)",
+)
+
 _SORTS = {
     "index": "idx",
     "status": "status",
@@ -73,6 +83,7 @@ class LiveResults:
             )
         self._lock = threading.Lock()
         self._database = sqlite3.connect("", check_same_thread=False)  # a temporary file, not memory
+        self._database.executescript("PRAGMA journal_mode = OFF; PRAGMA cache_size = -32000")
         self._begin()
 
     def __enter__(self) -> Self:
@@ -87,12 +98,17 @@ class LiveResults:
 
     def _begin(self) -> None:
         self._database.executescript(
-            "DROP TABLE IF EXISTS lines; DROP TABLE IF EXISTS scores;"
+            "DROP TABLE IF EXISTS lines; DROP TABLE IF EXISTS scores; DROP TABLE IF EXISTS texts;"
             "CREATE TABLE lines (at INTEGER PRIMARY KEY, idx INTEGER, epoch INTEGER, run_id TEXT, status TEXT, seconds REAL,"
-            " tokens_in INTEGER, tokens_out INTEGER, cost REAL, variant TEXT, found TEXT);"
-            "CREATE TABLE scores (at INTEGER, name TEXT, value REAL);"
-            "CREATE INDEX scores_by_line ON scores (at, name); CREATE INDEX lines_by_run ON lines (run_id)"
+            " tokens_in INTEGER, tokens_out INTEGER, cost REAL, variant TEXT);"
+            # apart, so that what filters and sorts does not have to read it
+            "CREATE TABLE texts (at INTEGER PRIMARY KEY, found TEXT);"
+            "CREATE TABLE scores (name TEXT, value REAL, at INTEGER); DROP TABLE IF EXISTS matches;"
+            "CREATE TABLE matches (at INTEGER PRIMARY KEY)"
         )
+        self._indexes = list(_INDEXES)
+        """Those that are still to be made."""
+        self._matched: tuple[str, int] | None = None
         self._read_to = 0
         self._file_id: tuple[int, int] | None = None
         self._epochs = 1
@@ -117,9 +133,10 @@ class LiveResults:
             self._begin()
         self._file_id = identity
         if stat.st_size == self._read_to:
-            return False
+            return self._index()
         rows: list[tuple[Any, ...]] = []
-        scores: list[tuple[int, str, float]] = []
+        texts: list[tuple[int, str]] = []
+        scores: list[tuple[str, float, int]] = []
         with self._results.open("rb") as file:
             file.seek(self._read_to)
             while len(rows) < _CHUNK_LINES:
@@ -132,14 +149,40 @@ class LiveResults:
                 if line is not None:
                     self.tally.add(line)
                     rows.append(_row(at, line))
-                    scores += [(at, name, value) for name, value in line.scores.items() if value is not None]
+                    texts.append((at, _found(line)))
+                    scores += [(name, value, at) for name, value in line.scores.items() if value is not None]
         if not rows:
-            return False
+            return self._index()
         with self._database:
-            self._database.executemany("INSERT OR REPLACE INTO lines VALUES (?,?,?,?,?,?,?,?,?,?,?)", rows)
+            self._database.executemany("INSERT OR REPLACE INTO lines VALUES (?,?,?,?,?,?,?,?,?,?)", rows)
+            self._database.executemany("INSERT OR REPLACE INTO texts VALUES (?,?)", texts)
             self._database.executemany("INSERT INTO scores VALUES (?,?,?)", scores)
         self.version += 1
-        return len(rows) == _CHUNK_LINES
+        return len(rows) == _CHUNK_LINES or self._index()
+
+    def _index(self) -> bool:
+        """Makes one index; True where there are more to make.
+
+        Made once all that there was has been read, they cost a fraction of what they cost with each row; one at a time, pages are served
+        in between.
+        """
+        if not self._indexes:
+            return False
+        self._database.execute("CREATE INDEX " + self._indexes.pop(0))
+        if not self._indexes:
+            self.version += 1
+        return bool(self._indexes)
+
+    @property
+    def reading(self) -> float | None:
+        """What part of the results has been read; None once all has."""
+        if not self._indexes:
+            return None
+        try:
+            size = self._results.stat().st_size
+        except FileNotFoundError:
+            return None
+        return round(self._read_to / size, 3) if size else None
 
     @_one_at_a_time
     def summary(self) -> dict[str, Any]:
@@ -158,6 +201,7 @@ class LiveResults:
         data["status"] = data["status"] if ended else "running"
         data["version"] = self.version
         data["open"] = unfinished
+        data["reading"] = self.reading
         data["epochs"] = self._epochs
         data["latency"] = [[low, high, count] for low, high, count in self.tally.seconds.bars(28)]
         data["latency_p50"], data["latency_p99"] = (self.tally.seconds.percentile(p) for p in (0.5, 0.99))
@@ -171,6 +215,7 @@ class LiveResults:
         except JournalError:
             return 0
 
+    @_one_at_a_time
     def cases(
         self,
         *,
@@ -211,25 +256,55 @@ class LiveResults:
             )
             values.append(scorer)
         if find:
-            where.append("instr(found, ?) > 0")
-            values.append(find.casefold())
-        order: list[Any] = []
-        if sort.startswith("score "):
-            by = "(SELECT value FROM scores s WHERE s.at = lines.at AND s.name = ?)"
-            order.append(sort.removeprefix("score "))
-        else:
-            by = _SORTS.get(sort, "idx")
+            self._match(find.casefold())
+            where.append("at IN (SELECT at FROM matches)")
         condition = " AND ".join(where)
         count = self._database.execute(f"SELECT count(*) FROM lines WHERE {condition}", values).fetchone()[0]  # noqa: S608  only our own words
-        query = f"SELECT at FROM lines WHERE {condition} ORDER BY {by} {'DESC' if down else 'ASC'}, idx, epoch, at LIMIT ? OFFSET ?"  # noqa: S608
-        places = self._database.execute(
-            query, [*values, *order, max(1, min(limit, _MOST_ROWS)), max(0, offset)]
-        ).fetchall()
+        limit, offset, way = max(1, min(limit, _MOST_ROWS)), max(0, offset), "DESC" if down else "ASC"
+        if sort.startswith("score "):
+            places = self._by_score(sort.removeprefix("score "), way, condition, values, limit, offset)
+        else:
+            # the columns behind go the same way, so that an index has them all
+            by = _SORTS.get(sort, "idx")
+            behind = f"idx {way}, epoch {way}, at {way}" if by != "idx" else f"epoch {way}, at {way}"
+            places = self._database.execute(
+                f"SELECT at FROM lines WHERE {condition} ORDER BY {by} {way}, {behind} LIMIT ? OFFSET ?",  # noqa: S608
+                [*values, limit, offset],
+            ).fetchall()
         rows: list[dict[str, Any]] = []
         if places:
             with self._results.open("rb") as file:
                 rows = [_shown(line) for (at,) in places if (line := self._line(file, at)) is not None]
         return {"count": count, "version": self.version, "cases": rows}
+
+    def _match(self, word: str) -> None:
+        """Finds the word in all texts: read once, however often the table is turned over or sorted."""
+        wanted = (word, self._read_to)
+        if self._matched != wanted:
+            self._database.execute("DELETE FROM matches")
+            self._database.execute(
+                "INSERT INTO matches SELECT at FROM texts WHERE instr(found, ?) > 0", (word,)
+            )
+            self._matched = wanted
+
+    def _by_score(
+        self, scorer: str, way: str, condition: str, values: list[Any], limit: int, offset: int
+    ) -> list[Any]:
+        """Places by a score, those without one last."""
+        scored = f"FROM scores JOIN lines USING (at) WHERE scores.name = ? AND {condition}"
+        execute = self._database.execute
+        places = execute(
+            f"SELECT scores.at {scored} ORDER BY scores.value {way}, scores.at LIMIT ? OFFSET ?",
+            [scorer, *values, limit, offset],
+        ).fetchall()
+        if len(places) < limit:
+            count = execute(f"SELECT count(*) {scored}", [scorer, *values]).fetchone()[0]
+            places += execute(
+                f"SELECT at FROM lines WHERE {condition} AND NOT EXISTS "  # noqa: S608
+                "(SELECT 1 FROM scores s WHERE s.at = lines.at AND s.name = ?) ORDER BY idx, epoch, at LIMIT ? OFFSET ?",
+                [*values, scorer, limit - len(places), max(0, offset - count)],
+            ).fetchall()
+        return places
 
     def _line(self, file: Any, at: int) -> ResultLine | None:
         file.seek(at)
@@ -273,10 +348,6 @@ def _row(at: int, line: ResultLine) -> tuple[Any, ...]:
     seconds = (
         None if line.started_at is None or line.finished_at is None else line.finished_at - line.started_at
     )
-    error = "" if line.error is None else f"{line.error.get('type')} {line.error.get('message')}"
-    found = "\n".join(
-        text[:_FOUND_CHARS] for text in (as_text(line.input), as_text(line.output), error, line.run_id)
-    )
     return (
         at,
         line.index,
@@ -288,8 +359,16 @@ def _row(at: int, line: ResultLine) -> tuple[Any, ...]:
         line.usage.get("output_tokens", 0),
         None if line.cost is None else float(line.cost),
         line.variant or "",
-        found.casefold().encode(errors="replace").decode(),
     )
+
+
+def _found(line: ResultLine) -> str:
+    """What a search looks into."""
+    error = "" if line.error is None else f"{line.error.get('type')} {line.error.get('message')}"
+    found = "\n".join(
+        text[:_FOUND_CHARS] for text in (as_text(line.input), as_text(line.output), error, line.run_id)
+    )
+    return found.casefold().encode(errors="replace").decode()
 
 
 def _shown(line: ResultLine, *, whole: bool = False) -> dict[str, Any]:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ("serve_view", "view_app")
 
+_BEFORE_LISTENING = 1.0
 _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; base-uri 'none'; "
     "form-action 'none'; frame-ancestors 'none'",
@@ -194,16 +195,19 @@ async def serve_view(
     failure: OSError | None = None
     with LiveResults(directory, journal) as live:
         app = view_app(live, token=token, host=host)
-        while await trio.to_thread.run_sync(live.update):
-            pass
+        with trio.move_on_after(
+            _BEFORE_LISTENING
+        ):  # what is small is there whole when the page is first asked for
+            while await trio.to_thread.run_sync(live.update):
+                await trio.lowlevel.checkpoint()
         try:
             async with trio.open_nursery() as nursery:
                 addresses: list[str] = await nursery.start(serve, app, config)
                 listening(addresses[0].rstrip("/") + "/" + (f"?token={token}" if token else ""))
                 while True:
-                    await trio.sleep(every)
                     while await trio.to_thread.run_sync(live.update):
                         await trio.lowlevel.checkpoint()
+                    await trio.sleep(every)
         except* OSError as group:
             failure = _first(group)
     if failure is not None:

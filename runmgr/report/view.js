@@ -79,7 +79,7 @@ function tiles(s) {
     return tile;
   }));
   const badge = byId("state");
-  badge.textContent = s.status.replace("_", " ");
+  badge.textContent = s.reading === null || s.reading === undefined ? s.status.replace("_", " ") : `reading the results: ${Math.round(100 * s.reading)} %`;
   badge.className = "badge " + s.status;
 }
 
