@@ -1,15 +1,15 @@
 """The driver: leases runs to workers, takes what comes of them once, and leases again what a lost worker had.
 
 Three tasks a worker: one starts it and reads what it says, one sends, one pings it. What is decided is decided in
-`runmgr.cluster.leases`; what is counted, in the supervisor.
+`runmgr.cluster.leases` and `runmgr.cluster.quotas`; what is counted, in the supervisor.
 """
 
 from __future__ import annotations
 
-import pickle
+import logging
 import random
 from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, cast
 
@@ -18,34 +18,46 @@ import outcome as outcomes
 import trio
 
 from runmgr.concurrency import full_jitter
-from runmgr.exceptions import RunmgrError
-from runmgr.journal.codec import outcome_from
+from runmgr.exceptions import RunmgrError, UserError
 from runmgr.records.codec import decode_event
-from runmgr.records.outcomes import RunState
+from runmgr.records.events import EventsMissed
+from runmgr.records.outcomes import RunError
+from runmgr.records.snapshots import ModelState, WorkerState
 from runmgr.supervisor.behalf import LentAmount
 from runmgr.supervisor.elsewhere import Carried, count_in_vain
 from runmgr.supervisor.lending import Lender
 
 from . import freight, wire
 from .engine import WorkerLost
-from .leases import Leases
+from .leases import AT_ONCE, Leases
+from .member import Member
+from .outcomes import carried_from, failed
+from .quotas import NOTHING, Quotas, part_of
+from .standing import counted, model_states
 
 if TYPE_CHECKING:
+    from runmgr.records.budgets import Budget, RateLimit
     from runmgr.supervisor.actor import Actor
     from runmgr.supervisor.elsewhere import CarriedJob
     from runmgr.supervisor.jobs import Job
     from runmgr.supervisor.runtime import Runtime
+    from runmgr.supervisor.tally import Tally
 
-    from .engine import Engine, WorkerLink
+    from .engine import Engine
+    from .quotas import Piece
 
 __all__ = ("ClusterOptions", "Driver", "NoWorkers")
 
 FINAL_SECONDS = 2.0
 """How long a cancelled run's worker has to say what it used, and a stopped worker to say its last words."""
+LONGEST_BACKOFF = 10.0
+"""Seconds between two starts of a worker, at most."""
+
+_log = logging.getLogger("runmgr.cluster")
 
 
 class NoWorkers(RunmgrError):
-    """No worker can be started."""
+    """No worker can be started, or none stays alive."""
 
 
 @attrs.frozen
@@ -57,46 +69,13 @@ class ClusterOptions:
     silence: float
     """Seconds without a word after which either side takes the other for lost."""
     restarts: int
-    """How often a worker may be lost within ``within`` seconds before the driver gives up."""
+    """How often each worker may be lost within ``within`` seconds before the driver gives up."""
     within: float
     supervisor: dict[str, Any]
     """What the workers' supervisors are opened with, beside what the driver's says."""
     importable: bool = True
-
-
-class _Member:
-    """A worker, as the driver sees it."""
-
-    __slots__ = (
-        "busy",
-        "heard_at",
-        "kinds",
-        "link",
-        "name",
-        "number",
-        "outbox",
-        "process",
-        "ready",
-        "scope",
-        "wake",
-    )
-
-    def __init__(self, name: str, link: WorkerLink) -> None:
-        self.name = name
-        self.link = link
-        self.number = 0
-        self.outbox: deque[Any] = deque()
-        self.wake = trio.Event()
-        self.heard_at = trio.current_time()
-        self.kinds = 0
-        self.ready = False
-        self.process: tuple[str, int] | None = None
-        self.scope = trio.CancelScope()
-        self.busy = 0
-
-    def say(self, message: Any) -> None:
-        self.outbox.append(message)
-        self.wake.set()
+    patience: float = 300.0
+    """Seconds that there may be no worker at all."""
 
 
 class Driver:
@@ -118,10 +97,9 @@ class Driver:
         self._rng = rng or random.Random()
         self._packer = freight.Packer(importable=options.importable)
         self._leases: Leases[wire.Task] = Leases(options.per_worker)
-        self._members: dict[str, _Member] = {}
+        self._members: dict[str, Member] = {}
         self._waiting: dict[str, trio.lowlevel.Task] = {}
         """Tasks of runs that wait for what comes of them."""
-        self._agents: dict[str, str] = {}
         self._last: dict[str, Carried] = {}
         """Of runs that were cancelled: what came of them until then."""
         self._work = trio.Event()
@@ -129,8 +107,41 @@ class Driver:
         self._closing = False
         self._all_gone = trio.Event()
         self._lender = Lender(runtime, self._call_in)
+        self._gone_models: dict[str, wire.ModelStand] = {}
+        self._failing: dict[int, str] = {}
+        """Places whose workers are lost again and again, and why."""
+        self._alone_since: float | None = trio.current_time()
+        """Since when there is no worker that takes runs; None: there is one."""
+        self._quotas = Quotas()
+        self._share = trio.Event()
+        """Set when the shares of rates are to be looked at."""
+        self._limits: tuple[dict[str, RateLimit], dict[str, RateLimit]] = ({}, {})
+        self._turn = 0
+        self._nursery: trio.Nursery | None = None
+        self._packed_options = b""
         self.lost = 0
         """Workers that were lost so far."""
+
+    # ---------------------------------------------------------------- how it stands
+
+    def states(self) -> dict[str, WorkerState]:
+        """See `Carrier.states`."""
+        now = trio.current_time()
+        return {
+            name: WorkerState(
+                ready=member.ready,
+                host="" if member.process is None else member.process[0],
+                process=0 if member.process is None else member.process[1],
+                leased=self._leases.held_by(name),
+                running=member.running,
+                silent_for=now - member.heard_at,
+            )
+            for name, member in self._members.items()
+        }
+
+    def model_states(self, tallies: Mapping[str, Tally]) -> dict[str, ModelState]:
+        """See `Carrier.model_states`."""
+        return model_states(self._gone_models, (member.models for member in self._members.values()), tallies)
 
     # ---------------------------------------------------------------- runs
 
@@ -156,15 +167,12 @@ class Driver:
                 None if left is None else left - trio.current_time(),
             ),
         )
-        self._agents[run_id] = actor._job.name
         self._work.set()
         try:
             return await self._come_of(run_id)
         except trio.Cancelled:
             await self._call_off(run_id, actor._cancel_reason or "cancelled")
             raise
-        finally:
-            self._agents.pop(run_id, None)
 
     async def _come_of(self, run_id: str) -> Carried:
         self._waiting[run_id] = trio.lowlevel.current_task()
@@ -185,25 +193,31 @@ class Driver:
         with trio.move_on_after(FINAL_SECONDS, shield=True):
             self._last[run_id] = await self._come_of(run_id)
         self._leases.settle(run_id)
+        self._work.set()
 
     def paid_before(self, actor: Actor) -> Carried | None:
         """See `Carrier.paid_before`."""
         return self._last.pop(actor.run_id, None)
 
-    def _came(self, member: _Member, ended: wire.Ended) -> None:
+    def _came(self, member: Member, ended: wire.Ended) -> None:
         """A worker says what came of a run."""
         run_id = ended.run_id
         holder = self._leases.holder(run_id)
         if not self._leases.settle(run_id):
             count_in_vain(self._runtime, run_id, ended.shares)
             return
-        if (
-            holder is not None and holder != member.name
-        ):  # it was taken for lost, and the run given to another
+        if holder is not None and holder != member.name:
+            # It was taken for lost, and the run given to another.
             self._members[holder].say(wire.Cancel([run_id], "another worker was first"))
+        self._give(run_id, ended)
+
+    def _give(self, run_id: str, came: wire.Ended | RunError) -> None:
+        if self._leases.waiting:
+            self._work.set()  # there is a place for another
         task = self._waiting.pop(run_id, None)
         if task is not None:
-            trio.lowlevel.reschedule(task, outcomes.Value(_carried(ended)))
+            carried = failed(came) if isinstance(came, RunError) else carried_from(came)
+            trio.lowlevel.reschedule(task, outcomes.Value(carried))
 
     # ---------------------------------------------------------------- sharing out
 
@@ -212,13 +226,12 @@ class Driver:
         while True:
             await self._work.wait()
             self._work = trio.Event()
-            now = self._runtime.now()
             for name, tasks in self._leases.shard().items():
                 member = self._members[name]
                 kinds = self._packer.kinds
                 new = {number: kinds[number] for number in range(member.kinds, len(kinds))}
                 member.kinds = len(kinds)
-                member.say(wire.Lease(tasks, now, new))
+                member.say(wire.Lease(tasks, new))
 
     # ---------------------------------------------------------------- money
 
@@ -227,9 +240,81 @@ class Driver:
             if member.ready:
                 member.say(wire.GiveBack(group))
 
-    async def _lend(self, member: _Member, group: str, need: LentAmount) -> None:
+    async def _lend(self, member: Member, group: str, need: LentAmount) -> None:
         amount, refused = await self._lender.lend(member.name, group, need, max(1, len(self._members)))
         member.say(wire.Grant(group, amount, refused, sorted(self._lender.limited(group))))
+
+    def check_budget(self, budget: Budget, group: str | None) -> None:
+        """See `Carrier.check_budget`."""
+        new = {name for name in budget.__struct_fields__ if getattr(budget, name) is not None}
+        unknown = new - self._lender.limited(group or "")
+        if unknown:
+            raise UserError(
+                f"set_budget({', '.join(sorted(unknown))}): this supervisor's runs are worked on by a cluster's workers, which were told "
+                "when they started that there is no such budget. Give one to open_supervisor, a large one say; it can be changed then"
+            )
+
+    # ---------------------------------------------------------------- rates
+
+    async def _share_rates(self) -> None:
+        """Keep every worker's part of the rates what it should be."""
+        while True:
+            with trio.move_on_after(self._options.silence / 5):
+                await self._share.wait()
+            self._share = trio.Event()
+            limits = self._runtime.gates.limits()
+            if not any(limits):
+                continue
+            changed, self._limits = limits != self._limits, limits
+            ready = sorted(name for name, member in self._members.items() if member.ready)
+            busy = [name for name in ready if self._leases.held_by(name)] or ready
+            at = self._turn % len(busy) if busy else 0
+            self._quotas.divide(busy[at:] + busy[:at])
+            told = self._quotas.due()
+            if changed:
+                told += self._quotas.again()
+            for name, number, piece in told:
+                self._members[name].say(self._rates(number, piece))
+            if any(self._starves(name) for name in busy):
+                self._turn += 1  # there is not enough for each of them: they take turns
+
+    def _rates(self, number: int, piece: Piece) -> wire.Rates:
+        models, groups = self._limits
+        return wire.Rates(
+            number,
+            {name: part_of(limit, piece) for name, limit in models.items()},
+            {name: part_of(limit, piece) for name, limit in groups.items()},
+        )
+
+    def _starves(self, name: str) -> bool:
+        piece = self._quotas.piece(name)
+        return any(part_of(limit, piece) is None for limits in self._limits for limit in limits.values())
+
+    async def _end_quota(self, member: Member) -> None:
+        """A worker that is lost may go on until it notices that nobody speaks to it any more."""
+        await trio.sleep_until(member.sent_at + self._options.silence)
+        self._quotas.ended(member.name)
+        self._share.set()
+
+    # ---------------------------------------------------------------- events
+
+    def _tell(self) -> wire.Tell:
+        events = self._runtime.events
+        return wire.Tell(events.listening, events.wants_streams)
+
+    def _wants_changed(self) -> None:
+        for member in self._members.values():
+            if member.ready:
+                member.say(self._tell())
+
+    def _publish(self, told: wire.Told) -> None:
+        events = self._runtime.events
+        if not events.listening:
+            return
+        for event in told.events:
+            events.publish(decode_event(event))
+        if told.missed:
+            events.publish(EventsMissed(count=told.missed, at=self._runtime.now()))
 
     # ---------------------------------------------------------------- workers
 
@@ -243,36 +328,60 @@ class Driver:
                 link = await self._engine.start(name)
             except WorkerLost as error:
                 reason = str(error)
+            except UserError as error:
+                self._runtime.escalate(error)
+                return
             else:
-                member = _Member(name, link)
+                member = Member(name, link)
                 reason = await self._live_with(member)
             if self._closing:
                 return
             self.lost += 1
+            _log.warning("%s is lost: %s", name, reason)
             now = trio.current_time()
             lost_at.append(now)
             while now - lost_at[0] > self._options.within:
                 lost_at.popleft()
             if len(lost_at) > self._options.restarts:
-                if not any(member.ready for member in self._members.values()):
-                    self._runtime.escalate(
-                        NoWorkers(
-                            f"no worker is left, and the last one in place {slot} was lost {len(lost_at)} times within "
-                            f"{self._options.within:g} s; the last time: {reason}"
-                        )
-                    )
+                self._failing[slot] = reason
+            else:
+                self._failing.pop(slot, None)
+            self._check_alone(reason)
+            if self._runtime.escalation is not None:
                 return
-            await trio.sleep(full_jitter(len(lost_at) - 1, base=0.2, cap=10.0, rng=self._rng))
+            await trio.sleep(full_jitter(len(lost_at) - 1, base=0.2, cap=LONGEST_BACKOFF, rng=self._rng))
 
-    async def _live_with(self, member: _Member) -> str:
+    def _check_alone(self, reason: str) -> None:
+        """Give up where there is no worker and none is to be hoped for."""
+        options = self._options
+        if self._alone_since is None or self._closing:
+            return
+        alone = trio.current_time() - self._alone_since
+        if len(self._failing) == options.workers:
+            why = f"each of {options.workers} was lost more than {options.restarts} times within {options.within:g} s"
+        elif alone >= options.patience:
+            why = f"there has been none for {alone:.0f} s"
+        else:
+            return
+        self._runtime.escalate(
+            NoWorkers(f"no worker is left to run anything on: {why}; the last time: {reason}")
+        )
+
+    async def _watch_alone(self) -> None:
+        while True:
+            await trio.sleep(self._options.patience / 4)
+            self._check_alone("none has started yet")
+
+    async def _live_with(self, member: Member) -> str:
         """Gives why it was lost. Cancelled: it is told to stop, and has a moment to."""
         reason = "it fell silent"
         self._members[member.name] = member
+        self._quotas.join(member.name)
         try:
             async with trio.open_nursery() as nursery:
                 member.scope = nursery.cancel_scope
-                nursery.start_soon(self._send, member)
-                nursery.start_soon(self._ping, member)
+                nursery.start_soon(member.send)
+                nursery.start_soon(member.ping, self._options.silence)
                 member.say(self._hello(member))
                 try:
                     await self._listen(member, nursery)
@@ -280,53 +389,64 @@ class Driver:
                     reason = str(error)
                 nursery.cancel_scope.cancel()
         finally:
-            self._gone(member)
+            self._gone(member, reason)
             with trio.move_on_after(FINAL_SECONDS, shield=True):
                 await member.link.kill()
         return reason
 
-    def _gone(self, member: _Member) -> None:
+    def _gone(self, member: Member, reason: str) -> None:
         del self._members[member.name]
         if not self._members and self._closing:
             self._all_gone.set()
+        if self._alone_since is None and not any(other.ready for other in self._members.values()):
+            self._alone_since = trio.current_time()
         self._lender.lost(member.name)
-        if self._leases.lost(member.name):
+        self._gone_models = counted(self._gone_models, member.models)
+        if member.clean or not member.ready or self._closing:
+            self._quotas.ended(member.name)
+        else:
+            self._quotas.leave(member.name)
+            assert self._nursery is not None
+            self._nursery.start_soon(self._end_quota, member)
+        lost = self._leases.lost(member.name, blamed=not member.clean)
+        for run_id in lost.given_up:
+            self._give(
+                run_id,
+                RunError(
+                    "WorkerLost",
+                    f"the worker that worked on it was lost {len(AT_ONCE)} times, the last time with no other suspect: {reason}. What this "
+                    "run does seems to end the process (memory, a crash in C code) or to block its event loop",
+                ),
+            )
+        if lost.again:
             self._work.set()
+        self._share.set()
 
-    def _hello(self, member: _Member) -> wire.Hello:
+    def _hello(self, member: Member) -> wire.Hello:
+        from runmgr import __version__
+
         limited: dict[str, list[str]] | None = None
         if self._lender.purse is not None:
             limited = {"": sorted(self._lender.limited(""))}
-        options = {"max_running": self._options.per_worker, **self._options.supervisor}
-        return wire.Hello(member.name, pickle.dumps(options), self._options.silence, limited)
+        self._limits = limits = self._runtime.gates.limits()
+        return wire.Hello(
+            member.name,
+            self._packed_options,
+            self._options.silence,
+            limited,
+            self._rates(0, NOTHING) if any(limits) else None,
+            self._runtime.now(),
+            wire.VERSION,
+            __version__,
+        )
 
-    async def _send(self, member: _Member) -> None:
-        try:
-            while True:
-                await member.wake.wait()
-                member.wake = trio.Event()
-                messages = list(member.outbox)
-                member.outbox.clear()
-                if messages:
-                    number, member.number = member.number, member.number + 1
-                    await member.link.send(wire.encode(number, messages))
-        except WorkerLost:
-            member.scope.cancel()
-
-    async def _ping(self, member: _Member) -> None:
-        """Let it know that somebody is there, and notice when it is not."""
-        silence = self._options.silence
-        while True:
-            now = trio.current_time()
-            if now - member.heard_at > silence:
-                member.scope.cancel()
-            member.say(wire.Ping(now))
-            await trio.sleep(silence / 5)
-
-    async def _listen(self, member: _Member, nursery: trio.Nursery) -> None:
+    async def _listen(self, member: Member, nursery: trio.Nursery) -> None:
         expected = 0
         while True:
-            number, messages = wire.decode_from_worker(await member.link.receive())
+            try:
+                number, messages = wire.decode_from_worker(await member.link.receive())
+            except ValueError as error:
+                raise WorkerLost(f"{member.name}: what it says is not to be understood: {error}") from error
             member.heard_at = trio.current_time()
             if number < expected:
                 continue  # it came twice
@@ -334,50 +454,79 @@ class Driver:
                 raise WorkerLost(f"{member.name}: its envelope {expected} is missing")
             expected += 1
             for message in messages:
-                match message:
-                    case wire.Report():
-                        if message.spent:
-                            self._lender.reported(member.name, message.spent)
-                        for ended in message.ended:
-                            self._came(member, ended)
-                    case wire.Refused():
-                        self._came(member, _refused(message))
-                    case wire.Ask():
-                        nursery.start_soon(self._lend, member, message.group, message.need)
-                    case wire.GivenBack():
-                        self._lender.returned(member.name, message.group, message.amount)
-                    case wire.Told():
-                        for event in message.events:
-                            self._runtime.events.publish(decode_event(event))
-                    case wire.Pong():
-                        member.busy = message.running
-                    case wire.Ready():
-                        member.process = (message.host, message.process)
-                        member.ready = True
-                        self._leases.join(member.name)
-                        self._work.set()
-                    case wire.Stopped():
-                        self._lender.left(member.name)
-                        raise WorkerLost(message.error or "it has stopped")
+                self._act(member, message, nursery)
+
+    def _act(self, member: Member, message: wire.FromWorker, nursery: trio.Nursery) -> None:
+        match message:
+            case wire.Report():
+                if message.spent:
+                    self._lender.reported(member.name, message.spent)
+                for ended in message.ended:
+                    self._came(member, ended)
+            case wire.Refused():
+                if self._leases.settle(message.run_id):
+                    self._give(message.run_id, message.error)
+            case wire.Ask():
+                nursery.start_soon(self._lend, member, message.group, message.need)
+            case wire.GivenBack():
+                self._lender.returned(member.name, message.group, message.amount)
+            case wire.RatesTaken():
+                self._quotas.taken(member.name, message.number)
+                self._share.set()
+            case wire.Told():
+                self._publish(message)
+            case wire.Pong():
+                member.running = message.running
+                member.models = message.models
+            case wire.Ready():
+                self._is_ready(member, message)
+            case wire.Stopped():
+                self._lender.left(member.name)
+                member.clean = message.error is None
+                if message.hopeless:
+                    self._runtime.escalate(UserError(f"{member.name}: {message.error}"))
+                raise WorkerLost(message.error or "it has stopped")
+
+    def _is_ready(self, member: Member, message: wire.Ready) -> None:
+        member.process = (message.host, message.process)
+        member.ready = True
+        self._alone_since = None
+        self._leases.join(member.name)
+        if self._runtime.events.listening:
+            member.say(self._tell())
+        self._work.set()
+        self._share.set()
 
     # ---------------------------------------------------------------- the block
 
     @asynccontextmanager
     async def open(self) -> AsyncGenerator[Driver, None]:
-        """Start the workers; leaving the block stops them, within a bound."""
+        """Start the workers; leaving the block stops them, within a bound.
+
+        Raises:
+            UserError: what the workers' supervisors are to be opened with cannot travel.
+        """
+        options = {**self._runtime.told, "max_running": self._options.per_worker, **self._options.supervisor}
+        self._packed_options = freight.dumps(options, "what the workers' supervisors are opened with")
+        self._runtime.events.changed = self._wants_changed
         async with self._engine.open(), trio.open_nursery() as nursery:
+            self._nursery = nursery
             # Shielded: when everything is cancelled from outside, there is still to be heard what the runs used until then.
-            scopes = [trio.CancelScope(shield=True) for _ in range(self._options.workers + 1)]
-            for slot, scope in enumerate(scopes[:-1]):
-                nursery.start_soon(_within, scope, lambda slot=slot: self._keep(slot))
-            nursery.start_soon(_within, scopes[-1], self._share_out)
+            scopes: list[trio.CancelScope] = []
+            tasks = [lambda slot=slot: self._keep(slot) for slot in range(self._options.workers)]
+            for task in (*tasks, self._share_out, self._share_rates, self._watch_alone):
+                scope = trio.CancelScope(shield=True)
+                scopes.append(scope)
+                nursery.start_soon(_within, scope, task)
             try:
                 yield self
             finally:
+                self._runtime.events.changed = None
                 with trio.move_on_after(FINAL_SECONDS, shield=True):
                     await self._stop_all()
                 for scope in scopes:
                     scope.cancel()
+                nursery.cancel_scope.cancel()
 
     async def _stop_all(self) -> None:
         self._closing = True
@@ -390,32 +539,3 @@ class Driver:
 async def _within(scope: trio.CancelScope, work: Callable[[], Awaitable[None]]) -> None:
     with scope:
         await work()
-
-
-def _carried(ended: wire.Ended) -> Carried:
-    row = (ended.run_id, 0, "", 0.0, None, ended.metadata, ended.status, 0.0, ended.body)
-    outcome = outcome_from(row, ())
-    return Carried(
-        status=outcome.status,
-        output=outcome.output if ended.output is None else freight.loads(ended.output),
-        error=outcome.error,
-        shares=ended.shares,
-        messages=outcome.messages,
-        new_message_index=outcome.new_message_index,
-        metadata=outcome.metadata,
-        model=outcome.model,
-        attempts=outcome.attempts,
-        earlier_errors=outcome.earlier_errors,
-        abandoned_threads=outcome.abandoned_threads,
-    )
-
-
-def _refused(refused: wire.Refused) -> wire.Ended:
-    from runmgr.journal.codec import encode_outcome
-    from runmgr.records.outcomes import RunOutcome
-    from runmgr.usage import RunUsage
-
-    outcome = RunOutcome(
-        run_id=refused.run_id, index=0, status=RunState.FAILED, error=refused.error, usage=RunUsage()
-    )
-    return wire.Ended(refused.run_id, outcome.status.value, encode_outcome(outcome, 0, reset=True))

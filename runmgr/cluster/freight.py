@@ -20,6 +20,8 @@ __all__ = ("Packer", "Work", "dumps", "loads", "unpack_kind", "unpack_work")
 
 _PLAIN = (str, int, float, bool, type(None))
 _MAIN = "__main__"
+KNOWN_OPTIONS = 64
+"""Sets of options that a worker remembers."""
 
 
 class Work(NamedTuple):
@@ -152,7 +154,7 @@ class Packer:
         packed = b""
         if options:
             last = self._options
-            if last is not None and last[0] is options:
+            if last is not None and _same(last[0], options):
                 packed = last[1]
             else:
                 packed = dumps(options, "the run's options")
@@ -162,6 +164,13 @@ class Packer:
         if type(prompt) in _PLAIN:
             return msgspec.msgpack.encode((None, packed, pickle.dumps(prompt)))
         return msgspec.msgpack.encode((None, packed, dumps(prompt, "the run's prompt")))
+
+
+def _same(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Whether they hold the same objects."""
+    return one is other or (
+        one.keys() == other.keys() and all(other[name] is value for name, value in one.items())
+    )
 
 
 def unpack_kind(data: bytes) -> tuple[bool, Any]:
@@ -176,8 +185,14 @@ def unpack_kind(data: bytes) -> tuple[bool, Any]:
     return packed.is_agent, loads(packed.pickled)
 
 
-def unpack_work(data: bytes, *, is_agent: bool) -> Work:
+def unpack_work(data: bytes, *, is_agent: bool, known: dict[bytes, dict[str, Any]] | None = None) -> Work:
     """What `Packer.pack` packed.
+
+    Args:
+        data: the work.
+        is_agent: whether it is an agent's.
+        known: options that were unpacked lately, kept here: runs that had the same ones have the same ones again, so that a
+            model among them is one object with its connections.
 
     Raises:
         Exception: whatever unpickling it raises.
@@ -185,7 +200,13 @@ def unpack_work(data: bytes, *, is_agent: bool) -> Work:
     if not is_agent:
         return Work(*loads(data))
     prompt, options, *pickled = cast("tuple[str | None, bytes]", msgspec.msgpack.decode(data))
-    return Work(
-        loads(cast("bytes", pickled[0])) if pickled else prompt,
-        loads(options) if options else None,
-    )
+    given: dict[str, Any] | None = None
+    if options:
+        given = None if known is None else known.get(options)
+        if given is None:
+            given = fresh = cast("dict[str, Any]", loads(options))
+            if known is not None:
+                if len(known) >= KNOWN_OPTIONS:
+                    del known[next(iter(known))]
+                known[options] = fresh
+    return Work(loads(cast("bytes", pickled[0])) if pickled else prompt, given)

@@ -34,6 +34,7 @@ class _Link:
         self._from_worker, self._driver_receives = trio.open_memory_channel[bytes](ENVELOPES)
         self.scope = trio.CancelScope()
         self.ended = trio.Event()
+        self.fault: str | None = None
 
     async def send(self, data: bytes) -> None:
         try:
@@ -46,7 +47,7 @@ class _Link:
         try:
             return await self._driver_receives.receive()
         except (trio.EndOfChannel, trio.ClosedResourceError):
-            raise WorkerLost(f"{self.name} is gone") from None
+            raise WorkerLost(self.fault or f"{self.name} is gone") from None
 
     async def kill(self) -> None:
         self.scope.cancel()
@@ -64,6 +65,8 @@ class _Link:
                 await work(self.worker_receives.receive, send)
         except (DriverSilent, trio.BrokenResourceError, trio.EndOfChannel, trio.ClosedResourceError):
             pass  # a worker of its own process would end by it too
+        except Exception as error:  # noqa: BLE001  likewise, and its driver would be told
+            self.fault = f"{type(error).__name__}: {error}"
         finally:
             self.worker_receives.close()
             self._from_worker.close()

@@ -10,11 +10,16 @@ from typing import Any, TypeAlias
 
 import msgspec
 
+from runmgr.records.budgets import RateLimit
 from runmgr.records.outcomes import RunError
 from runmgr.supervisor.behalf import LentAmount
 from runmgr.supervisor.elsewhere import Share
 
+VERSION = 1
+"""What driver and workers must agree on: it counts up with every change of a message."""
+
 __all__ = (
+    "VERSION",
     "Ask",
     "Cancel",
     "Ended",
@@ -26,9 +31,13 @@ __all__ = (
     "Grant",
     "Hello",
     "Lease",
+    "ModelStand",
     "Ping",
     "Pong",
+    "Rates",
+    "RatesTaken",
     "Ready",
+    "Refused",
     "Report",
     "Stop",
     "Stopped",
@@ -70,14 +79,20 @@ class Hello(msgspec.Struct, frozen=True, tag="hello"):
     """Seconds without a word from the driver after which it ends by itself."""
     limited: dict[str, list[str]] | None = None
     """By group, which limits the driver's budgets have; None where it has no budgets. ``''`` is for every other group."""
+    rates: Rates | None = None
+    """Rates until others are told; None: the driver limits none."""
+    now: float = 0.0
+    """The driver's Unix seconds: the worker's times are told by the driver's clock."""
+    version: int = 0
+    """The driver's `VERSION`. 0: of one that did not say it yet."""
+    runmgr: str = ""
+    """The driver's version of runmgr, for people."""
 
 
 class Lease(msgspec.Struct, frozen=True, tag="lease"):
     """A shard of runs."""
 
     tasks: list[Task]
-    now: float
-    """The driver's Unix seconds."""
     kinds: dict[int, bytes] = {}
     """Jobs that this worker has not been told of, packed by `freight`."""
 
@@ -103,6 +118,17 @@ class GiveBack(msgspec.Struct, frozen=True, tag="give_back"):
     """What is not needed of what was lent for a group is wanted elsewhere."""
 
     group: str
+
+
+class Rates(msgspec.Struct, frozen=True, tag="rates"):
+    """How fast models may be asked from now on: this worker's part of the limits."""
+
+    number: int
+    """Counts up; is told back when it is in force."""
+    models: dict[str, RateLimit | None]
+    """By model, ``''`` for every other one; None: nothing may be sent at all."""
+    groups: dict[str, RateLimit | None] = {}
+    """The same of groups that have a rate over all models."""
 
 
 class Tell(msgspec.Struct, frozen=True, tag="tell"):
@@ -133,6 +159,7 @@ class Ready(msgspec.Struct, frozen=True, tag="ready"):
 
     process: int
     host: str
+    runmgr: str = ""
 
 
 class Ended(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -183,22 +210,49 @@ class Told(msgspec.Struct, frozen=True, tag="told"):
     missed: int = 0
 
 
+class RatesTaken(msgspec.Struct, frozen=True, tag="rates_taken"):
+    """These rates are in force."""
+
+    number: int
+
+
+class ModelStand(msgspec.Struct, frozen=True, array_like=True):
+    """How one model is being used by a worker: see `ModelState`."""
+
+    name: str
+    in_flight: int
+    in_flight_limit: int | None
+    waiting: int
+    latency: float | None
+    sent: int
+    failed: int
+    refused: int
+    resent: int
+    hedged: int
+    cached: int
+    cooling_until: float | None
+    taken_for_dead: bool
+
+
 class Pong(msgspec.Struct, frozen=True, tag="pong"):
     """It lives, and how it stands."""
 
     at: float
     running: int = 0
     queued: int = 0
+    models: list[ModelStand] = []
 
 
 class Stopped(msgspec.Struct, frozen=True, tag="stopped"):
     """Its last message: it has ended, and has told all."""
 
     error: str | None = None
+    hopeless: bool = False
+    """Whether another one would end by it too."""
 
 
-FromDriver: TypeAlias = Hello | Lease | Cancel | Grant | GiveBack | Tell | Ping | Stop
-FromWorker: TypeAlias = Ready | Report | Refused | Ask | GivenBack | Told | Pong | Stopped
+FromDriver: TypeAlias = Hello | Lease | Cancel | Grant | GiveBack | Rates | Tell | Ping | Stop
+FromWorker: TypeAlias = Ready | Report | Refused | Ask | GivenBack | RatesTaken | Told | Pong | Stopped
 
 
 class Envelope(msgspec.Struct, frozen=True, array_like=True):

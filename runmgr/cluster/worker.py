@@ -9,22 +9,25 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
+import msgspec
 import trio
 
 from runmgr.exceptions import UserError
 from runmgr.journal.codec import encode_any, encode_outcome
 from runmgr.records.codec import encode_event
-from runmgr.records.events import RunAdmitted, RunEnded, RunStateChanged
-from runmgr.records.outcomes import RunError, RunOutcome
+from runmgr.records.events import EventsMissed, RunAdmitted, RunEnded, RunStarted, RunStateChanged
+from runmgr.records.outcomes import RunError, RunOutcome, RunState
 from runmgr.supervisor import Supervisor, open_supervisor
 from runmgr.supervisor.behalf import Behalf, as_lent
 from runmgr.supervisor.budget import Amount
 
 from . import freight, wire
+from .standing import stands_of
 
 __all__ = ("DriverSilent", "work")
 
@@ -34,6 +37,14 @@ CLOSING_SECONDS = 5.0
 """How long its last words may take to be sent."""
 EVENTS = 4_096
 """Events that wait to be sent; what comes beyond that is dropped, oldest first, and counted."""
+EVENTS_AT_ONCE = 256
+"""Events in one message; the next ones wait until it is sent."""
+BEGUN_AT_ONCE = 64
+"""Runs of a shard that are begun before others have their turn."""
+STANDING_SECONDS = 0.5
+"""How often, at most, it is told how models are used, with outcomes."""
+DRAIN_POLL = 0.02
+"""Seconds between two looks at whether what was sent before a limit fell is answered."""
 
 _JSON_TYPES = (str, int, float, bool, type(None))
 
@@ -64,7 +75,11 @@ class _Worker:
         self._number = 0
         self._last_words = self._said_all = False
         self._kinds: dict[int, tuple[bool, Any]] = {}
-        self._offset = 0.0
+        self._unpacked: dict[bytes, dict[str, Any]] = {}
+        self._stood_at = 0.0
+        self._rates_number = 0
+        self._sent = trio.Event()
+        """Set, and replaced, when what there was to say is sent."""
         self.heard_at = trio.current_time()
         self.stopping = False
         self.fault: Exception | None = None
@@ -101,9 +116,16 @@ class _Worker:
         output: bytes | None = None
         if outcome.output is not None and type(outcome.output) not in _JSON_TYPES:
             try:
-                output = freight.dumps(outcome.output, "the output")
-            except UserError:
-                output = None  # the other end has its JSON form, or its repr
+                output = freight.dumps(outcome.output, "its output")
+            except UserError as error:
+                outcome = msgspec.structs.replace(
+                    outcome,
+                    status=RunState.FAILED,
+                    output=None,
+                    error=RunError(
+                        "UserError", str(error).replace("cannot travel to a worker", "cannot travel back")
+                    ),
+                )
         self._results.append(
             wire.Ended(
                 outcome.run_id,
@@ -126,17 +148,34 @@ class _Worker:
     async def send_all(self) -> None:
         """Send what there is to say now."""
         messages: list[Any] = []
+        sent, self._sent = self._sent, trio.Event()
         if self._results:
             results, self._results = self._results, []
             messages.append(wire.Report(results, self.behalf.spent()))
+            now = trio.current_time()
+            if now - self._stood_at > STANDING_SECONDS or not self.supervisor.snapshot().queued:
+                self._stood_at = now
+                messages.append(self.standing(0.0))
         while self._outbox:
             messages.append(self._outbox.popleft())
         if self._last_words and not self._said_all:
             self._said_all = True
-            messages += [wire.Report([], self.behalf.spent()), wire.Stopped()]
+            messages += [wire.Report([], self.behalf.spent()), self.standing(0.0), wire.Stopped()]
         if messages:
             number, self._number = self._number, self._number + 1
             await self._send(wire.encode(number, messages))
+        sent.set()
+
+    def standing(self, at: float) -> wire.Pong:
+        """How it stands."""
+        snapshot = self.supervisor.snapshot()
+        states = snapshot.states
+        return wire.Pong(
+            at,
+            states["running"] + states["waiting"],
+            states["queued"],
+            stands_of(snapshot.models),
+        )
 
     # ---------------------------------------------------------------- what is heard
 
@@ -157,13 +196,28 @@ class _Worker:
                 amount = self.behalf.give_back(message.group)
                 self.say(wire.GivenBack(message.group, amount))
             case wire.Ping():
-                states = self.supervisor.snapshot().states
-                self.say(wire.Pong(message.at, states.get("running", 0), states.get("queued", 0)))
+                self.say(self.standing(message.at))
+            case wire.Rates():
+                self.follow(message)
             case wire.Stop():
                 self.stopping = True
                 self.supervisor.cancel(message.reason, grace=message.grace)
             case wire.Tell() | wire.Hello():
                 pass  # seen to by `listen`
+
+    def follow(self, rates: wire.Rates) -> None:
+        """Keep to these rates from now on."""
+        self._rates_number = rates.number
+        self.supervisor._runtime.gates.set_parts(rates.models, rates.groups)
+
+    async def confirm(self, number: int) -> None:
+        """Say that rates are in force, once nothing is in flight any more that they do not allow."""
+        gates = self.supervisor._runtime.gates
+        while gates.exceeded:
+            await trio.sleep(DRAIN_POLL)
+            if number != self._rates_number:
+                return
+        self.say(wire.RatesTaken(number))
 
     def _learn_names(self, grant: wire.Grant) -> None:
         if self.limited is not None and grant.names:
@@ -175,12 +229,14 @@ class _Worker:
                 self._kinds[number] = freight.unpack_kind(packed)
             except Exception as error:  # noqa: BLE001  its runs are told
                 self._kinds[number] = (False, _failure(error))
-        for task in lease.tasks:
+        for at, task in enumerate(lease.tasks):
+            if at % BEGUN_AT_ONCE == BEGUN_AT_ONCE - 1:
+                await trio.lowlevel.checkpoint()
             is_agent, target = self._kinds[task.kind]
             try:
                 if isinstance(target, RunError):
                     raise _Unpacked(target)
-                work = freight.unpack_work(task.work, is_agent=is_agent)
+                work = freight.unpack_work(task.work, is_agent=is_agent, known=self._unpacked)
                 given: dict[str, Any] = {
                     "run_id": task.run_id,
                     "group": task.group,
@@ -220,6 +276,8 @@ class _Worker:
                 if isinstance(message, wire.Tell):
                     self.tell(nursery, message)
                 await self.act(message)
+                if isinstance(message, wire.Rates):
+                    nursery.start_soon(self.confirm, message.number)
             if self.stopping:
                 return
             try:
@@ -227,7 +285,13 @@ class _Worker:
             except trio.EndOfChannel:
                 self.fault = DriverSilent(f"worker {self.hello.name}: the driver has gone")
                 return
-            number, pending = wire.decode_from_driver(data)
+            try:
+                number, pending = wire.decode_from_driver(data)
+            except ValueError as error:
+                self.fault = ValueError(
+                    f"worker {self.hello.name}: what the driver says is no message: {error}"
+                )
+                return
             self.heard_at = trio.current_time()
             if number < expected:
                 pending = []  # it came twice
@@ -258,8 +322,30 @@ class _Worker:
             buffer=EVENTS, overflow="drop_oldest", streams=streams
         ) as events:
             async for event in events:
-                if not isinstance(event, RunAdmitted | RunEnded | RunStateChanged):
-                    self.say(wire.Told([encode_event(event)]))
+                batch: list[bytes] = []
+                missed = 0
+                while True:
+                    if isinstance(event, EventsMissed):
+                        missed += event.count
+                    elif not _is_told_there(event):
+                        batch.append(encode_event(event))
+                    if len(batch) >= EVENTS_AT_ONCE:
+                        break
+                    try:
+                        event = events.receive_nowait()  # noqa: PLW2901  all that is there goes together
+                    except trio.WouldBlock:
+                        break
+                if batch or missed:
+                    sent = self._sent
+                    self.say(wire.Told(batch, missed))
+                    await sent.wait()
+
+
+def _is_told_there(event: Any) -> bool:
+    """Whether the driver knows that by itself."""
+    return isinstance(event, RunAdmitted | RunEnded | RunStateChanged) or (
+        isinstance(event, RunStarted) and event.attempt == 1
+    )
 
 
 class _Unpacked(Exception):
@@ -287,12 +373,34 @@ async def work(receive: Callable[[], Awaitable[bytes]], send: Callable[[bytes], 
     number, messages = wire.decode_from_driver(await receive())
     hello = messages[0]
     if number != 0 or not isinstance(hello, wire.Hello):
-        raise ValueError(f"a worker expects to be told first what it is, and was told {hello!r}")
+        raise ValueError(
+            f"a worker expects to be told first what it is, and was told {type(hello).__name__} (number {number})"
+        )
+    from runmgr import __version__
+
+    if hello.version != wire.VERSION:
+        why = (
+            f"runmgr {__version__} on {socket.gethostname()} understands messages of version {wire.VERSION}, and the driver's runmgr "
+            f"{hello.runmgr or '(older)'} speaks version {hello.version}: install the same runmgr on both, with "
+            f"RayCluster(runtime_env={{'pip': ['runmgr=={hello.runmgr or '...'}']}}) say"
+        )
+        await send(wire.encode(0, [wire.Stopped(why, hopeless=True)]))
+        return
     worker = _Worker(hello, send)
-    options = cast("dict[str, Any]", freight.loads(hello.options))
+    try:
+        options = cast("dict[str, Any]", freight.loads(hello.options))
+    except Exception as error:  # noqa: BLE001  whatever unpickling raises
+        why = (
+            f"what its supervisor is to be opened with cannot be unpacked on {socket.gethostname()} (Python "
+            f"{sys.version_info[0]}.{sys.version_info[1]}): {type(error).__name__}: {error}"
+        )
+        await send(wire.encode(0, [wire.Stopped(why, hopeless=True)]))
+        return
     run_budget = options.pop("run_budget", None)
     places = options["max_running"]
-    async with open_supervisor(max_queued=int(ROOM * places), remember=0, **options) as supervisor:
+    async with open_supervisor(
+        max_queued=int(ROOM * places), remember=0, wall_clock=lambda: hello.now, **options
+    ) as supervisor:
         worker.supervisor = supervisor
         worker.behalf = Behalf(
             supervisor,
@@ -304,7 +412,9 @@ async def work(receive: Callable[[], Awaitable[bytes]], send: Callable[[bytes], 
             speaking = trio.Event()
             nursery.start_soon(worker.watch, nursery.cancel_scope)
             nursery.start_soon(_then, worker.speak, speaking)
-            worker.say(wire.Ready(os.getpid(), socket.gethostname()))
+            if hello.rates is not None:
+                worker.follow(hello.rates)
+            worker.say(wire.Ready(os.getpid(), socket.gethostname(), __version__))
             await worker.listen(receive, messages[1:], nursery)
             if worker.fault is None:
                 await supervisor.drain()

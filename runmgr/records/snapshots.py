@@ -22,6 +22,7 @@ __all__ = (
     "PendingUserPrompt",
     "RunSnapshot",
     "SupervisorSnapshot",
+    "WorkerState",
 )
 
 
@@ -170,6 +171,21 @@ class GroupState(msgspec.Struct, frozen=True, kw_only=True):
     """It is dropped, and forgotten when its last run has ended."""
 
 
+class WorkerState(msgspec.Struct, frozen=True, kw_only=True):
+    """How one worker of a cluster stands."""
+
+    ready: bool = False
+    """Whether it takes runs; False while it starts."""
+    host: str = ""
+    process: int = 0
+    leased: int = 0
+    """Runs that it was given and has not told the end of."""
+    running: int = 0
+    """Of those, as it said last: how many hold a place there."""
+    silent_for: float = 0.0
+    """Seconds since it was heard last."""
+
+
 class SupervisorSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     """A supervisor at one moment."""
 
@@ -206,3 +222,7 @@ class SupervisorSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     """What answers that never came may have cost (tokens, dollars): budgets count it, ``usage`` does not."""
     closed: str | None = None
     """Why no more runs are admitted."""
+    workers: dict[str, WorkerState] = {}
+    """Of a cluster, by name; empty without one."""
+    workers_lost: int = 0
+    """Workers that died, fell silent or did not start so far."""

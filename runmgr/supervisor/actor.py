@@ -24,7 +24,7 @@ from runmgr.records.events import RunNode, RunStarted, RunStream
 from runmgr.records.outcomes import RunError, RunOutcome, RunState
 
 from . import commands, deadlines, doors, interrupted
-from .elsewhere import CarriedFailure
+from .elsewhere import CarriedFailure, CarriedStepper
 from .extras import Extras
 from .family import end_children, wait_alone
 from .handle import RunHandle
@@ -317,6 +317,8 @@ class Actor(RunHandle):
 
     def _tell_node(self, node: Any) -> None:
         sup = self._sup
+        if type(self._stepper) is CarriedStepper:
+            return  # its nodes are told from where they are worked on
         sup.events.publish(
             RunNode(
                 run_id=self.run_id,

@@ -16,6 +16,7 @@ import trio
 from runmgr.exceptions import RunEnded, UserError
 from runmgr.records.outcomes import RunState
 
+from .elsewhere import CarriedJob
 from .states import TERMINAL
 
 if TYPE_CHECKING:
@@ -103,12 +104,23 @@ def check_live(actor: Actor, verb: str) -> None:
         raise ended(actor, verb)
 
 
+def check_here(actor: Actor, verb: str) -> None:
+    """Raise `UserError` where the run is worked on elsewhere, and nothing between its nodes can be reached."""
+    if isinstance(actor._job, CarriedJob):
+        raise UserError(
+            f"run {actor.run_id} cannot {verb}: it is worked on by a worker of the cluster, where `cancel` reaches it and other "
+            "commands do not. Run it under a supervisor without cluster= to steer it between its nodes"
+        )
+
+
 # -------------------------------------------------------------------- asking
 
 
 def pause(runtime: Runtime, actor: Actor) -> Answer[None]:
     """See `RunHandle.pause`."""
     check_live(actor, "pause")
+    if actor._scope is not None:
+        check_here(actor, "pause")
     extras = actor.extras()
     extras.pausing = True
     actor._interrupts = True
@@ -160,6 +172,7 @@ def come_back(runtime: Runtime, actor: Actor, extras: Extras) -> None:
 def send(actor: Actor, content: Any) -> Answer[None]:
     """See `RunHandle.send`."""
     check_live(actor, "receive a message")
+    check_here(actor, "receive a message")
     extras = actor.extras()
     mailbox = extras.mailbox
     if mailbox is None:
@@ -175,6 +188,7 @@ def send(actor: Actor, content: Any) -> Answer[None]:
 def ask_snapshot(actor: Actor) -> Answer[Any]:
     """See `RunHandle.snapshot`."""
     check_live(actor, "give a snapshot")
+    check_here(actor, "give a snapshot")
     if not actor._job.is_agent:
         raise UserError(f"run {actor.run_id} runs a graph: only agents' runs have snapshots")
     extras = actor.extras()

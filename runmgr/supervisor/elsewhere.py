@@ -22,6 +22,11 @@ from runmgr.usage import RunUsage
 from .tally import Tally
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from runmgr.records.budgets import Budget
+    from runmgr.records.snapshots import ModelState, WorkerState
+
     from .actor import Actor
     from .jobs import Job
     from .runtime import Runtime
@@ -64,16 +69,41 @@ class Carried:
     earlier_errors: tuple[RunError, ...] = ()
     started_at: float | None = None
     abandoned_threads: tuple[str, ...] = ()
+    body: bytes | None = None
+    """All of that as a journal keeps it, where it is a run's whole story."""
 
 
 class Carrier(Protocol):
     """Carries runs to where they are worked on. Made by `Cluster.open`, for one supervisor."""
+
+    lost: int
+    """Workers that were lost so far."""
+
+    def states(self) -> dict[str, WorkerState]:
+        """How its workers stand, by name."""
+        ...
 
     def pack(self, job: Job) -> Any:
         """Make a job ready to travel, when it is submitted.
 
         Raises:
             UserError: it cannot travel; the message names what cannot.
+        """
+        ...
+
+    def model_states(self, tallies: Mapping[str, Tally]) -> dict[str, ModelState]:
+        """How models are used by its workers, by name.
+
+        Args:
+            tallies: what was used, by model.
+        """
+        ...
+
+    def check_budget(self, budget: Budget, group: str | None) -> None:
+        """Whether another budget can still reach its workers.
+
+        Raises:
+            UserError: it cannot.
         """
         ...
 
@@ -198,6 +228,17 @@ class CarriedStepper:
         if carried.earlier_errors:
             extras = actor.extras()
             extras.errors = [*(extras.errors or ()), *carried.earlier_errors]
+
+    @property
+    def body(self) -> bytes | None:
+        """The outcome as a journal keeps it, made where the run was worked on; None where more is to be said here."""
+        carried, actor = self.carried, self._actor
+        if carried is None or carried.body is None or actor._before is not None:
+            return None
+        extras = actor._extras
+        if extras is not None and (extras.parent is not None or extras.below is not None):
+            return None
+        return carried.body if actor._attempts == carried.attempts else None
 
     # ---------------------------------------------------------------- as an agent's run has them
 

@@ -92,6 +92,8 @@ class Gates:
         """Set when the supervisor is entered."""
         self.services: trio.Nursery | None = None
         """Likewise."""
+        self.parts: Mapping[str, RateLimit | None] | None = None
+        """Parts of limits, where others have the rest: see `set_parts`."""
         self.behalf: Behalf | None = None
         """Whom it works for, where another supervisor counts what its runs use."""
 
@@ -116,6 +118,8 @@ class Gates:
         told = self._rate_limits
         if isinstance(told, Mapping):
             told = told.get(f"{system}:{name}") or told.get(name)
+        part = self._part(system, name)
+        told = told if part is None else part[0] or _UNTOLD
         rate: RateDoor | None = None
         has_parts = is_made_of_others(model)  # each part has a door of its own
         if not has_parts and (
@@ -130,6 +134,7 @@ class Gates:
                     services=self.services,
                     initial=first_limit(self._max_running),
                 )
+                rate.closed = part is not None and part[0] is None
         breaker: BreakerGate | None = None
         if self._breaker is not None and not has_parts:
             key = (system, name, url)
@@ -151,6 +156,50 @@ class Gates:
             await self._models.enter_async_context(model)
         self._models.callback(door.listen())
         return door
+
+    def limits(self) -> tuple[dict[str, RateLimit], dict[str, RateLimit]]:
+        """What was told: by model (``''``: every other one), and by group."""
+        told = self._rate_limits
+        models = {"": told} if isinstance(told, RateLimit) else dict(told or {})
+        return models, {group: door.limit for group, door in self.group_rates.items()}
+
+    def _part(self, system: str | None, name: str) -> tuple[RateLimit | None] | None:
+        """This supervisor's part of a model's limit; None where it has no parts."""
+        parts = self.parts
+        if parts is not None:
+            for key in (f"{system}:{name}", name, ""):
+                if key in parts:
+                    return (parts[key],)
+        return None
+
+    def set_parts(
+        self, models: Mapping[str, RateLimit | None], groups: Mapping[str, RateLimit | None]
+    ) -> None:
+        """Follow other parts of limits from now on, of which others have the rest. None: nothing may be sent.
+
+        Args:
+            models: by model name (or ``system:name``); ``''`` is every other model.
+            groups: of groups that have a rate over all models.
+        """
+        self.parts = models
+        for (system, name, *_), door in self._rates.items():
+            part = self._part(system, name)
+            if part is not None:
+                door.follow(part[0])
+        for group, limit in groups.items():
+            door = self.group_rates.get(group)
+            if door is None:
+                door = self.group_rates[group] = RateDoor(
+                    limit or _UNTOLD, adapt=False, services=self.services
+                )
+                door.closed = limit is None
+            else:
+                door.follow(limit)
+
+    @property
+    def exceeded(self) -> bool:
+        """Whether more is in flight anywhere than may be since a limit fell."""
+        return any(door.exceeded for doors in (self._rates, self.group_rates) for door in doors.values())
 
     async def close_models(self) -> None:
         """Close the models that were asked, within a bound."""

@@ -369,14 +369,22 @@ class RunJournal:
 
     # ---------------------------------------------------------------- after a run
 
-    def ended(self, actor: Actor, outcome: RunOutcome, epoch: int) -> None:
-        """The run has ended: tell its outcome once it is committed."""
+    def ended(self, actor: Actor, outcome: RunOutcome, epoch: int, body: bytes | None = None) -> None:
+        """The run has ended: tell its outcome once it is committed.
+
+        Args:
+            actor: the run.
+            outcome: how it ended.
+            epoch: of its history.
+            body: the outcome as it is kept, where somebody has encoded it already, with all messages.
+        """
         if not actor._journal_run:
             self._runtime.tell(actor, outcome)
             return
         if self._late:
             self._late.pop(actor, None)
-        body = encode_outcome(outcome, actor._known, reset=epoch != actor._epoch)
+        if body is None:
+            body = encode_outcome(outcome, actor._known, reset=epoch != actor._epoch)
         told = _Told(self, actor, outcome)
         self.writer.ended(actor._journal_run, outcome.status.value, outcome.finished_at, body, told)
 

@@ -161,6 +161,18 @@ async def open_supervisor(
         wall_clock=wall_clock,
     )
 
+    if cluster is not None:
+        runtime.told = {
+            "prices": prices,
+            "tokenizers": tokenizers,
+            "retries": retries,
+            "hedge": hedge,
+            "breaker": breaker,
+            "restart": restart,
+            "cache": cache,
+            "run_budget": run_budget,
+        }
+
     def set_up() -> None:
         runtime.gates.set_up_budgets(budget, group_budgets, run_budget)
 
@@ -187,7 +199,7 @@ async def _open(
     """The block itself: its nurseries, and how it is left."""
     sup = runtime.facade = Supervisor(runtime)
     set_up()  # with what the journal says of earlier processes
-    if cache is not None:
+    if cache is not None and cluster is None:
         from .cache import open_cache
 
         runtime.gates.cache = open_cache(cache)

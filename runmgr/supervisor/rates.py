@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from contextvars import ContextVar
+from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 import outcome
@@ -84,6 +85,7 @@ class RateDoor:
         "_scope",
         "_share",
         "adaptive",
+        "closed",
         "cool_until",
         "counts_tokens",
         "limit",
@@ -110,6 +112,8 @@ class RateDoor:
         self._level = 0  # what it was at the first refusal
         self.cool_until = 0.0
         """Nobody is sent before: the provider asked for it."""
+        self.closed = False
+        """Nobody is sent at all: what may be sent is others' for now."""
         self._impatient: set[trio.lowlevel.Task] = set()  # of those in line, who can ask elsewhere
         self._tell(limit)
         self._mean_output: float | None = None
@@ -144,6 +148,37 @@ class RateDoor:
             self._clock = trio.current_time()
             self._serve()
 
+    def follow(self, limit: RateLimit | None) -> None:
+        """Another part of a limit from now on, None: nothing. Whoever changes parts often gains nothing by it: what is owed stays
+        owed, and a door that was closed opens with nothing saved up.
+        """
+        now = trio.current_time()
+        if limit is None:
+            self.closed = True
+            return
+        before = (self._requests, *(bucket for bucket, *_ in self._buckets))
+        self._tell(limit)
+        after = (self._requests, *(bucket for bucket, *_ in self._buckets))
+        for old, new in zip_longest(before, after):
+            if new is None:
+                continue
+            missing = new.burst if old is None or self.closed else old.burst - old.available(now)
+            new.force(now, max(0.0, missing))
+        if self.adaptive is not None:
+            self.adaptive.ceiling = limit.max_in_flight
+            if limit.max_in_flight is not None and self.adaptive.limit > limit.max_in_flight:
+                self.adaptive.restore(limit.max_in_flight)
+        self.closed = False
+        if self._line:
+            self._clock = now
+            self._serve()
+
+    @property
+    def exceeded(self) -> bool:
+        """Whether more is in flight than may be by now: what was sent before a limit fell."""
+        most = 0 if self.closed else self.limit.max_in_flight
+        return most is not None and self.used > most
+
     # ---------------------------------------------------------------- how many in flight
 
     @property
@@ -174,7 +209,7 @@ class RateDoor:
 
     def pass_nowait(self, booking: Booking | None) -> bool:
         """Take a turn and a permit if both are there now and nobody waits."""
-        if self._line:
+        if self._line or self.closed:
             return False
         adaptive = self.adaptive
         plain = not (self.refusals.withheld or self._room_until or self._quota.known)
@@ -273,6 +308,8 @@ class RateDoor:
         """Let in whoever's turn has come, and set the timer to the next one's."""
         line = self._line
         now = trio.current_time()
+        if self.closed:
+            return
         self._clock = max(self._clock, now - _CATCH_UP)
         while line:
             limit = self.in_flight_limit

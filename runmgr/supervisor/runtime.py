@@ -89,6 +89,8 @@ class Runtime:
         self.journal: RunJournal | None = None
         self.carrier: Carrier | None = None
         """Who has runs worked on elsewhere; None: they are worked on here."""
+        self.told: dict[str, Any] = {}
+        """Arguments of `open_supervisor` that are for those who work on the runs."""
         self.events = Subscriptions(self.now)
         self.admission = Admission(
             max_running, max_queued, self._enter, self._start, weights=group_weights, limits=group_limits
@@ -462,6 +464,7 @@ class Runtime:
         stepper = actor._stepper
         messages: list[Any] = []
         new_from = epoch = 0
+        body: bytes | None = None
         metadata = actor._metadata
         if stepper is not None and actor._job.is_agent:
             messages, new_from, epoch = (
@@ -473,6 +476,8 @@ class Runtime:
                 metadata = stepper.metadata
             self.count_tool_calls(actor)
         elif type(stepper) is CarriedStepper:
+            if stepper.carried is not None and stepper.carried.status is status:
+                body = stepper.body
             messages, new_from = stepper.all_messages(), stepper.new_message_index
             metadata = metadata if metadata is not None else stepper.metadata
             actor._result = None  # made from the outcome, when somebody asks for it
@@ -519,7 +524,7 @@ class Runtime:
         if self.journal is None or stays_open:
             self.tell(actor, outcome)
         else:
-            self.journal.ended(actor, outcome, epoch)
+            self.journal.ended(actor, outcome, epoch, body)
         if queued:
             self.admission.leave(actor)
 
@@ -602,12 +607,16 @@ class Runtime:
             usage=total.usage(),
             cost=_text(total),
             unpriced_requests=total.unpriced,
-            models=self.gates.model_states(self._wall_offset),
+            models=self.gates.model_states(self._wall_offset)
+            if self.carrier is None
+            else self.carrier.model_states(self.ledger.by("model", tuple)),
             oldest_run=None if oldest is None else oldest.run_id,
             oldest_age=None if oldest is None else self._wall_offset + now - oldest._queued_at,
             groups=self.tenants.states(),
             **self.gates.budget_states(),
             closed=self.closed,
+            workers={} if self.carrier is None else self.carrier.states(),
+            workers_lost=0 if self.carrier is None else self.carrier.lost,
         )
 
     async def wait_idle(self) -> None:

@@ -37,6 +37,7 @@ class Subscriptions:
         "_now",
         "_streams",
         "_work",
+        "changed",
         "listening",
         "wants_streams",
     )
@@ -49,6 +50,8 @@ class Subscriptions:
         self._gathered: deque[Any] = deque()
         self._caught_up: trio.Event | None = None
         self._work: trio.Event | None = None
+        self.changed: Callable[[], object] | None = None
+        """Called when it changes whether anybody wants events, or those of streams."""
         self.listening = False
         """Whether anybody wants events: only then are they built."""
         self.wants_streams = False
@@ -82,13 +85,19 @@ class Subscriptions:
             services.start_soon(self._hand_on, name="runmgr events")
         with subscription:
             self._streams += streams
-            self.listening, self.wants_streams = True, self._streams > 0
+            self._want(events=True)
             try:
                 yield subscription
             finally:
                 self._streams -= streams
-                self.wants_streams = self._streams > 0
-        self.listening = bool(self._broadcast.subscribers)
+                self._want(events=True)
+        self._want(events=bool(self._broadcast.subscribers))
+
+    def _want(self, *, events: bool) -> None:
+        before = self.listening, self.wants_streams
+        self.listening, self.wants_streams = events, self._streams > 0
+        if self.changed is not None and before != (self.listening, self.wants_streams):
+            self.changed()
 
     def listen(self, told: Callable[[Any], object], ended: Callable[[], object] | None) -> None:
         """See `Supervisor.listen`."""
@@ -102,7 +111,7 @@ class Subscriptions:
             return False
 
         self._broadcast.subscribe(filter=hear, buffer=1).__enter__()
-        self.listening = True
+        self._want(events=True)
         if ended is not None:
             self._ends.append(ended)
 

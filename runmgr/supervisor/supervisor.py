@@ -347,7 +347,9 @@ class Supervisor:
                 if known is not None:
                     return known
         model = options.get("model")
-        if isinstance(model, str) and runtime.carrier is None:  # one object for all runs, so that they share its connections and doors
+        if (
+            isinstance(model, str) and runtime.carrier is None
+        ):  # one object for all runs, so that they share its connections and doors
             options = {**options, "model": runtime.gates.named(model)}
         if runtime.limits is not None and "usage_limits" not in options:
             options = {**options, "usage_limits": runtime.limits}
@@ -492,6 +494,13 @@ class Supervisor:
         """
         runtime = self._runtime
         actor = None
+        if runtime.carrier is not None:
+            if run_id is not None:
+                raise UserError(
+                    f"set_budget(run_id={run_id!r}): the run is worked on by a worker of the cluster, which a budget of its own does "
+                    "not reach any more: give it with submit(budget=...)"
+                )
+            runtime.carrier.check_budget(budget, group)
         if run_id is not None:
             actor = runtime.live.get(run_id)
             if actor is None:
