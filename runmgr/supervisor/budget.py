@@ -177,14 +177,29 @@ class Meter:
 
     def reserve(self, need: Amount) -> None:
         """Reserve what fits."""
-        self.reserved.add(need)
+        reserved = self.reserved  # as `Amount.add`, here because it is done thrice a request
+        reserved.requests += need.requests
+        reserved.input_tokens += need.input_tokens
+        reserved.output_tokens += need.output_tokens
+        if need.cost is not _ZERO:
+            reserved.cost += need.cost
         if need.open_ended:
             self.unbounded += 1
             self.open_ended += 1
 
-    def release(self, need: Amount, used: Amount) -> None:
-        """Undo `reserve`: the request is over and used that."""
-        self.reserved.take(need)
+    def settle(self, need: Amount, used: Amount) -> None:
+        """Undo `reserve`: the request is over, and what it used is spent."""
+        reserved, spent = self.reserved, self.spent
+        reserved.requests -= need.requests
+        reserved.input_tokens -= need.input_tokens
+        reserved.output_tokens -= need.output_tokens
+        if need.cost is not _ZERO:
+            reserved.cost -= need.cost
+        spent.requests += used.requests
+        spent.input_tokens += used.input_tokens
+        spent.output_tokens += used.output_tokens
+        if used.cost is not _ZERO:
+            spent.cost += used.cost
         if need.open_ended:
             self.open_ended -= 1
             self.largest = max(self.largest, used.output_tokens)
@@ -359,13 +374,18 @@ class Purse:
 
     def settle(self, meters: Meters, reserved: Amount | None, used: Amount) -> None:
         """The request is over: what it used takes the place of what was reserved."""
+        waited = False
         for meter in meters:
             if reserved is not None:
-                meter.release(reserved, used)
-            meter.spent.add(used)
-        for meter in meters:
+                meter.settle(reserved, used)
+            else:
+                meter.spent.add(used)
             if meter.line:
-                self._serve(meter)
+                waited = True
+        if waited:
+            for meter in meters:
+                if meter.line:
+                    self._serve(meter)
 
     def _serve(self, meter: Meter) -> None:
         """Let those go whose turn has come, and those to whom it cannot come any more."""
