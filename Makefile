@@ -161,6 +161,14 @@ bench-http: $(STAMP) $(PEERS)/.venv-openai/.stamp ## CPU of a request beside bar
 bench-batch: $(STAMP) $(PEERS)/.venv-inspect/.stamp ## a whole batch with two scorers beside Inspect AI
 	$(BIN)/python bench/batch.py
 
+.PHONY: bench-view
+bench-view: $(STAMP) ## report and view of a million runs: seconds, memory, milliseconds a page
+	$(BIN)/python bench/view.py
+
+.PHONY: bench-gsm8k
+bench-gsm8k: $(STAMP) ## GSM8K x 10 against a local server: CPU of both sides, and the server's bound
+	$(BIN)/python bench/gsm8k.py --server $(GSM8K_SERVER) --solutions $(GSM8K_DATA)/model_solutions.jsonl --input $(GSM8K_DATA)/test.jsonl
+
 .PHONY: bench-journal
 bench-journal: $(STAMP) ## what the journal costs, beside plain sqlite3 inserts
 	$(BIN)/python bench/journal.py
