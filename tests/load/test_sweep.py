@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.request
 
 import pytest
 from hypothesis import given
@@ -166,6 +167,17 @@ def test_mistakes_end_with_2_and_nothing_is_sent(tmp_path, capsys, monkeypatch):
     assert not list(tmp_path.rglob("requests.jsonl"))
 
 
+def until(url, completed):
+    """Wait until the server has answered so many."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        with urllib.request.urlopen(url.removesuffix("/v1") + "/stats", timeout=10) as answer:
+            if json.load(answer).get("completed", 0) >= completed:
+                return
+        time.sleep(0.1)
+    pytest.fail(f"the server did not come to {completed} answers")
+
+
 def test_the_command_over_the_whole_way(tmp_path):
     """The server and the load as a user starts them; the first request goes out soon after the start, Ctrl-C keeps what there is."""
     server = subprocess.Popen(
@@ -200,7 +212,7 @@ def test_the_command_over_the_whole_way(tmp_path):
             stderr=subprocess.PIPE,
             text=True,
         )
-        time.sleep(2)
+        until(url, completed=25)
         load.send_signal(signal.SIGINT)
         _, said = load.communicate(timeout=10)
         assert load.returncode == 130

@@ -233,15 +233,15 @@ async def test_the_log_tells_of_every_request():
 
 async def test_tokens_of_a_queue_come_step_by_step():
     entries = []
-    queue = QueueConfig(prefill_rate=100, step=0.03)
+    queue = QueueConfig(prefill_rate=100, step=0.1)
     async with open_sim_server(parse_sim("tokens=5"), queue=queue, log=entries.append) as server:
         async with Agent(model_of("chat", server)).run_stream("one two three four") as streamed:
             await streamed.get_output()
     (entry,) = entries
-    assert entry.tokens[0] - entry.arrived == pytest.approx(0.04, abs=0.03)
     assert len(entry.tokens) == 5
+    assert entry.tokens[-1] - entry.tokens[0] > 0.2  # 0.4 where nothing else is to do
     for number, moment in enumerate(entry.tokens):
-        assert moment - entry.arrived >= 0.04 + 0.03 * number - 0.002
+        assert moment - entry.arrived >= 0.04 + 0.1 * number - 0.002
 
 
 async def test_times_come_from_one_place():
