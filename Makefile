@@ -155,7 +155,7 @@ bench-pool: $(STAMP) ## cost of a pool's submission and result beside trio.from_
 
 .PHONY: bench-http
 bench-http: $(STAMP) $(PEERS)/.venv-openai/.stamp ## CPU of a request beside bare h11 on trio and AsyncOpenAI
-	$(BIN)/python bench/http.py
+	$(BIN)/python bench/http_client.py
 
 .PHONY: bench-batch
 bench-batch: $(STAMP) $(PEERS)/.venv-inspect/.stamp ## a whole batch with two scorers beside Inspect AI
@@ -187,8 +187,14 @@ bench-load: $(STAMP) $(PEERS)/.venv-aiperf/.stamp ## load made by one core besid
 bench-sim: $(STAMP) ## CPU of the simulated server beside Starlette on hypercorn
 	$(BIN)/python bench/sim.py
 
+PEER_STAMPS := $(patsubst %,$(PEERS)/.venv-%/.stamp,pydantic-ai langgraph openai inspect aiperf)
 .PHONY: bench
-bench: bench-batch bench-cancel bench-flight bench-http bench-ledger bench-load bench-overhead bench-pool bench-sim bench-tail ## every measurement
+bench: $(STAMP) $(PEER_STAMPS) ## every measurement, in one table: bench/results/run.json (ONLY=tail,growth for some)
+	$(BIN)/python bench/run.py $(if $(ONLY),--only $(ONLY))
+
+.PHONY: bench-short
+bench-short: $(STAMP) ## counts instead of times, in seconds: what `make test` holds
+	$(BIN)/python bench/run.py --short
 
 .PHONY: clean
 clean: ## remove environments and what tests and benches leave

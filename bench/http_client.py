@@ -10,7 +10,7 @@ Each contender is a process with a server of its own; ratios are taken within a 
 what is measured: its share of a core is printed with each row, and a run in which it used nine tenths of one, or more CPU a request
 than the client, does not count.
 
-    python bench/http.py [--rounds N] [--scale X]
+    python bench/http_client.py [--rounds N] [--scale X]
 """
 
 from __future__ import annotations

@@ -53,7 +53,18 @@ async def many(runs: int, gate: trio.Event | None = None, in_flight: int | None 
         receive.receive_nowait()
 
 
-DEPTH = 7
+async def growth() -> None:
+    """All in flight at once, then let go: CPU of their whole lives."""
+    gate = trio.Event()
+    clock = Clock()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(many, args.runs, gate)
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        gate.set()
+    report(clock.figures(args.runs))
+
+
+DEPTH = 5
 """Coroutines of `nested`, so that a task is as many awaits deep as one of runmgr's: the bench compares the two."""
 
 
@@ -91,15 +102,15 @@ async def flight() -> None:
 
 
 async def main() -> None:
-    if args.mode != "flight":
+    if args.mode not in {"flight", "growth"}:
         await many(200, in_flight=args.in_flight)
     if args.mode in {"rate", "tail"}:
         clock = Clock()
         await many(args.runs, in_flight=args.in_flight)
         report(clock.figures(args.runs))
         return
-    if args.mode == "flight":
-        await flight()
+    if args.mode in {"flight", "growth"}:
+        await (flight() if args.mode == "flight" else growth())
         return
     gate = trio.Event()
     before = rss_kib()

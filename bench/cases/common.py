@@ -18,8 +18,12 @@ def arguments() -> argparse.Namespace:
         "--turns", type=int, default=1, help="model requests a run; all but the last call one tool"
     )
     parser.add_argument("--in-flight", type=int, default=100)
-    parser.add_argument("--mode", choices=("rate", "memory", "tail", "flight", "cancel"), default="rate")
+    parser.add_argument(
+        "--mode", choices=("rate", "memory", "tail", "flight", "growth", "cancel"), default="rate"
+    )
     parser.add_argument("--journal", action="store_true")
+    parser.add_argument("--events", action="store_true", help="with one subscriber that reads them all")
+    parser.add_argument("--otel", action="store_true", help="instrumented, with OpenTelemetry's API only")
     return parser.parse_args()
 
 

@@ -1,4 +1,4 @@
-"""What the clients of ``bench/http.py`` share: arguments, the server to talk to, and figures. Standard library only."""
+"""What the clients of ``bench/http_client.py`` share: arguments, the server to talk to, and figures. Standard library only."""
 
 from __future__ import annotations
 

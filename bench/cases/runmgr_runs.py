@@ -13,6 +13,7 @@ from runmgr import Agent, ModelResponse, TextPart, ToolCallPart, UsageLimits, op
 from runmgr.concurrency import Timers, open_timers
 from runmgr.messages import ModelMessage
 from runmgr.models.function import AgentInfo, FunctionModel
+from runmgr.supervisor import Supervisor
 from runmgr.usage import RequestUsage
 
 from common import Clock, arguments, deepest, memory_figures, report, rss_kib
@@ -43,7 +44,11 @@ async def answer_for_ever(messages: list[ModelMessage], info: AgentInfo) -> Mode
     return ModelResponse(parts=[ToolCallPart("add", {"a": 1, "b": 1}, f"call_{len(messages)}")], usage=usage)
 
 
-agent = Agent(FunctionModel(answer_for_ever if args.mode == "cancel" else answer), name="bench")
+agent = Agent(
+    FunctionModel(answer_for_ever if args.mode == "cancel" else answer),
+    name="bench",
+    instrument=True if args.otel else None,
+)
 
 
 @agent.tool_plain
@@ -52,10 +57,25 @@ async def add(a: int, b: int) -> int:
     return a + b
 
 
+async def look(supervisor: Supervisor, started: trio.Event) -> None:
+    """A subscriber that reads everything."""
+    async with supervisor.subscribe() as events:
+        started.set()
+        async for _ in events:
+            pass
+
+
 async def many(runs: int, journal: str | None = None, max_running: int | None = None) -> None:
-    async with open_supervisor(
-        max_running=max_running or args.in_flight, max_queued=100, journal=journal
-    ) as supervisor:
+    async with (
+        trio.open_nursery() as nursery,
+        open_supervisor(
+            max_running=max_running or args.in_flight, max_queued=100, journal=journal
+        ) as supervisor,
+    ):
+        if args.events:
+            started = trio.Event()
+            nursery.start_soon(look, supervisor, started)
+            await started.wait()
         async with supervisor.map(agent, (f"prompt {index}" for index in range(runs))) as outcomes:
             async for outcome in outcomes:
                 assert outcome.status == "succeeded", outcome.error
@@ -82,6 +102,19 @@ async def flight() -> None:
             "depth": depth,
         }
     )
+
+
+async def growth() -> None:
+    """All in flight at once, then let go: CPU of their whole lives, from submission to outcome."""
+    assert gate is not None
+    clock = Clock()
+    async with open_supervisor(max_running=args.runs, max_queued=args.runs) as supervisor:
+        handles = [await supervisor.submit(agent, f"prompt {index}") for index in range(args.runs)]
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        gate.set()
+    figures = clock.figures(args.runs)
+    assert all([(await handle.outcome()).status == "succeeded" for handle in handles])
+    report(figures)
 
 
 async def cancel() -> None:
@@ -123,9 +156,9 @@ async def main() -> None:
     if args.mode == "cancel":
         await cancel()
         return
-    if args.mode == "flight":
+    if args.mode in {"flight", "growth"}:
         gate = trio.Event()
-        await flight()
+        await (flight() if args.mode == "flight" else growth())
         return
     await many(200)
     if args.mode in {"rate", "tail"}:

@@ -1,0 +1,28 @@
+"""The short form of the benches: what a run costs, in counts that a busy machine does not change."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_no_run_costs_more_instructions_or_objects_than_it_may():
+    done = subprocess.run(
+        [sys.executable, "bench/run.py", "--short"], cwd=ROOT, text=True, capture_output=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "BROKEN" not in done.stdout
+
+
+def test_a_passed_ceiling_is_an_exit_code(tmp_path):
+    code = (
+        "import sys; sys.path.insert(0, 'bench'); import run_short; "
+        "run_short.COUNTS = type('Fake', (), {'run': staticmethod(lambda: dict.fromkeys("
+        "[*run_short.CEILINGS, 'waiting_objects', *(f'{name}_{turns}' for name in ('otel', 'bare') for turns in (1, 3)), "
+        "'history_50', 'history_200'], 9_999.0))}); run_short.save = lambda name, value: name; "
+        "sys.exit(run_short.short())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, text=True, capture_output=True, check=False)
+    assert done.returncode == 1, done.stderr
+    assert "BROKEN" in done.stdout
