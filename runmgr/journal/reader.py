@@ -115,6 +115,12 @@ class JournalReader:
                 )
             self._indexed = last
 
+    def indexed(self) -> int:
+        """How many runs `index` has found: begun again ones twice."""
+        self.index()
+        with explain(self.path, "read the journal"):
+            return self._connection.execute("SELECT count(*) FROM temp.names").fetchone()[0]
+
     def finished(self, run_id: str) -> bool:
         """Whether the run has an outcome here."""
         run = self._run(run_id)

@@ -82,11 +82,24 @@ def _compact(path: Path, connection: sqlite3.Connection) -> None:
                     connection.execute("UPDATE outcomes SET body = ? WHERE run = ?", (whole, run))
                     connection.execute("DELETE FROM checkpoints WHERE id BETWEEN ? AND ?", between)
             last = rows[-1][0]
+        _count_again(connection)
         connection.execute("COMMIT")
     except BaseException:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
+
+
+def _count_again(connection: sqlite3.Connection) -> None:
+    """Put right what is kept of how many outcomes there are: see `RunJournal`."""
+    row = connection.execute("SELECT value FROM meta WHERE key = 'spent'").fetchone()
+    try:
+        spent = None if row is None else msgspec.json.decode(row[0])
+    except (msgspec.MsgspecError, ValueError):
+        return
+    if isinstance(spent, dict) and "ended" in spent:
+        spent["ended"] = connection.execute("SELECT count(*) FROM outcomes").fetchone()[0]
+        connection.execute("UPDATE meta SET value = ? WHERE key = 'spent'", (msgspec.json.encode(spent),))
 
 
 @attrs.frozen
@@ -175,6 +188,7 @@ def _salvage(old: sqlite3.Connection, new: sqlite3.Connection) -> Salvaged:
     for after, before in gaps:  # runs that may have ended, and are open now
         last = max(runs, default=0) if before is None else before
         torn.update(run for run in range(max(after, 0), last + 1) if run in runs and run not in finished)
+    _count_again(new)
     new.execute("COMMIT")
     named = tuple(runs[run] for run in sorted(torn) if run in runs)
     return Salvaged(len(runs), len(finished), named, tuple(lost))

@@ -50,6 +50,7 @@ class RunJournal:
     __slots__ = (
         "_claim",
         "_claimed",
+        "_ended",
         "_fresh",
         "_ids",
         "_late",
@@ -76,7 +77,10 @@ class RunJournal:
         self._fresh: dict[str, tuple[int, int]] = {}
         """Ids that were given to runs which are not admitted yet, and what it takes to give them back."""
         self._said_changed = False
-        self._left: int = 0 if reader is None else reader.counts()["open"]
+        spent: dict[str, Any] = {} if reader is None else reader.meta("spent") or {}
+        self._ended: int | None = 0 if reader is None else spent.get("ended")
+        """Outcomes in the file; None where an older runmgr wrote it, and only counting them all would tell."""
+        self._left: int = 0 if reader is None or self._ended is None else reader.indexed() - self._ended
         """Unfinished runs of earlier processes that were not submitted again yet."""
         writer.on_error(runtime.escalate)
         writer.with_each_commit(self._before_commit, self._after_commit)
@@ -130,6 +134,7 @@ class RunJournal:
                 "usage": spent.usage(),
                 "cost": str(spent.cost),
                 "unpriced": spent.unpriced,
+                "ended": self._ended,
                 "lost": self._runtime.gates.lost.to_list(),
                 "claimed": None if claim is None else claim.to_list(),
                 "groups": self._runtime.gates.spent_by_group(),
@@ -383,6 +388,8 @@ class RunJournal:
             return
         if self._late:
             self._late.pop(actor, None)
+        if self._ended is not None:
+            self._ended += 1
         if body is None:
             body = encode_outcome(outcome, actor._known, reset=epoch != actor._epoch)
         told = _Told(self, actor, outcome)
