@@ -81,6 +81,10 @@ test-ray: .venv-ray/.stamp ## runmgr.cluster on Ray, for real; skipped where net
 test-datasets: .venv-datasets/.stamp ## Hugging Face datasets as a batch's input, by the real library
 	HF_HUB_OFFLINE=1 PYTHONPATH=. .venv-datasets/bin/python -W default -m pytest -W default tests/batch/test_hf_datasets.py -rs
 
+.PHONY: test-inspect
+test-inspect: $(STAMP) $(PEERS)/.venv-inspect/.stamp ## logs written for Inspect AI's viewer, opened by Inspect AI
+	RUNMGR_INSPECT=$(PEERS)/.venv-inspect/bin/python $(BIN)/python -m pytest tests/batch/test_python_api.py -k inspect -rs
+
 .PHONY: test-browser
 test-browser: $(STAMP) ## report and view in headless Chromium, skipped where there is none; SHOTS=DIR keeps screenshots
 	RUNMGR_BROWSER=1 RUNMGR_SCREENSHOTS=$(SHOTS) $(BIN)/python -m pytest tests/report/test_view.py -k chromium -rs
