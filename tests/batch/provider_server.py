@@ -73,6 +73,9 @@ class Provider:
 
 
 def prompt_of(body):
+    if "input" in body:  # OpenAI's responses API
+        content = body["input"] if isinstance(body["input"], str) else body["input"][-1]["content"]
+        return content if isinstance(content, str) else content[-1]["text"]
     last = body["messages"][-1]["content"]
     return last if isinstance(last, str) else last[-1].get("text", last[-1].get("content"))
 
@@ -85,7 +88,25 @@ def usage(api):
 
 def openai_line(provider, number, custom_id, fate, prompt, body):
     base = {"id": f"batch_req_{number}", "custom_id": custom_id, "response": None, "error": None}
-    if fate == "succeeded":
+    if fate == "succeeded" and "input" in body:
+        said = provider.answer(prompt, body)
+        text = {"type": "output_text", "text": said, "annotations": []}
+        item = {
+            "type": "message",
+            "id": f"msg_{number}",
+            "role": "assistant",
+            "status": "completed",
+            "content": [text],
+        }
+        used = {"input_tokens": 10, "output_tokens": 5, "total_tokens": 15}
+        base["response"] = {
+            "status_code": 200, "request_id": f"req_{number}",
+            "body": {
+                "id": f"resp_{number}", "object": "response", "created_at": 1, "model": body["model"],
+                "status": "completed", "output": [item], "usage": used,
+            },
+        }  # fmt: skip
+    elif fate == "succeeded":
         said = provider.answer(prompt, body)
         message = said if isinstance(said, dict) else {"role": "assistant", "content": said}
         base["response"] = {

@@ -101,6 +101,15 @@ async def test_the_journal_says_which_request_is_whose(provider, api, tmp_path):
     assert {run_id for _, run_id in entries} == {line["run_id"] for line in results(tmp_path / "out")}
 
 
+async def test_the_responses_api_has_batches_too(provider, tmp_path):
+    result = await run(provider, "openai", tmp_path, model="openai-responses:gpt-4o-mini", n=3)
+    assert [line["output"] for line in results(tmp_path / "out")] == [f"I say p{i}" for i in range(3)]
+    assert result.summary.usage["output_tokens"] == 15
+    (batch,) = provider.batches.values()
+    assert batch["endpoint"] == "/v1/responses"
+    assert records(tmp_path / "out")["provider_batch/1"]["model"] == "openai-responses:gpt-4o-mini"
+
+
 async def test_large_batches_are_sent_in_parts(provider, tmp_path, monkeypatch):
     from runmgr.batch.provider_batches.api import Limits
     from runmgr.batch.provider_batches.openai import OpenAIBatches

@@ -1,6 +1,8 @@
 """Batches from Python: cases in lists, reports as frames, other tools' logs; in a test of three lines."""
 
 import json
+import os
+import subprocess
 import sys
 from types import SimpleNamespace
 
@@ -109,6 +111,22 @@ def test_a_log_for_inspect(tmp_path):
     assert sample["scores"] == {"includes": {"value": 1.0}}
     with pytest.raises(UserError, match=r"must be \.json"):
         report.to_inspect_log(tmp_path / "x.eval")
+
+
+@pytest.mark.skipif(
+    not os.environ.get("RUNMGR_INSPECT"), reason="opened by Inspect AI itself: make test-inspect"
+)
+def test_the_log_is_opened_by_inspect_itself(tmp_path):
+    cases = [Case("What is 1+1?", "the"), Case("What is 2+2?", "nowhere")]
+    report = evaluate(cases, model="sim:", scorers=["includes"], epochs=2, out=tmp_path / "out")
+    program = (
+        "import json, sys; from inspect_ai.log import read_eval_log; log = read_eval_log(sys.argv[1]); "
+        "print(json.dumps([log.status, len(log.samples), log.results.scores[0].metrics['mean'].value, log.samples[0].epoch]))"
+    )
+    words = [os.environ["RUNMGR_INSPECT"], "-c", program, str(report.to_inspect_log())]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=120, check=True)
+    status, samples, mean, _ = json.loads(done.stdout)
+    assert (status, samples, mean) == ("success", 4, report.scores["includes"].mean)
 
 
 # ------------------------------------------------------------------ datasets
