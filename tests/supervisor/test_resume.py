@@ -320,7 +320,6 @@ PROGRAM = """
     from runmgr.messages import ModelResponse, TextPart, ToolCallPart
     from runmgr.models.function import FunctionModel
     from runmgr.supervisor import RunSpec, open_supervisor
-from runmgr.tools import RunContext
 
     log = open(sys.argv[2], "a", buffering=1)
 
