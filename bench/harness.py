@@ -2,7 +2,7 @@
 
 Each contender runs as a process of its own, in its own environment, and prints one JSON object. Contenders take turns
 (A B C, A B C, ...), so that a machine that drifts drifts for all; a ratio is taken within a round, and the median over the
-rounds is what counts. Nothing here or in the children touches ``gc``.
+rounds is what counts. Nothing touches ``gc`` but ``--collector commands``, in all.
 """
 
 from __future__ import annotations

@@ -6,7 +6,8 @@
 
 Contenders run in processes of their own and take turns; a ratio is taken within a round, and what counts is the median over the
 rounds. A claim is *broken* where no round held it, and *close* where the median does not and a round did: that much is noise. Broken
-claims give exit code 1. Nothing touches Python's garbage collector, in no contender. JSON goes to ``bench/results/run.json``.
+claims give exit code 1. Python's garbage collector is left alone, but where a line says otherwise, and then in both contenders. JSON goes
+to ``bench/results/run.json``.
 """
 
 from __future__ import annotations
@@ -148,19 +149,28 @@ def growth(options: Options) -> Iterator[Claim]:
 
 
 def tail(options: Options) -> Iterator[Claim]:
-    """Runs of three 1-second turns, all at once: wall time beside a bare task a run."""
-    for runs, most, rounds in ((10_000, 1.2, 5), (100_000, 1.5, 1)):
+    """Runs of three 1-second turns, all at once: wall time beside a bare task a run; then the same with Python's collector set as
+    `runmgr batch` sets it, in both contenders."""
+    for runs, most, rounds, collector in (
+        (10_000, 1.2, 5, "default"),
+        (100_000, 1.5, 1, "default"),
+        (10_000, 1.2, 5, "commands"),
+        (100_000, 1.5, 1, "commands"),
+    ):
         n = max(500, int(runs * options.scale))
-        common = ("--mode", "tail", *THREE, "--runs", n, "--in-flight", n)
+        common = ("--mode", "tail", *THREE, "--runs", n, "--in-flight", n, "--collector", collector)
         table = [
             {one.name: one.run(*common) for one in (RUNMGR, BARE)} for _ in range(min(rounds, options.rounds))
         ]
         for name in table[0]:
             wall = statistics.median(row[name]["wall_s"] for row in table)
             cpu = statistics.median(row[name]["cpu_us"] for row in table)
-            print(f"  {n:>7,} {name:<12}{wall:>8.2f} s{cpu:>10,.0f} us CPU a run")
+            print(f"  {n:>7,} {name:<12}{wall:>8.2f} s{cpu:>10,.0f} us CPU a run, collector: {collector}")
         values = [row[RUNMGR.name]["wall_s"] / row[BARE.name]["wall_s"] for row in table]
-        yield _claim("tail", f"{n:,} runs of three 1-s turns: wall time over bare trio's", values, most)
+        seldom = "" if collector == "default" else ", collector as the commands set it"
+        yield _claim(
+            "tail", f"{n:,} runs of three 1-s turns: wall time over bare trio's{seldom}", values, most
+        )
 
 
 def http(options: Options) -> Iterator[Claim]:

@@ -3,7 +3,7 @@
 Ideal are 3.0 s. What is above is the work of starting, driving and ending 10,000 runs, as far as it does not fall into their
 waiting. Pydantic AI 2.62 takes 82 s for the same, LangGraph 45 s (measured once, see docs/design/architecture.md).
 
-    python bench/tail.py [--rounds N] [--runs N]
+    python bench/tail.py [--rounds N] [--runs N] [--collector commands]
 """
 
 from __future__ import annotations
@@ -23,11 +23,18 @@ def main() -> None:
     )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--runs", type=int, default=10_000)
+    parser.add_argument(
+        "--collector",
+        choices=("default", "commands"),
+        default="default",
+        help="Python's own settings, which the claim is about, or those of `runmgr batch`, for both",
+    )
     options = parser.parse_args()
     table = rounds(
         [RUNMGR, BARE],
         options.rounds,
         *("--mode", "tail", "--turns", 3, "--runs", options.runs, "--in-flight", options.runs),
+        *("--collector", options.collector),
     )
     for name in (RUNMGR.name, BARE.name):
         wall, cpu = median(table, name, "wall_s"), median(table, name, "cpu_us")

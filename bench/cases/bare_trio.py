@@ -7,7 +7,7 @@ import math
 import trio
 import trio.testing
 
-from common import Clock, arguments, deepest, memory_figures, report, rss_kib
+from common import Clock, arguments, deepest, memory_figures, report, rss_kib, set_collector
 
 args = arguments()
 
@@ -121,4 +121,5 @@ async def main() -> None:
         gate.set()
 
 
+set_collector(args)
 trio.run(main)

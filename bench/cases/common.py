@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import os
 import resource
@@ -24,7 +25,21 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--journal", action="store_true")
     parser.add_argument("--events", action="store_true", help="with one subscriber that reads them all")
     parser.add_argument("--otel", action="store_true", help="instrumented, with OpenTelemetry's API only")
+    parser.add_argument(
+        "--collector",
+        choices=("default", "commands"),
+        default="default",
+        help="Python's own settings, or those of `runmgr batch`",
+    )
     return parser.parse_args()
+
+
+def set_collector(args: argparse.Namespace) -> None:
+    """Where asked to: have Python's collector look as seldom as ``runmgr batch`` has it; the same for every contender."""
+    if args.collector == "commands":
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(20_000, 20, 50)
 
 
 def rss_kib() -> float:

@@ -16,7 +16,7 @@ from runmgr.models.function import AgentInfo, FunctionModel
 from runmgr.supervisor import Supervisor
 from runmgr.usage import RequestUsage
 
-from common import Clock, arguments, deepest, memory_figures, report, rss_kib
+from common import Clock, arguments, deepest, memory_figures, report, rss_kib, set_collector
 
 args = arguments()
 gate: trio.Event | None = None
@@ -176,4 +176,5 @@ async def main() -> None:
         gate.set()
 
 
+set_collector(args)
 trio.run(main)

@@ -40,6 +40,7 @@ class Broadcast(Generic[T]):
         overflow: Overflow = "drop_oldest",
         key: Callable[[T], Hashable] | None = None,
         on_missed: Callable[[int], T] | None = None,
+        without: type | None = None,
     ) -> Subscription[T]:
         """A subscription: ``async with broadcast.subscribe() as events: async for event in events: ...``.
 
@@ -51,13 +52,20 @@ class Broadcast(Generic[T]):
             buffer: how many events may wait to be read, at least 1.
             overflow: what happens past that; see `Overflow`.
             key: for ``coalesce``: what an event is about; called as ``filter`` is. None: all events are about the same.
+            without: events of exactly this class are left out, at less cost than a filter's.
             on_missed: makes an event that says how many were dropped, received where the gap is.
 
         Raises:
             ValueError: ``buffer`` is under 1, or ``overflow`` is unknown.
         """
         return Subscription(
-            self, filter=filter, buffer=buffer, overflow=overflow, key=key, on_missed=on_missed
+            self,
+            filter=filter,
+            buffer=buffer,
+            overflow=overflow,
+            key=key,
+            on_missed=on_missed,
+            without=without,
         )
 
     def publish_nowait(self, event: T) -> None:
@@ -69,11 +77,14 @@ class Broadcast(Generic[T]):
         """
         if self._closed:
             raise trio.ClosedResourceError("this broadcast is closed")
+        kind = type(event)
         for subscription in self._patient:
-            if subscription._is_full and subscription._wants(event):
+            if subscription._is_full and kind is not subscription._without and subscription._wants(event):
                 raise trio.WouldBlock
         for subscription in self.subscribers:
-            if subscription._wants(event):
+            if kind is not subscription._without and (
+                subscription._filter is None or subscription._wants(event)
+            ):
                 subscription._deliver(event)
 
     async def publish(self, event: T) -> None:
@@ -93,7 +104,11 @@ class Broadcast(Generic[T]):
         async with self._turn:
             while True:
                 for subscription in self._patient:
-                    while subscription._is_full and subscription._wants(event):
+                    while (
+                        subscription._is_full
+                        and type(event) is not subscription._without
+                        and subscription._wants(event)
+                    ):
                         await subscription._room()
                 try:
                     return self.publish_nowait(event)

@@ -46,8 +46,8 @@ class Subscription(Generic[T]):
     """Events for one reader. Made by `Broadcast.subscribe`, whose arguments it takes."""
 
     __slots__ = (
-        "_broadcast", "_buffer", "_ended", "_error", "_events", "_filter", "_gap", "_is_full", "_key", "_lot", "_number",
-        "_on_missed", "_overflow", "_rooms", "_turn", "missed",
+        "_broadcast", "_buffer", "_coalesces", "_ended", "_error", "_events", "_filter", "_gap", "_is_full", "_key", "_lot", "_number",
+        "_on_missed", "_overflow", "_rooms", "_turn", "_without", "missed",
     )  # fmt: skip
 
     def __init__(
@@ -59,6 +59,7 @@ class Subscription(Generic[T]):
         overflow: Overflow,
         key: Callable[[T], Hashable] | None,
         on_missed: Callable[[int], T] | None,
+        without: type | None,
     ) -> None:
         if buffer < 1:
             raise ValueError(f"buffer must be at least 1, got {buffer}")
@@ -70,8 +71,10 @@ class Subscription(Generic[T]):
         self._filter = filter
         self._buffer = buffer
         self._overflow: Overflow = overflow
+        self._coalesces = overflow == "coalesce"
         self._key = key
         self._on_missed = on_missed
+        self._without = without
         self._events: OrderedDict[Hashable, T] = OrderedDict()  # by key for 'coalesce', by number otherwise
         self._number = 0
         self._gap = 0  # dropped since the reader was last told
@@ -195,7 +198,7 @@ class Subscription(Generic[T]):
 
     def _deliver(self, event: T) -> None:
         events = self._events
-        if self._overflow == "coalesce":
+        if self._coalesces:
             try:
                 key = None if self._key is None else self._key(event)
             except Exception as error:  # noqa: BLE001  # as in `_wants`

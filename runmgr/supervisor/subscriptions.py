@@ -69,12 +69,9 @@ class Subscriptions:
         services: trio.Nursery,
     ) -> Generator[Subscription[Any], None, None]:
         """A subscriber, for as long as the block lasts. See `Supervisor.subscribe`."""
-
-        def without_streams(event: Any) -> bool:
-            return type(event) is not RunStream and (filter is None or filter(event))
-
         subscription = self._broadcast.subscribe(
-            filter=filter if streams else without_streams,
+            filter=filter,
+            without=None if streams else RunStream,
             buffer=buffer,
             overflow=overflow,
             key=key,
