@@ -8,8 +8,8 @@ import msgspec
 from runmgr.batch.directory import BatchDirectory, Manifest
 from runmgr.batch.identity import id_key
 from runmgr.batch.results import rebuild
-from runmgr.journal.tables import HashTable
 from runmgr.exceptions import UserError
+from runmgr.journal.tables import HashTable
 from runmgr.report.lines import ResultLine
 from runmgr.report.summary import Tally
 

@@ -11,8 +11,8 @@ import trio
 from runmgr.batch.cases import Case, CaseReader
 from runmgr.batch.identity import Identity, id_key
 from runmgr.batch.inputs import FileSource, FilesSource, RowsSource, StdinSource
-from runmgr.journal.tables import HashTable
 from runmgr.exceptions import InputError
+from runmgr.journal.tables import HashTable
 
 __all__ = ("Scan", "Selection", "cases_of_file", "cases_of_stdin", "scan")
 
