@@ -10,7 +10,8 @@ import attrs
 import trio
 
 from runmgr.load.config import LoadConfig
-from runmgr.load.run import Watch, make_plan, measure
+from runmgr.load.plan import make_plan
+from runmgr.load.run import Watch, measure
 from runmgr.load.summary import summarize
 
 __all__ = ("calibrate",)

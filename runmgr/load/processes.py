@@ -18,7 +18,8 @@ import trio
 from runmgr.exceptions import UserError
 from runmgr.load.config import LoadConfig
 from runmgr.load.parts import part_of
-from runmgr.load.run import Watch, make_plan
+from runmgr.load.plan import make_plan
+from runmgr.load.run import Watch
 from runmgr.load.state import LoadState
 from runmgr.load.summary import Part
 

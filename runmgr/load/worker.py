@@ -18,7 +18,8 @@ from typing import Any
 import trio
 
 from runmgr.load.parts import state_of
-from runmgr.load.run import make_plan, measure
+from runmgr.load.plan import make_plan
+from runmgr.load.run import measure
 from runmgr.load.state import LoadState
 from runmgr.load.write import RequestsFile
 

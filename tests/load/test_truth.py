@@ -10,7 +10,8 @@ import trio
 from runmgr.load import LoadConfig, run_load
 from runmgr.load.arrivals import Rates, arrivals, parse_rates
 from runmgr.load.histogram import Histogram
-from runmgr.load.run import Plan, measure
+from runmgr.load.plan import Plan
+from runmgr.load.run import measure
 from runmgr.load.slo import parse_slo
 from runmgr.models.sim_config import parse_sim
 from runmgr.sim import QueueConfig, open_sim_server
