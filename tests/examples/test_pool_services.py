@@ -29,8 +29,15 @@ def free_port():
         return listener.getsockname()[1]
 
 
+def installed(module):
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:  # its package is not there either
+        return False
+
+
 def needs(*modules):
-    missing = [module for module in modules if find_spec(module) is None]
+    missing = [module for module in modules if not installed(module)]
     return pytest.mark.skipif(bool(missing), reason=f"needs {', '.join(missing)}: run 'make test-examples'")
 
 
