@@ -47,7 +47,7 @@ class Subscription(Generic[T]):
 
     __slots__ = (
         "_broadcast", "_buffer", "_coalesces", "_ended", "_error", "_events", "_filter", "_gap", "_is_full", "_key", "_lot", "_number",
-        "_on_missed", "_overflow", "_rooms", "_turn", "_without", "missed",
+        "_on_missed", "_overflow", "_parked", "_rooms", "_turn", "_without", "missed",
     )  # fmt: skip
 
     def __init__(
@@ -81,6 +81,8 @@ class Subscription(Generic[T]):
         self._ended = False
         self._error: Exception | None = None
         self._turn = 0
+        self._parked = 0
+        """Readers in the lot."""
         self._is_full = False  # a plain attribute: senders look at it for each event
         self._lot: trio.lowlevel.ParkingLot | None = None
         self._rooms: trio.lowlevel.ParkingLot | None = None
@@ -102,7 +104,12 @@ class Subscription(Generic[T]):
         while not self._events and not self._ended:
             if self._lot is None:
                 self._lot = trio.lowlevel.ParkingLot()
-            await self._lot.park()
+            self._parked += 1
+            try:
+                await self._lot.park()
+            except BaseException:  # cancelled: nobody has called it from there
+                self._parked -= 1
+                raise
         return self.receive_nowait()
 
     def receive_nowait(self) -> T:
@@ -209,12 +216,15 @@ class Subscription(Generic[T]):
         else:
             key = self._number = self._number + 1
         events[key] = event
-        if len(events) > self._buffer:
-            events.popitem(last=False)
-            self.missed += 1
-            self._gap += self._on_missed is not None
-        self._is_full = len(events) >= self._buffer
-        if self._lot is not None:
+        count = len(events)
+        if count >= self._buffer:
+            if count > self._buffer:
+                events.popitem(last=False)
+                self.missed += 1
+                self._gap += self._on_missed is not None
+            self._is_full = True
+        if self._parked and self._lot is not None:
+            self._parked -= 1
             self._lot.unpark()
 
     def _fail(self, error: Exception) -> None:
@@ -230,6 +240,7 @@ class Subscription(Generic[T]):
         """Receive no more events; wake reader and senders."""
         self._ended = True
         self._is_full = False
+        self._parked = 0
         broadcast = self._broadcast
         broadcast.subscribers = tuple(other for other in broadcast.subscribers if other is not self)
         broadcast._patient = tuple(other for other in broadcast._patient if other is not self)

@@ -121,7 +121,8 @@ class Runtime:
         self.actors: trio.Nursery | None = None
         self.services: trio.Nursery | None = None
         self.submitted = 0
-        self._wall_offset = wall_clock() - trio.current_time()
+        self._time = trio.lowlevel.current_clock().current_time
+        self._wall_offset = wall_clock() - self._time()
         self._remember = remember
         self._id_prefix = secrets.token_hex(5)
         self._idle: trio.Event | None = None
@@ -131,7 +132,7 @@ class Runtime:
 
     def now(self) -> float:
         """Unix seconds by trio's clock, so that virtual time shows in them too."""
-        return self._wall_offset + trio.current_time()
+        return self._wall_offset + self._time()
 
     # ---------------------------------------------------------------- from submission to a place
 
