@@ -238,7 +238,8 @@ class JournalReader:
     def _undamaged(self, run_id: str) -> Generator[None, None, None]:
         try:
             yield
-        except (msgspec.MsgspecError, ValueError) as error:
+        except (msgspec.MsgspecError, ValueError, TypeError, ArithmeticError) as error:
+            # A damaged page may give a row without a body, or with a number in its place.
             raise JournalError(f"{self.path}: what it holds of run {run_id} is damaged: {error}") from error
 
 

@@ -77,7 +77,7 @@ def _compact(path: Path, connection: sqlite3.Connection) -> None:
                 if bodies:
                     try:
                         whole = with_all_messages(body, [row[0] for row in bodies])
-                    except (msgspec.MsgspecError, ValueError) as error:
+                    except (msgspec.MsgspecError, ValueError, TypeError) as error:
                         raise JournalError(f"{path}: run number {run} is damaged: {error}") from error
                     connection.execute("UPDATE outcomes SET body = ? WHERE run = ?", (whole, run))
                     connection.execute("DELETE FROM checkpoints WHERE id BETWEEN ? AND ?", between)

@@ -176,3 +176,17 @@ async def test_what_lies_beside_a_damaged_row_is_named_too(path, autojump_clock)
     assert saved.finished == 9
     assert set(saved.reopened) == {ids[run] for run in (5, 6, 7)}
     assert saved.lost == ("outcomes: run number 5: it is damaged",)
+
+
+async def test_a_row_whose_body_is_gone_is_damage_too(path, autojump_clock):
+    async with open_journal_writer(path, threaded=False) as writer:
+        writer.admitted("a", 0, "", None, 1.0, b'"q"', None)
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("DROP TABLE checkpoints")
+        connection.execute("CREATE TABLE checkpoints (id INTEGER PRIMARY KEY, body)")
+        connection.execute("INSERT INTO checkpoints VALUES (1 << 20, NULL)")
+    with (
+        open_journal(path) as journal,
+        pytest.raises(JournalError, match="what it holds of run a is damaged"),
+    ):
+        list(journal.unfinished())
