@@ -160,6 +160,25 @@ async def test_a_provider_that_is_down_is_tried_as_often_as_it_may_be(lanes, aut
     assert lane._writer.states == ["intended", "void"]
 
 
+async def test_an_intent_that_was_never_sent_is_sent_after_a_while(lanes, autojump_clock):
+    import time
+
+    from runmgr.batch.provider_batches.records import BatchRecord
+
+    provider = Provider(hours=0.1)
+    lane = lanes(provider)
+    name = custom_id("r", b"q", 1)
+    record = BatchRecord(
+        number=7, api="openai", model="openai:m", base_url="u", endpoint="/e", state="intended", key="k",
+        intended_at=time.time(), requests=1,
+    )  # fmt: skip
+    lane.take_up(record, [(name, "r")], set())
+    assert await lane.ask("r", b"q", {}) == b"to q"
+    (_, sent, _) = provider.batches["b0"]
+    assert sent > 28  # what was taken a moment before may not be listed yet
+    assert lane._writer.states == ["void", "intended", "submitted", "ended"]
+
+
 def test_states_and_names():
     assert {after for several in STATES.values() for after in several} < set(STATES)
     names = {custom_id("r" * 16, b"a", 1), custom_id("r" * 16, b"a", 2), custom_id("r" * 16, b"b", 1)}

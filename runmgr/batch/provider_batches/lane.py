@@ -29,6 +29,8 @@ Later: TypeAlias = Literal["at once", "with room"]
 
 _GROWTH = 1.5
 _PASSES = frozenset({408, 409, 429})
+_SETTLES = 30.0
+"""Seconds until a provider surely lists what it has taken."""
 
 
 @attrs.frozen
@@ -269,20 +271,32 @@ class Lane:
                 failure = error
             await trio.sleep(wait)
             wait = self._patience.next(wait)
-            if status >= 500 and (found := await self._find(record)) is not None:
-                return found
+            if status >= 500:
+                # an error status says that it is not taken, a lost connection says nothing
+                settles = 0.0 if isinstance(failure, ModelHTTPError) else _SETTLES
+                if (found := await self._find(record, settles)) is not None:
+                    return found
             if tries > self._patience.retries:
                 raise failure
 
-    async def _find(self, record: BatchRecord) -> str | None:
-        """What the provider has of a batch that may have been submitted. Asks until it is told."""
+    async def _find(self, record: BatchRecord, settles: float) -> str | None:
+        """What the provider has of a batch that may have been submitted. Asks until it is told, and for ``settles`` seconds more where it
+        is told that there is none: what was taken a moment ago may not be listed yet.
+
+        Raises:
+            ModelHTTPError: the key is refused.
+        """
         wait = self._patience.first
+        until = trio.current_time() + settles
         while True:
             try:
-                return await self.api.find(record)
+                found = await self.api.find(record)
             except ModelAPIError as error:
                 if isinstance(error, ModelHTTPError) and error.status_code in {401, 403}:
                     raise
+            else:
+                if found is not None or trio.current_time() >= until:
+                    return found
             await trio.sleep(wait)
             wait = self._patience.next(wait)
 
@@ -311,7 +325,11 @@ class Lane:
         found = record.id
         self._stands(record, "looking for it")
         if found is None:
-            found = await self._find(record)
+            try:
+                found = await self._find(record, max(0.0, _SETTLES - (time.time() - record.intended_at)))
+            except ModelHTTPError as error:
+                self._tell_all(names, "failed", error.status_code, _text(error.body))
+                return
             if found is None:
                 await self._close(record, "void", None)
                 self._tell_all(names, "again", 0, "it never reached the provider", later="at once")

@@ -82,36 +82,51 @@ async def open_provider_batches(
 
     results = Results(folder)
     taken = {record.id for record, _ in records if record.id is not None}
-    async with AsyncExitStack() as clients, trio.open_nursery() as nursery:
-        clients.callback(results.close)
-        lanes: list[Lane] = []
-        for model in models:
-            wrapped: Any = model.wrapped
-            lane = model.lane = Lane(
-                api=await _api(clients, wrapped, taken),
-                model=wrapped,
-                name=_name(model),
-                endpoint=model.endpoint,
-                writer=writer,
-                results=results,
-                number=number,
-                patience=patience,
-                nursery=nursery,
-            )
-            lanes.append(lane)
-            for record, entries in records:
-                if (record.model, record.endpoint, record.base_url) == (
-                    lane.name,
-                    lane.endpoint,
-                    lane.base_url,
-                ):
-                    lane.take_up(record, entries, forget)
-        try:
-            yield lanes
-        finally:
+    failure: Exception | None = None
+    try:
+        async with AsyncExitStack() as clients, trio.open_nursery() as nursery:
+            clients.callback(results.close)
+            lanes: list[Lane] = []
             for model in models:
-                model.lane = None
-            nursery.cancel_scope.cancel()
+                wrapped: Any = model.wrapped
+                lane = model.lane = Lane(
+                    api=await _api(clients, wrapped, taken),
+                    model=wrapped,
+                    name=_name(model),
+                    endpoint=model.endpoint,
+                    writer=writer,
+                    results=results,
+                    number=number,
+                    patience=patience,
+                    nursery=nursery,
+                )
+                lanes.append(lane)
+                for record, entries in records:
+                    if (record.model, record.endpoint, record.base_url) == (
+                        lane.name,
+                        lane.endpoint,
+                        lane.base_url,
+                    ):
+                        lane.take_up(record, entries, forget)
+            try:
+                yield lanes
+            except Exception as error:  # noqa: BLE001  raised below, out of the nursery, bare
+                failure = error
+            finally:
+                for model in models:
+                    model.lane = None
+                nursery.cancel_scope.cancel()
+    except* Exception as group:  # noqa: BLE001  of the lanes: the first of them is raised below, bare
+        failure = failure or _first(group)
+    if failure is not None:
+        raise failure
+
+
+def _first(group: BaseExceptionGroup[Any]) -> Exception:
+    error: Any = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]  # pyright: ignore[reportUnknownMemberType,reportUnknownVariableType]
+    return error  # pyright: ignore[reportUnknownVariableType]
 
 
 def _name(model: ProviderBatchModel) -> str:
