@@ -119,6 +119,7 @@ class Driver:
         self._turn = 0
         self._nursery: trio.Nursery | None = None
         self._packed_options = b""
+        self._reason = "none has started yet"
         self.lost = 0
         """Workers that were lost so far."""
 
@@ -259,7 +260,7 @@ class Driver:
     async def _share_rates(self) -> None:
         """Keep every worker's part of the rates what it should be."""
         while True:
-            with trio.move_on_after(self._options.silence / 5):
+            with trio.move_on_after(self._options.silence / 5) as waited:
                 await self._share.wait()
             self._share = trio.Event()
             limits = self._runtime.gates.limits()
@@ -275,7 +276,7 @@ class Driver:
                 told += self._quotas.again()
             for name, number, piece in told:
                 self._members[name].say(self._rates(number, piece))
-            if any(self._starves(name) for name in busy):
+            if waited.cancelled_caught and any(self._starves(name) for name in busy):
                 self._turn += 1  # there is not enough for each of them: they take turns
 
     def _rates(self, number: int, piece: Piece) -> wire.Rates:
@@ -346,12 +347,13 @@ class Driver:
                 self._failing[slot] = reason
             else:
                 self._failing.pop(slot, None)
-            self._check_alone(reason)
+            self._reason = reason
+            self._check_alone()
             if self._runtime.escalation is not None:
                 return
             await trio.sleep(full_jitter(len(lost_at) - 1, base=0.2, cap=LONGEST_BACKOFF, rng=self._rng))
 
-    def _check_alone(self, reason: str) -> None:
+    def _check_alone(self) -> None:
         """Give up where there is no worker and none is to be hoped for."""
         options = self._options
         if self._alone_since is None or self._closing:
@@ -364,13 +366,13 @@ class Driver:
         else:
             return
         self._runtime.escalate(
-            NoWorkers(f"no worker is left to run anything on: {why}; the last time: {reason}")
+            NoWorkers(f"no worker is left to run anything on: {why}; the last time: {self._reason}")
         )
 
     async def _watch_alone(self) -> None:
         while True:
             await trio.sleep(self._options.patience / 4)
-            self._check_alone("none has started yet")
+            self._check_alone()
 
     async def _live_with(self, member: Member) -> str:
         """Gives why it was lost. Cancelled: it is told to stop, and has a moment to."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 __all__ = ("LocalCluster", "LocalEngine")
 
+worker_name: ContextVar[str] = ContextVar("runmgr_worker")
+"""Which worker the code of a run is carried out by."""
 ENVELOPES = 16
 """Envelopes that wait at either end; beyond that the sender waits."""
 
@@ -60,6 +63,7 @@ class _Link:
             for each in await self._carry(self.name, False, data):
                 await self._from_worker.send(each)
 
+        worker_name.set(self.name)
         try:
             with self.scope:
                 await work(self.worker_receives.receive, send)
@@ -117,6 +121,7 @@ class LocalCluster:
         silence: seconds without a word after which driver and worker take each other for lost.
         restarts: how often a worker may be lost within ``within`` seconds and is started again.
         within: see ``restarts``.
+        patience: seconds that there may be no worker at all, before `NoWorkers` is raised.
         options: more arguments of `open_supervisor`, for the workers'.
         engine: what they are started on.
     """
@@ -126,6 +131,7 @@ class LocalCluster:
     silence: float = 10.0
     restarts: int = 5
     within: float = 60.0
+    patience: float = 300.0
     options: dict[str, Any] = attrs.field(factory=dict[str, Any])
     engine: Any = attrs.field(factory=LocalEngine)
 
@@ -145,6 +151,7 @@ class LocalCluster:
                 silence=self.silence,
                 restarts=self.restarts,
                 within=self.within,
+                patience=self.patience,
                 supervisor=self.options,
             ),
         ).open()

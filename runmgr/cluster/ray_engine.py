@@ -340,6 +340,7 @@ class RayCluster:
         silence: seconds without a word after which driver and worker take each other for lost.
         restarts: how often a worker may be lost within ``within`` seconds and is started again.
         within: see ``restarts``.
+        patience: seconds that there may be no worker at all, before `NoWorkers` is raised.
         options: more arguments of `open_supervisor`, for the workers'.
     """
 
@@ -353,6 +354,7 @@ class RayCluster:
     silence: float = 10.0
     restarts: int = 5
     within: float = 60.0
+    patience: float = 300.0
     options: dict[str, Any] = attrs.field(factory=dict[str, Any])
 
     @property
@@ -371,6 +373,7 @@ class RayCluster:
                 silence=self.silence,
                 restarts=self.restarts,
                 within=self.within,
+                patience=self.patience,
                 supervisor=self.options,
             ),
         ).open()

@@ -20,7 +20,7 @@ import trio
 from runmgr.exceptions import UserError
 from runmgr.journal.codec import encode_any, encode_outcome
 from runmgr.records.codec import encode_event
-from runmgr.records.events import EventsMissed, RunAdmitted, RunEnded, RunStarted, RunStateChanged
+from runmgr.records.events import RunAdmitted, RunEnded, RunStarted, RunStateChanged
 from runmgr.records.outcomes import RunError, RunOutcome, RunState
 from runmgr.supervisor import Supervisor, open_supervisor
 from runmgr.supervisor.behalf import Behalf, as_lent
@@ -37,8 +37,6 @@ CLOSING_SECONDS = 5.0
 """How long its last words may take to be sent."""
 EVENTS = 4_096
 """Events that wait to be sent; what comes beyond that is dropped, oldest first, and counted."""
-EVENTS_AT_ONCE = 256
-"""Events in one message; the next ones wait until it is sent."""
 BEGUN_AT_ONCE = 64
 """Runs of a shard that are begun before others have their turn."""
 STANDING_SECONDS = 0.5
@@ -78,8 +76,8 @@ class _Worker:
         self._unpacked: dict[bytes, dict[str, Any]] = {}
         self._stood_at = 0.0
         self._rates_number = 0
-        self._sent = trio.Event()
-        """Set, and replaced, when what there was to say is sent."""
+        self._events: deque[Any] = deque()
+        self._missed = 0
         self.heard_at = trio.current_time()
         self.stopping = False
         self.fault: Exception | None = None
@@ -148,7 +146,11 @@ class _Worker:
     async def send_all(self) -> None:
         """Send what there is to say now."""
         messages: list[Any] = []
-        sent, self._sent = self._sent, trio.Event()
+        if self._events or self._missed:  # before the outcomes: a run's last event is its end
+            events, missed = list(self._events), self._missed
+            self._events.clear()
+            self._missed = 0
+            messages.append(wire.Told([encode_event(event) for event in events], missed))
         if self._results:
             results, self._results = self._results, []
             messages.append(wire.Report(results, self.behalf.spent()))
@@ -164,7 +166,6 @@ class _Worker:
         if messages:
             number, self._number = self._number, self._number + 1
             await self._send(wire.encode(number, messages))
-        sent.set()
 
     def standing(self, at: float) -> wire.Pong:
         """How it stands."""
@@ -313,32 +314,19 @@ class _Worker:
             nursery.start_soon(self._tell_events, self._telling, message.streams)
 
     async def _tell_events(self, scope: trio.CancelScope, streams: bool) -> None:
-        """Send the events that the driver cannot know of itself."""
+        """Gather the events that the driver cannot know of itself; they are sent with whatever is sent next."""
         with scope:
-            await self._tell(streams=streams)
+            async with self.supervisor.subscribe(filter=self._hear, buffer=1, streams=streams):
+                await trio.sleep_forever()
 
-    async def _tell(self, *, streams: bool) -> None:
-        async with self.supervisor.subscribe(
-            buffer=EVENTS, overflow="drop_oldest", streams=streams
-        ) as events:
-            async for event in events:
-                batch: list[bytes] = []
-                missed = 0
-                while True:
-                    if isinstance(event, EventsMissed):
-                        missed += event.count
-                    elif not _is_told_there(event):
-                        batch.append(encode_event(event))
-                    if len(batch) >= EVENTS_AT_ONCE:
-                        break
-                    try:
-                        event = events.receive_nowait()  # noqa: PLW2901  all that is there goes together
-                    except trio.WouldBlock:
-                        break
-                if batch or missed:
-                    sent = self._sent
-                    self.say(wire.Told(batch, missed))
-                    await sent.wait()
+    def _hear(self, event: Any) -> bool:
+        if not _is_told_there(event):
+            if len(self._events) >= EVENTS:
+                self._events.popleft()
+                self._missed += 1
+            self._events.append(event)
+            self._wake.set()
+        return False  # there is nothing to be read from the subscription itself
 
 
 def _is_told_there(event: Any) -> bool:

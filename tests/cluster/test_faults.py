@@ -7,91 +7,17 @@ import trio.testing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runmgr import Agent, Budget, open_supervisor
+from runmgr import Budget, open_supervisor
 from runmgr.cluster import LocalCluster, LocalEngine
-from runmgr.messages import ModelResponse, TextPart
-from runmgr.models.function import FunctionModel
 from runmgr.settings import ModelSettings
-from runmgr.usage import RequestUsage
 
-INPUTS, OUTPUTS = 5, 3
+from .helpers import INPUTS, OUTPUTS, Network, Provider, agent_for, breaks
+
 PATIENCE = 2.0
 
 
-class Provider:
-    """A model that counts what it is asked."""
-
-    def __init__(self, seconds):
-        self.asked = self.answered = 0
-        self.at_once = self.most = 0
-        self._seconds = seconds
-
-    async def __call__(self, messages, info):
-        self.asked += 1
-        self.at_once += 1
-        self.most = max(self.most, self.at_once)
-        try:
-            await trio.sleep(self._seconds)
-        finally:
-            self.at_once -= 1
-        self.answered += 1
-        return ModelResponse(
-            [TextPart(messages[-1].parts[-1].content.upper())],
-            usage=RequestUsage(input_tokens=INPUTS, output_tokens=OUTPUTS),
-        )
-
-    def __reduce__(self):  # one provider for all workers, as there is one outside
-        return _same, (id(self),)
-
-
-_PROVIDERS = {}
-
-
-def _same(number):
-    return _PROVIDERS[number]
-
-
-def agent_for(provider):
-    _PROVIDERS[id(provider)] = provider
-    return Agent(FunctionModel(provider), name="shouter")
-
-
-class Network:
-    """What happens to envelopes on their way."""
-
-    def __init__(self, rng, *, delay=0.0, twice=0.0):
-        self._rng = rng
-        self._delay = delay
-        self._twice = twice
-        self.cut = set()
-        self._last = {}
-
-    async def carry(self, worker, to_worker, data):
-        if worker in self.cut:
-            await trio.sleep_forever()
-        if self._delay:
-            await trio.sleep(self._rng.random() * self._delay)
-        return [data, data] if self._rng.random() < self._twice else [data]
-
-
-async def breaks(engine, network, faults):
-    """Kill workers, or cut them off, at the times given."""
-    for wait, kind, which in faults:
-        await trio.sleep(wait)
-        alive = [
-            link for name, link in engine.links.items() if not link.ended.is_set() and name not in network.cut
-        ]
-        if not alive:
-            continue
-        link = alive[which % len(alive)]
-        if kind == "kill":
-            link.scope.cancel()
-        else:
-            network.cut.add(link.name)
-
-
 FAULTS = st.lists(
-    st.tuples(st.floats(0, 1.5), st.sampled_from(["kill", "cut"]), st.integers(0, 7)), max_size=5
+    st.tuples(st.floats(0, 1.5), st.sampled_from(["kill", "cut"]), st.integers(0, 7)), max_size=3
 )
 
 
@@ -131,10 +57,7 @@ def test_nothing_is_lost_and_nothing_told_twice(seed, faults, runs, workers, del
         assert all(link.ended.is_set() for link in engine.links.values()), "no worker is left"
         assert provider.at_once == 0
 
-    try:
-        trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
-    finally:
-        _PROVIDERS.clear()
+    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
 
 
 @settings(max_examples=25, deadline=None)
@@ -169,7 +92,4 @@ def test_a_budget_holds_over_all_workers(seed, faults, limit, workers):
                 assert state.spent["requests"] == len(done), "what was lent and not used is nobody's"
             nursery.cancel_scope.cancel()
 
-    try:
-        trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
-    finally:
-        _PROVIDERS.clear()
+    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
