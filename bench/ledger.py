@@ -2,7 +2,8 @@
 
 A run sends requests with one message to a model that answers at once, through a supervisor with three nested budgets
 (tokens and cost), requests and tokens a minute and a limit in flight; the time of asking the model itself is taken away. In
-processes of their own; medians of batches of 100 requests, and the median over the rounds.
+processes of their own; medians of batches of 20 requests (short, so that few are interrupted by whatever else
+the machine does), and the median over the rounds.
 
     python bench/ledger.py [--rounds N] [--batches N]
 """
@@ -24,7 +25,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--batches", type=int, default=200)
+    parser.add_argument("--batches", type=int, default=1_000)
     options = parser.parse_args()
     table = [LEDGER.run("--batches", options.batches) for _ in range(options.rounds)]
     medians = {name: statistics.median(row[name]["median_us"] for row in table) for name in table[0]}

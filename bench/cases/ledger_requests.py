@@ -100,8 +100,8 @@ async def measure(options, batches, size):
 
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("--batches", type=int, default=200)
-    parser.add_argument("--size", type=int, default=100)
+    parser.add_argument("--batches", type=int, default=1_000)
+    parser.add_argument("--size", type=int, default=20)
     args = parser.parse_args()
     figures = {}
     for name, options in FORMS.items():
