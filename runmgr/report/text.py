@@ -26,6 +26,8 @@ def dollars(cost: Decimal | float | None) -> str:
     """``$0.0123``; ``unknown`` for None, which is not zero."""
     if cost is None:
         return "unknown"
+    if 0 < cost < 0.001:
+        return f"${cost:.6f}"
     return f"${cost:,.2f}" if cost >= 100 else f"${cost:.4f}"
 
 
