@@ -158,6 +158,8 @@ def _salvage(old: sqlite3.Connection, new: sqlite3.Connection) -> Salvaged:
         )
     except sqlite3.Error as error:
         lost.append(f"meta (what batch it is, what was spent): {error}")
+    if new.execute("SELECT 1 FROM meta WHERE key = 'spent'").fetchone() is None:
+        lost.append("meta (what was spent): it is not there")
     runs: dict[int, str] = {}
     for row in _rows(old, "runs", "run", lost, _is_run):
         runs[row[0]] = row[1]

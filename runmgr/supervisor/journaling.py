@@ -461,6 +461,11 @@ async def open_run_journal(
             else:
                 reader.index()
             _read_spent(runtime, reader.meta("spent"))
+        elif (
+            kept := writer.connection.execute("SELECT value FROM meta WHERE key = 'spent'").fetchone()
+        ) is not None:
+            # Of a damaged journal all runs may be lost, and what was spent be known.
+            _read_spent(runtime, msgspec.json.decode(kept[0]))
         journal = RunJournal(runtime, writer, reader)
         try:
             yield journal
