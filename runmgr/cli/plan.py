@@ -34,6 +34,9 @@ _NOT_HERE = frozenset(
         "report",
         "via_batch_api",
         "poll",
+        "ray",
+        "workers",
+        "per_worker",
     }
 )
 
