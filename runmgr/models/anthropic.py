@@ -244,7 +244,7 @@ class AnthropicModel(RemoteModel):
             reply.body,
             model_name=self._model_name,
             provider_name=self._provider.name,
-            provider_url=self._provider.base_url,
+            provider_url=self._provider_url,
         )
 
     def _stream(self, params: ModelRequestParameters) -> AnthropicStreamedResponse:
@@ -252,7 +252,7 @@ class AnthropicModel(RemoteModel):
             params,
             model_name=self._model_name,
             provider_name=self._provider.name,
-            provider_url=self._provider.base_url,
+            provider_url=self._provider_url,
         )
 
 

@@ -183,7 +183,7 @@ class GoogleModel(RemoteModel):
             reply.body,
             model_name=self._model_name,
             provider_name=self._provider.name,
-            provider_url=self._provider.base_url,
+            provider_url=self._provider_url,
         )
 
     def _stream(self, params: ModelRequestParameters) -> GeminiStreamedResponse:
@@ -191,7 +191,7 @@ class GoogleModel(RemoteModel):
             params,
             model_name=self._model_name,
             provider_name=self._provider.name,
-            provider_url=self._provider.base_url,
+            provider_url=self._provider_url,
         )
 
     def _error(self, reply: Reply) -> ModelHTTPError:

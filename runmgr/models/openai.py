@@ -133,7 +133,7 @@ class OpenAIChatModel(RemoteModel):
             reply.body,
             model_name=self._model_name,
             provider_name=self._provider.name,
-            provider_url=self._provider.base_url,
+            provider_url=self._provider_url,
             thinking_tags=profile.thinking_tags,
             thinking_field=profile.openai_chat_thinking_field,
         )
@@ -144,7 +144,7 @@ class OpenAIChatModel(RemoteModel):
             model_name=self._model_name,
             profile=self.chat_profile,
             provider_name=self._provider.name,
-            provider_url=self._provider.base_url,
+            provider_url=self._provider_url,
         )
 
 

@@ -166,7 +166,7 @@ class OpenAIResponsesModel(RemoteModel):
             reply.body,
             model_name=self._model_name,
             provider_name=self._provider.name,
-            provider_url=self._provider.base_url,
+            provider_url=self._provider_url,
         )
 
     def _stream(self, params: ModelRequestParameters) -> OpenAIResponsesStreamedResponse:
@@ -174,5 +174,5 @@ class OpenAIResponsesModel(RemoteModel):
             params,
             model_name=self._model_name,
             provider_name=self._provider.name,
-            provider_url=self._provider.base_url,
+            provider_url=self._provider_url,
         )

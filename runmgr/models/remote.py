@@ -24,6 +24,7 @@ from runmgr.models.files import fetch_file
 from runmgr.models.http import HttpClient, HttpError, Reply, Timeouts, read_all, timeouts_of
 from runmgr.models.http.failures import api_error, http_error, kept_headers
 from runmgr.models.http.headers import without_secrets
+from runmgr.models.http.origin import public_url
 from runmgr.models.remote_stream import RemoteStream
 from runmgr.models.retry import RetryPolicy, resend, resend_stream
 from runmgr.models.stream import StreamedResponse
@@ -88,7 +89,9 @@ class RemoteModel(Model):
             provider = infer_provider(provider)
         self._model_name = model_name
         self._provider = provider
+        self._provider_url = public_url(provider.base_url)
         self._client = provider.client
+        self._secrets: tuple[bytes, ...] = getattr(provider.client, "secrets", ())
         self._retry = retry
         self._random = rng or random.Random()
         self._known: dict[int, tuple[ModelRequestParameters, dict[str, Any]]] = {}
@@ -207,6 +210,7 @@ class RemoteModel(Model):
             reply = await self._client.post(*call)
         except HttpError as error:
             raise api_error(error, self._model_name) from error
+        reply = self._hushed(reply)
         if reply.status != 200:
             raise self._error(reply)
         for listener in self.header_listeners:
@@ -214,10 +218,14 @@ class RemoteModel(Model):
         return reply
 
     def _error(self, reply: Reply) -> ModelHTTPError:
-        secrets: tuple[bytes, ...] = getattr(self._client, "secrets", ())
-        if secrets:
-            reply = Reply(reply.status, reply.raw_headers, without_secrets(reply.body, secrets))
         return http_error(reply, self._model_name, unwrap=self._unwraps_errors)
+
+    def _hushed(self, reply: Reply) -> Reply:
+        """An answer without our own key, which some servers repeat when something is wrong."""
+        for secret in self._secrets:
+            if secret in reply.body:
+                return Reply(reply.status, reply.raw_headers, without_secrets(reply.body, self._secrets))
+        return reply
 
     def request_stream(
         self,
@@ -264,7 +272,7 @@ class RemoteModel(Model):
                 await response.open(answer)
             else:
                 try:
-                    reply = Reply(head.status, head.raw_headers, await read_all(answer))
+                    reply = self._hushed(Reply(head.status, head.raw_headers, await read_all(answer)))
                 except HttpError as error:
                     raise api_error(error, self._model_name) from error
                 if reply.status != 200:

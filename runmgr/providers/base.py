@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import ClassVar, Generic, Self, TypeVar
 
 from runmgr.models.http import HttpClient
+from runmgr.models.http.origin import public_url
 from runmgr.profiles import ModelProfile
 
 __all__ = ("Provider",)
@@ -80,4 +81,4 @@ class Provider(ABC, Generic[ClientT_co]):
         await self.client.__aexit__(kind, error, trace)
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}(name={self.name}, base_url={self.base_url})"
+        return f"{type(self).__name__}(name={self.name}, base_url={public_url(self.base_url)})"

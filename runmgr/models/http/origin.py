@@ -9,7 +9,7 @@ import attrs
 
 from runmgr.exceptions import UserError
 
-__all__ = ("Origin", "parse_url", "shown_url")
+__all__ = ("Origin", "parse_url", "public_url", "shown_url")
 
 _PORTS = {"http": 80, "https": 443}
 
@@ -71,6 +71,11 @@ def parse_url(url: str) -> tuple[Origin, str]:
 
         target = quote(target, safe="/?&=%:@!$'()*+,;~[]")
     return Origin(parts.scheme, host, port or _PORTS[parts.scheme]), target
+
+
+def public_url(url: str) -> str:
+    """A URL as it is where it has neither user information nor a query, else as ``shown_url`` shows it."""
+    return shown_url(url) if "@" in url or "?" in url else url
 
 
 def shown_url(url: str) -> str:
