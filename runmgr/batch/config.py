@@ -76,6 +76,8 @@ def _checked_number(option: str, *, least: float, above: bool = False) -> Any:
 
 
 def _default_running(config: Any) -> int:
+    if config.cluster is not None:
+        return config.cluster.places
     return 20_000 if config.via_batch_api else 100
 
 
@@ -108,7 +110,8 @@ class BatchConfig:
         scorers: ``exact``, ``includes``, ``numeric``, ``regex``, ``module:name``, or callables.
         out: the results directory; None makes ``runs/<time>``.
         journal: the journal's file; None is ``journal.sqlite`` in the results directory.
-        max_running: runs at once; 100, or with ``via_batch_api`` 20,000 where not given (some 11 KB each while they wait).
+        cluster: where runs are worked on instead of in this process: a `runmgr.cluster.RayCluster`. Scorers are called here.
+        max_running: runs at once; 100, with a ``cluster`` as many as that has places, or with ``via_batch_api`` 20,000 where not given (some 11 KB each while they wait).
         rpm: requests a minute for the model.
         tpm: tokens a minute for the model.
         budget_usd: US dollars, over all resumes.
@@ -154,6 +157,7 @@ class BatchConfig:
     out: Path | None = attrs.field(default=None, converter=attrs.converters.optional(Path))
     journal: Path | None = attrs.field(default=None, converter=attrs.converters.optional(Path))
     via_batch_api: bool = False
+    cluster: Any = None
     poll: float | None = attrs.field(default=None, validator=_checked_number("poll", least=0, above=True))
     max_running: int = attrs.field(
         default=attrs.Factory(_default_running, takes_self=True),
@@ -205,6 +209,10 @@ class BatchConfig:
             )
         if self.retry_failed and not self.resume:
             raise UserError("--retry-failed goes with --resume: there is nothing to run again without it")
+        if self.via_batch_api and self.cluster is not None:
+            raise UserError(
+                "--ray does not go with --via-batch-api: the provider works on the batch, not workers"
+            )
         if self.via_batch_api:
             for option, value in (
                 ("--timeout", self.timeout),

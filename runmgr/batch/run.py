@@ -237,6 +237,7 @@ class _Batch:
                 group_budgets=plan.scoring.group_budgets(),
                 rate_limits=self._rates(),
                 cache=config.cache,
+                cluster=config.cluster,
                 remember=0,
             ) as sup,
             self._provider_batches(sup),

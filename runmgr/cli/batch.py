@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from runmgr.cli.cluster import cluster_of, cluster_options
 from runmgr.cli.config_file import read_config
 from runmgr.cli.invocation import Invocation
 from runmgr.exceptions import UserError
@@ -133,6 +134,7 @@ __all__ = ("amount", "command")
     type=float,
     help="With --via-batch-api: seconds between two looks at a batch, at most. [60]",
 )
+@cluster_options
 @click.option(
     "--dry-run",
     is_flag=True,
@@ -149,6 +151,9 @@ def command(
     as_json: bool,
     dry_run: bool,
     assignments: tuple[str, ...],
+    ray: str | None,
+    workers: int | None,
+    per_worker: int | None,
     **options: Any,
 ) -> int:
     """Run a model or an agent over a file of cases, and score the answers.
@@ -171,7 +176,8 @@ def command(
     if not input:
         raise click.UsageError("Missing argument 'INPUT'", click.get_current_context())
     given = input[0] if len(input) == 1 else input
-    config = BatchConfig(input=given, settings=parse_assignments(assignments), **options)
+    cluster = cluster_of(ray, workers, per_worker)
+    config = BatchConfig(input=given, settings=parse_assignments(assignments), cluster=cluster, **options)
     if dry_run:
         from runmgr.cli.dry_run import show
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from runmgr.cli.cluster import cluster_of, cluster_options
 from runmgr.cli.invocation import Invocation
 from runmgr.exceptions import UserError
 
@@ -102,6 +103,7 @@ _DISTRIBUTION = "A number, or uniform(a,b), normal(mean,sd), exp(mean), lognorma
     help="Whose definitions: runmgr, vllm, guidellm or aiperf.",
 )
 @click.option("--processes", metavar="N", type=int, default=1, help="Processes that share the schedule. [1]")
+@cluster_options
 @click.option(
     "--calibrate", is_flag=True, help="First measure this client against a server that does nothing."
 )
@@ -167,6 +169,9 @@ def _config(
     assignments: tuple[str, ...],
     out: Path | None,
     max_failures: str | None,
+    ray: str | None,
+    workers: int | None,
+    per_worker: int | None,
     **options: Any,
 ) -> LoadConfig:
     from runmgr.load import LoadConfig
@@ -192,6 +197,7 @@ def _config(
         fields=_fields(assignments),
         out=out or new_directory(),
         max_failures=max_failures,
+        cluster=cluster_of(ray, workers, per_worker),
         **options,
     )
 

@@ -480,8 +480,12 @@ class Driver:
             case wire.Pong():
                 member.running = message.running
                 member.models = message.models
+                if message.at is not None:
+                    self._set_clock(member, message, message.at)
             case wire.Ready():
-                self._is_ready(member, message)
+                member.process = (message.host, message.process)
+                member.asked_at = trio.current_time()
+                member.say(wire.Ping(member.asked_at))
             case wire.Stopped():
                 self._lender.left(member.name)
                 member.clean = message.error is None
@@ -489,8 +493,19 @@ class Driver:
                     self._runtime.escalate(UserError(f"{member.name}: {message.error}"))
                 raise WorkerLost(message.error or "it has stopped")
 
-    def _is_ready(self, member: Member, message: wire.Ready) -> None:
-        member.process = (message.host, message.process)
+    def _set_clock(self, member: Member, pong: wire.Pong, asked: float) -> None:
+        """Have its clock show our time: half of the way there and back is taken for the way there (D. Mills, RFC 5905)."""
+        now = trio.current_time()
+        error = (now - asked) / 2
+        forward = self._runtime.now() - error - pong.clock
+        if error < member.clock_error or (error < 1.5 * member.clock_error and abs(forward) > 4 * error):
+            member.clock_error = error
+            if abs(forward) > error:
+                member.say(wire.Clock(forward))
+        if not member.ready and member.process is not None and asked >= member.asked_at:
+            self._is_ready(member)
+
+    def _is_ready(self, member: Member) -> None:
         member.ready = True
         self._alone_since = None
         self._leases.join(member.name)

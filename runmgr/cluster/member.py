@@ -28,7 +28,9 @@ class Member:
         "_number",
         "_outbox",
         "_wake",
+        "asked_at",
         "clean",
+        "clock_error",
         "heard_at",
         "kinds",
         "link",
@@ -53,6 +55,10 @@ class Member:
         self.ready = False
         self.clean = False
         """Whether it has ended as it was asked to, and told all."""
+        self.asked_at = 0.0
+        """When it was asked for its clock, once it had said that it is there."""
+        self.clock_error = float("inf")
+        """Seconds that its clock may be wrong by."""
         self.process: tuple[str, int] | None = None
         self.scope = trio.CancelScope()
         self.running = 0

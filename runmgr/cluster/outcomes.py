@@ -67,6 +67,7 @@ def carried_from(ended: wire.Ended) -> Carried:
         attempts=record.attempts,
         earlier_errors=record.earlier_errors,
         started_at=record.started_at,
+        finished_at=ended.finished_at,
         abandoned_threads=record.abandoned_threads,
         body=body,
     )

@@ -11,6 +11,7 @@ for what the worker says. One call of each is under way at a time, so envelopes 
 from __future__ import annotations
 
 import os
+import socket
 import sys
 import threading
 from collections import deque
@@ -37,6 +38,8 @@ HOLD_SECONDS = 0.5
 """How long ``take`` waits for something to be said."""
 ROOM = 64
 """Envelopes that wait in a worker, in either direction."""
+REACH_SECONDS = 10.0
+"""How long connecting to Ray's address may take."""
 START_SECONDS = 60.0
 """How long Ray may take to start a worker's process."""
 ORPHANED = 3
@@ -198,6 +201,28 @@ class _RayLink:
         await trio.lowlevel.checkpoint()
 
 
+def _check_reachable(address: str) -> None:
+    """Ray itself takes minutes to say that nobody is there.
+
+    Raises:
+        UserError: it is an address, and nobody answers there.
+    """
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if not colon or not port.isdigit():
+        if address.startswith("ray://"):
+            raise UserError(
+                f"RayCluster(address={address!r}): ray://HOST:PORT is needed, such as ray://10.0.0.1:10001"
+            )
+        return  # 'auto', or a name that Ray knows
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), REACH_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise UserError(
+            f"RayCluster(address={address!r}): nobody answers there ({error}). Give 'local' to start Ray on this machine, or the "
+            "address of one that runs (such as 'auto', or 'ray://HOST:10001')"
+        ) from error
+
+
 def _first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
@@ -278,6 +303,8 @@ class _RayEngine:
                 "_node_ip_address": "127.0.0.1",
                 **given,
             }
+        else:
+            _check_reachable(cluster.address)
         try:
             self._ray.init(address=cluster.address, **given)
         except (ConnectionError, ValueError, RuntimeError) as error:

@@ -22,6 +22,7 @@ __all__ = (
     "VERSION",
     "Ask",
     "Cancel",
+    "Clock",
     "Ended",
     "Envelope",
     "FromDriver",
@@ -138,6 +139,12 @@ class Tell(msgspec.Struct, frozen=True, tag="tell"):
     streams: bool
 
 
+class Clock(msgspec.Struct, frozen=True, tag="clock"):
+    """Put your clock forward by so many seconds: it is to show the driver's Unix time."""
+
+    forward: float
+
+
 class Ping(msgspec.Struct, frozen=True, tag="ping"):
     """The driver lives."""
 
@@ -173,6 +180,8 @@ class Ended(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Pickled, where JSON would lose its type."""
     shares: tuple[Share, ...] = ()
     metadata: bytes | None = None
+    finished_at: float = 0.0
+    """Unix seconds by the driver's clock."""
 
 
 class Report(msgspec.Struct, frozen=True, tag="report"):
@@ -237,7 +246,10 @@ class ModelStand(msgspec.Struct, frozen=True, array_like=True):
 class Pong(msgspec.Struct, frozen=True, tag="pong"):
     """It lives, and how it stands."""
 
-    at: float
+    at: float | None = None
+    """As the ping that it answers; None where none asked."""
+    clock: float = 0.0
+    """Unix seconds as it has them."""
     running: int = 0
     queued: int = 0
     models: list[ModelStand] = []
@@ -251,7 +263,7 @@ class Stopped(msgspec.Struct, frozen=True, tag="stopped"):
     """Whether another one would end by it too."""
 
 
-FromDriver: TypeAlias = Hello | Lease | Cancel | Grant | GiveBack | Rates | Tell | Ping | Stop
+FromDriver: TypeAlias = Hello | Lease | Cancel | Grant | GiveBack | Rates | Tell | Clock | Ping | Stop
 FromWorker: TypeAlias = Ready | Report | Refused | Ask | GivenBack | RatesTaken | Told | Pong | Stopped
 
 

@@ -132,6 +132,7 @@ class _Worker:
                 output,
                 self.behalf.shares_of(outcome.run_id),
                 None if outcome.metadata is None else encode_any(outcome.metadata),
+                outcome.finished_at,
             )
         )
         self._wake.set()
@@ -157,22 +158,23 @@ class _Worker:
             now = trio.current_time()
             if now - self._stood_at > STANDING_SECONDS or not self.supervisor.snapshot().queued:
                 self._stood_at = now
-                messages.append(self.standing(0.0))
+                messages.append(self.standing(None))
         while self._outbox:
             messages.append(self._outbox.popleft())
         if self._last_words and not self._said_all:
             self._said_all = True
-            messages += [wire.Report([], self.behalf.spent()), self.standing(0.0), wire.Stopped()]
+            messages += [wire.Report([], self.behalf.spent()), self.standing(None), wire.Stopped()]
         if messages:
             number, self._number = self._number, self._number + 1
             await self._send(wire.encode(number, messages))
 
-    def standing(self, at: float) -> wire.Pong:
+    def standing(self, at: float | None) -> wire.Pong:
         """How it stands."""
         snapshot = self.supervisor.snapshot()
         states = snapshot.states
         return wire.Pong(
             at,
+            self.supervisor._runtime.now(),
             states["running"] + states["waiting"],
             states["queued"],
             stands_of(snapshot.models),
@@ -200,6 +202,8 @@ class _Worker:
                 self.say(self.standing(message.at))
             case wire.Rates():
                 self.follow(message)
+            case wire.Clock():
+                self.supervisor._runtime.set_clock(message.forward)
             case wire.Stop():
                 self.stopping = True
                 self.supervisor.cancel(message.reason, grace=message.grace)

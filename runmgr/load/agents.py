@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 __all__ = ("AgentTarget",)
 
 
+_LOOK_SECONDS = 0.02
+
+
 class _Timing:
     """Where one run's time went."""
 
@@ -150,6 +153,8 @@ class AgentTarget:
         seed: of the lot by which each run's is drawn.
         model: instead of the agent's own; None leaves that.
         timeout: seconds that one run may take.
+        elsewhere: the supervisor's runs are worked on by a cluster: a run's times are as its worker had them, and where they
+            went within it is not known.
     """
 
     def __init__(
@@ -160,14 +165,28 @@ class AgentTarget:
         seed: int = 0,
         model: Any = None,
         timeout: float | None = None,
+        elsewhere: bool = False,
     ) -> None:
         self._supervisor = supervisor
+        self._elsewhere = elsewhere
+        self._wall = supervisor.snapshot().at - trio.current_time()
         self._timings: dict[str, _Timing] = {}
         self._entries = entries
-        self._agents = [_Agent(entry.agent, self._timings) for entry in entries]
+        self._agents: list[Any] = [
+            entry.agent if elsewhere else _Agent(entry.agent, self._timings) for entry in entries
+        ]
         self._lot = Lot([entry.weight for entry in entries], seed)
         self._options: dict[str, Any] = {} if model is None else {"model": model}
         self._timeout = timeout
+
+    async def ready(self, workers: int) -> None:
+        """Wait until so many workers take runs: what they need to start is not the agents' time.
+
+        Raises:
+            NoWorkers: out of the supervisor's block, where they never do.
+        """
+        while sum(worker.ready for worker in self._supervisor.snapshot().workers.values()) < workers:  # noqa: ASYNC110
+            await trio.sleep(_LOOK_SECONDS)
 
     def prepared(self, index: int) -> Any:
         """Which agent, and the prompt of its place."""
@@ -202,6 +221,10 @@ class AgentTarget:
         finally:
             del self._timings[run_id]
         now = trio.current_time()
+        if self._elsewhere:
+            now = min(now, outcome.finished_at - self._wall)
+            if outcome.started_at is not None:
+                timing.began = outcome.started_at - self._wall
         record.finished = now - state.started
         if timing.began is not None:
             record.sent = timing.began - state.started
@@ -216,13 +239,16 @@ class AgentTarget:
                 record.cached_tokens = usage.cache_read_tokens
         whole = now - (timing.began if timing.began is not None else now)
         record.run = {
-            "turns": timing.turns,
+            "turns": timing.turns if not self._elsewhere or usage is None else usage.requests,
             "tool_calls": usage.tool_calls if usage is not None else 0,
             "attempts": outcome.attempts,
-            "model_seconds": round(timing.model, 6),
-            "tool_seconds": round(timing.tool, 6),
-            "overhead_seconds": round(max(0.0, whole - timing.model - timing.tool), 6),
         }
+        if not self._elsewhere:
+            record.run |= {
+                "model_seconds": round(timing.model, 6),
+                "tool_seconds": round(timing.tool, 6),
+                "overhead_seconds": round(max(0.0, whole - timing.model - timing.tool), 6),
+            }
         if outcome.succeeded:
             record.status = "succeeded"
         elif outcome.error is not None:

@@ -99,6 +99,7 @@ class LoadConfig:
         processes: how many processes send.
         calibrate: whether the client is measured first.
         record_chunks: whether ``requests.jsonl`` says when each piece arrived.
+        cluster: with agents: where their runs are worked on instead of in this process: a `runmgr.cluster.RayCluster`.
         max_failures: share or number of failed requests from which the exit code is 1.
 
     Raises:
@@ -137,6 +138,7 @@ class LoadConfig:
     calibrate: bool = False
     record_chunks: bool = False
     max_failures: str | None = None
+    cluster: Any = None
 
     def __attrs_post_init__(self) -> None:
         self._check_shape()
@@ -232,6 +234,11 @@ class LoadConfig:
                     "--agent runs with --rate, --concurrency or --sweep, in one process, without --calibrate"
                 )
             return
+        if self.cluster is not None:
+            raise UserError(
+                "--ray works on whole runs of an --agent: single requests are sent from this machine, by --processes N where one "
+                "is not enough"
+            )
         if self.base_url is None:
             raise UserError("--base-url is needed: the server to send to, e.g. http://127.0.0.1:8000/v1")
         if self.model is None:

@@ -205,7 +205,8 @@ class Measures:
             totals["turns"] += run["turns"]
             totals["tool_calls"] += run["tool_calls"]
             for name in ("model", "tool", "overhead"):
-                times[name].add(run[f"{name}_seconds"])
+                if (seconds := run.get(f"{name}_seconds")) is not None:  # not known of runs on a cluster
+                    times[name].add(seconds)
 
     def _times(self, record: Record) -> tuple[float | None, float | None, float | None, float]:
         """ttft, itl of the whole request, tpot, e2e by the definitions chosen."""

@@ -101,8 +101,19 @@ async def _parts(
         ]
         # What holds an open loop back must be the model and the agent's limits, not the number of places.
         places = config.concurrency or _MOST_RUNS
-        async with open_supervisor(max_running=places, max_queued=places) as supervisor:
-            target = AgentTarget(supervisor, entries, seed=config.seed, model=model, timeout=config.timeout)
+        async with open_supervisor(
+            max_running=places, max_queued=places, cluster=config.cluster
+        ) as supervisor:
+            target = AgentTarget(
+                supervisor,
+                entries,
+                seed=config.seed,
+                model=model,
+                timeout=config.timeout,
+                elsewhere=config.cluster is not None,
+            )
+            if config.cluster is not None:
+                await target.ready(config.cluster.workers)
             part, stopped = await _recorded(config, make_plan(config, target=target), watch, mode)
             # Resends are made behind the run's back: the supervisor has counted them, the warm-up's too.
             models = supervisor.snapshot().models.values()

@@ -68,6 +68,8 @@ class Carried:
     attempts: int = 1
     earlier_errors: tuple[RunError, ...] = ()
     started_at: float | None = None
+    finished_at: float = 0.0
+    """As the two before by this process's clock; 0 where it is not known."""
     abandoned_threads: tuple[str, ...] = ()
     body: bytes | None = None
     """All of that as a journal keeps it, where it is a run's whole story."""
@@ -223,8 +225,11 @@ class CarriedStepper:
             gates.served(share.provider, share.model).merge(part)
         actor._model = carried.model or actor._model
         actor._attempts += carried.attempts - 1
-        if carried.started_at is not None:
-            actor._started_at = carried.started_at
+        now = actor._sup.now()
+        if carried.started_at is not None:  # two clocks agree to within the time that a message takes
+            actor._started_at = min(max(carried.started_at, actor._queued_at), now)
+        if carried.finished_at:
+            actor._finished_at = min(max(carried.finished_at, actor._queued_at), now)
         if carried.earlier_errors:
             extras = actor.extras()
             extras.errors = [*(extras.errors or ()), *carried.earlier_errors]
@@ -238,7 +243,8 @@ class CarriedStepper:
         extras = actor._extras
         if extras is not None and (extras.parent is not None or extras.below is not None):
             return None
-        return carried.body if actor._attempts == carried.attempts else None
+        exact = actor._attempts == carried.attempts and actor._started_at == carried.started_at
+        return carried.body if exact else None
 
     # ---------------------------------------------------------------- as an agent's run has them
 

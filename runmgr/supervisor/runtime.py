@@ -134,6 +134,10 @@ class Runtime:
         """Unix seconds by trio's clock, so that virtual time shows in them too."""
         return self._wall_offset + self._time()
 
+    def set_clock(self, forward: float) -> None:
+        """Put the clock forward by so many seconds, where another one's is to be shown."""
+        self._wall_offset += forward
+
     # ---------------------------------------------------------------- from submission to a place
 
     def make(
@@ -507,7 +511,7 @@ class Runtime:
             metadata=metadata,
             queued_at=actor._queued_at,
             started_at=actor._started_at,
-            finished_at=self.now(),
+            finished_at=self.now() if actor._finished_at is None else actor._finished_at,
             model=actor._model,
             messages=messages,
             input=actor._input,

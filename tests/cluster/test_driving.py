@@ -88,10 +88,10 @@ async def test_the_snapshot_shows_workers_and_models(autojump_clock):
         async with sup.map(agent_for(Provider(0.5)), (f"p{n}" for n in range(20))) as outcomes:
             await trio.sleep(0.6)
             snapshot = sup.snapshot()
-            assert sorted(snapshot.workers) == ["worker-0.0", "worker-1.1"]
+            assert len(snapshot.workers) == 2
             assert sum(worker.leased for worker in snapshot.workers.values()) > 0
             assert all(worker.process and worker.host for worker in snapshot.workers.values())
-            engine.links["worker-0.0"].scope.cancel()
+            engine.links[next(iter(snapshot.workers))].scope.cancel()
             assert len([outcome async for outcome in outcomes]) == 20
         snapshot = sup.snapshot()
         assert snapshot.workers_lost == 1
