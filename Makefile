@@ -192,6 +192,14 @@ bench-sim: $(STAMP) ## CPU of the simulated server beside Starlette on hypercorn
 	$(BIN)/python bench/sim.py
 
 PEER_STAMPS := $(patsubst %,$(PEERS)/.venv-%/.stamp,pydantic-ai langgraph openai inspect aiperf)
+.PHONY: bench-cluster
+bench-cluster: .venv-ray/.stamp ## 20,000 runs over two Ray workers beside one process, journal on
+	$(ALONE) .venv-ray/bin/python bench/cluster.py
+
+.PHONY: bench-ray-kills
+bench-ray-kills: .venv-ray/.stamp ## 20,000 runs while Ray workers and the driver are killed; Ctrl-C
+	PYTHONPATH=.:tests/ray RAY_ENABLE_UV_RUN_RUNTIME_ENV=0 $(ALONE) .venv-ray/bin/python bench/ray_kills.py
+
 .PHONY: bench
 bench: $(STAMP) $(PEER_STAMPS) ## every measurement, in one table: bench/results/run.json (ONLY=tail,growth for some)
 	$(BIN)/python bench/run.py $(if $(ONLY),--only $(ONLY))
