@@ -6,6 +6,7 @@ import math
 
 import trio
 import trio.testing
+from cpu_clock import CpuClock
 
 from common import Clock, arguments, deepest, memory_figures, report, rss_kib, set_collector
 
@@ -105,7 +106,7 @@ async def main() -> None:
     if args.mode not in {"flight", "growth"}:
         await many(200, in_flight=args.in_flight)
     if args.mode in {"rate", "tail"}:
-        clock = Clock()
+        clock = Clock(trio.current_time)
         await many(args.runs, in_flight=args.in_flight)
         report(clock.figures(args.runs))
         return
@@ -122,4 +123,4 @@ async def main() -> None:
 
 
 set_collector(args)
-trio.run(main)
+trio.run(main, clock=CpuClock() if args.clock == "cpu" else None)

@@ -8,6 +8,7 @@ from random import Random
 
 import trio
 import trio.testing
+from cpu_clock import CpuClock
 
 from runmgr import Agent, ModelResponse, TextPart, ToolCallPart, UsageLimits, open_supervisor
 from runmgr.concurrency import Timers, open_timers
@@ -163,7 +164,7 @@ async def main() -> None:
     await many(200)
     if args.mode in {"rate", "tail"}:
         with tempfile.TemporaryDirectory() as directory:
-            clock = Clock()
+            clock = Clock(trio.current_time)
             await many(args.runs, f"{directory}/journal.sqlite" if args.journal else None)
             report(clock.figures(args.runs))
         return
@@ -177,4 +178,4 @@ async def main() -> None:
 
 
 set_collector(args)
-trio.run(main)
+trio.run(main, clock=CpuClock() if args.clock == "cpu" else None)
