@@ -16,7 +16,7 @@ from typing import Any
 import trio
 
 from runmgr import Agent, ModelResponse, TextPart, open_supervisor
-from runmgr.cluster import LocalCluster, RayCluster
+from runmgr.cluster import LocalCluster, LocalEngine, RayCluster
 from runmgr.models.function import FunctionModel
 from runmgr.usage import RequestUsage
 
@@ -39,8 +39,14 @@ def cpu() -> float:
 async def measured(options: argparse.Namespace) -> dict[str, Any]:
     workers, each = options.workers, options.per_worker
     given: dict[str, Any] = {"max_running": workers * each}
+    wire = {True: 0, False: 0}
+
+    async def carry(_: str, to_worker: bool, data: bytes) -> list[bytes]:
+        wire[to_worker] += len(data)
+        return [data]
+
     if options.over == "local":
-        given = {"cluster": LocalCluster(workers=workers, per_worker=each)}
+        given = {"cluster": LocalCluster(workers=workers, per_worker=each, engine=LocalEngine(carry))}
     elif options.over == "ray":
         given = {"cluster": RayCluster(address="local", workers=workers, per_worker=each)}
     agent = agent_of(options.seconds)
@@ -75,6 +81,8 @@ async def measured(options: argparse.Namespace) -> dict[str, Any]:
         "seconds": seconds,
         "runs_per_s": options.runs / seconds,
         "cpu_us_per_run": 1e6 * used / options.runs,
+        "bytes_to_worker_per_run": wire[True] / options.runs,
+        "bytes_from_worker_per_run": wire[False] / options.runs,
         "journal_bytes_per_run": size / options.runs,
         "rss_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
     }

@@ -346,7 +346,13 @@ class _Unpacked(Exception):
 
 
 def _failure(error: Exception) -> RunError:
-    return RunError(type(error).__name__, f"it could not be begun on a worker: {error}")
+    hint = ""
+    if isinstance(error, ImportError):
+        hint = (
+            ". Workers import agents by their module's name: let them find it (PYTHONPATH, the image, or "
+            "RayCluster(runtime_env={'working_dir': ...})), or make the agent in the program itself"
+        )
+    return RunError(type(error).__name__, f"it could not be begun on a worker: {error}{hint}")
 
 
 async def work(receive: Callable[[], Awaitable[bytes]], send: Callable[[bytes], Awaitable[None]]) -> None:
