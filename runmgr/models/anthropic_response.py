@@ -142,7 +142,31 @@ def builtin_part(
     if kind == "mcp_tool_result":
         content = {"content": _with_citations(content), "is_error": bool(block.is_error)}
         name = calls.get(call_id, _MCP)
+    elif kind in {"web_search_tool_result", "web_fetch_tool_result"}:
+        content = _with_optional(content)
     return BuiltinToolReturnPart(name, content, call_id, provider_name=provider_name)
+
+
+# Fields that a result may lack; a program that reads results need not ask whether they are there.
+_OPTIONAL = {
+    "web_search_result": ("page_age",),
+    "web_fetch_result": ("retrieved_at",),
+    "document": ("citations", "title"),
+}
+
+
+def _with_optional(content: Any) -> Any:
+    if isinstance(content, list):
+        return [_with_optional(item) for item in cast("list[Any]", content)]
+    if not isinstance(content, dict):
+        return content
+    found = cast("dict[str, Any]", content)
+    kind = found.get("type")
+    missing = [name for name in _OPTIONAL.get(str(kind), ()) if name not in found]
+    whole = found | dict.fromkeys(missing)
+    if kind == "web_fetch_result":
+        whole["content"] = _with_optional(whole.get("content"))
+    return whole
 
 
 def _with_citations(content: Any) -> Any:

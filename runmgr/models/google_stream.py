@@ -8,6 +8,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+import msgspec
+
 from runmgr.messages import BuiltinToolCallPart, BuiltinToolReturnPart, ModelResponseStreamEvent
 from runmgr.models.google_response import (
     FINISH_REASONS,
@@ -47,6 +49,8 @@ class AnswerReader(EventReader[Answer]):
         return answer
 
 
+_PIECES = msgspec.json.Decoder(list[msgspec.Raw])
+
 # What the model writes to search files, which it does as code.
 _SEARCH = re.compile(r"file_search\.query\(query=([\"'])(.*?)\1\)")
 
@@ -78,6 +82,20 @@ class GeminiStreamedResponse(RemoteStream[Answer]):
         )
         self._code_id = ""
         self._search_id = ""
+
+    def whole_events(self, body: bytes) -> bool:
+        """As of ``RemoteStream``: without ``alt=sse``, which a proxy may drop, Google answers with a JSON array of all pieces."""
+        if not body.lstrip().startswith(b"["):
+            return False
+        pieces = decoded(_PIECES, body, self._asked, "list of responses of a model")
+        reader = self._reader
+        for piece in pieces:
+            # A piece is JSON, in which a line break is never more than space.
+            self._waiting += reader.feed(
+                b"data: " + bytes(piece).replace(b"\n", b" ").replace(b"\r", b" ") + b"\n\n"
+            )
+        self._waiting += reader.end()
+        return True
 
     def _apply(self, event: Answer) -> Iterator[ModelResponseStreamEvent]:
         if event.usage_metadata:

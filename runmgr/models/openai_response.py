@@ -158,9 +158,13 @@ def _call(call: WireToolCall) -> ToolCallPart:
 def created_at(created: Any) -> datetime | str:
     """The provider's clock, as it stands in ``provider_details['timestamp']``."""
     try:
-        return datetime.fromtimestamp(created, UTC)
-    except (OverflowError, ValueError, OSError, TypeError):  # milliseconds, text, or nonsense
+        return datetime.fromtimestamp(created / 1000 if created > _MILLISECONDS else created, UTC)
+    except (OverflowError, ValueError, OSError, TypeError):  # text, or nonsense
         return str(created)
+
+
+_MILLISECONDS = 2e10
+"""Above this, a time is in milliseconds, as some servers have it: in seconds it would be the year 2603."""
 
 
 _STATUSES = {

@@ -233,6 +233,9 @@ def returned_of(item: Item, provider_name: str) -> BuiltinToolReturnPart:
             if logs:
                 content["logs"] = logs
         elif kind == "image_generation_call":
+            if item.result:
+                # OpenAI leaves "generating" in whole items; the image is there.
+                content["status"] = "completed"
             for field in ("background", "quality", "size", "revised_prompt"):
                 if (value := getattr(item, field)) is not None:
                     content[field] = value
@@ -277,8 +280,7 @@ def map_usage(usage: dict[str, Any] | None) -> RequestUsage:
         return RequestUsage()
     details = {name: value for name, value in usage.items() if type(value) is int and name not in _TOTALS}
     given, made = _object(usage, "input_tokens_details"), _object(usage, "output_tokens_details")
-    if type(reasoning := made.get("reasoning_tokens")) is int:
-        details["reasoning_tokens"] = reasoning
+    details["reasoning_tokens"] = _count(made, "reasoning_tokens")
     return RequestUsage(
         input_tokens=_count(usage, "input_tokens"),
         output_tokens=_count(usage, "output_tokens"),

@@ -204,6 +204,15 @@ class RemoteModel(Model):
             error.headers = error.headers or kept_headers(reply)
             raise
 
+    def _take_whole(self, response: RemoteStream[Any], reply: Reply) -> None:
+        """An answer in JSON where a stream was asked for."""
+        try:
+            if not response.whole_events(reply.body):
+                response.whole(self._response(reply))
+        except ModelHTTPError as error:
+            error.headers = error.headers or kept_headers(reply)
+            raise
+
     async def _send(self, call: Call) -> Reply:
         """The answer to a call, of status 200."""
         try:
@@ -269,7 +278,7 @@ class RemoteModel(Model):
                 for listener in self.header_listeners:
                     listener(head.raw_headers)
             if head.status == 200 and "application/json" not in head.headers.get("content-type", ""):
-                await response.open(answer)
+                await response.open(answer, self._secrets)
             else:
                 try:
                     reply = self._hushed(Reply(head.status, head.raw_headers, await read_all(answer)))
@@ -277,7 +286,7 @@ class RemoteModel(Model):
                     raise api_error(error, self._model_name) from error
                 if reply.status != 200:
                     raise self._error(reply)
-                response.whole(self._read(reply))
+                self._take_whole(response, reply)
             yield response
         finally:
             await response.aclose()

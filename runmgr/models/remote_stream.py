@@ -18,6 +18,7 @@ from runmgr.exceptions import MalformedResponseError, ModelHTTPError
 from runmgr.messages import ModelResponse, ModelResponseStreamEvent, now_utc
 from runmgr.models.http import HttpError, ReplyStream
 from runmgr.models.http.failures import api_error, kept_headers
+from runmgr.models.http.headers import without_secrets
 from runmgr.models.http.sse import EventDecoder
 from runmgr.models.known import decode_known
 from runmgr.models.stream import StreamedResponse
@@ -145,6 +146,7 @@ class RemoteStream(StreamedResponse, Generic[T]):
         super().__init__(model_request_parameters)
         self._reader = reader
         self._answer: ReplyStream | None = None
+        self._secrets: tuple[bytes, ...] = ()
         self._asked = model_name
         self._model_name = model_name
         self._provider_name = provider_name
@@ -181,13 +183,18 @@ class RemoteStream(StreamedResponse, Generic[T]):
         # A new dict: responses that `get` gave out keep theirs.
         self.provider_details = {**(self.provider_details or {}), name: value}
 
-    async def open(self, answer: ReplyStream) -> None:
+    async def open(self, answer: ReplyStream, secrets: tuple[bytes, ...] = ()) -> None:
         """Wait for the first event, so that an answer that fails at once fails here, where it can still be asked again.
+
+        Args:
+            answer: what comes.
+            secrets: our own keys; cut out of each piece that repeats one.
 
         Raises:
             ModelAPIError: the answer failed, or is empty.
         """
         self._answer = answer
+        self._secrets = secrets
         try:
             while not self._waiting:
                 if (data := await self._receive(answer)) is None:
@@ -213,17 +220,33 @@ class RemoteStream(StreamedResponse, Generic[T]):
         manager = self._parts_manager
         self._ready = [manager.handle_part(vendor_part_id=None, part=part) for part in response.parts]
 
+    def whole_events(self, body: bytes) -> bool:
+        """Take over the events of a stream that came as one JSON body; False where the API has no such form.
+
+        Raises:
+            ModelAPIError: the answer failed, or is none.
+        """
+        del body
+        return False
+
     async def _receive(self, answer: ReplyStream) -> bytes | None:
         try:
-            return await answer.receive() or None
+            data = await answer.receive()
         except HttpError as error:
             raise api_error(error, self._asked) from error
+        for secret in self._secrets:
+            if secret in data:
+                return without_secrets(data, self._secrets)
+        return data or None
 
     async def _get_event_iterator(self) -> AsyncGenerator[ModelResponseStreamEvent]:
         for event in self._ready:
             yield event
         answer = self._answer
         if answer is None:
+            for each in self._waiting:
+                for event in self._apply(each):
+                    yield event
             return
         reader = self._reader
         waiting = self._waiting

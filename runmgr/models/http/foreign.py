@@ -193,6 +193,9 @@ class ForeignStream:
     def _mapped(self, error: Exception, *, inside: bool = False) -> Exception:
         """An httpx2 error as one of ours; others stay as they are."""
         text = str(error) or type(error).__name__
+        if isinstance(error, httpx2.RequestError):
+            # The error stays the cause of ours; its request has our key among its headers, and whatever the URL holds.
+            error.request = httpx2.Request("POST", self._shown)
         if isinstance(error, httpx2.TimeoutException):
             ours: HttpError = HttpTimeout(f"timed out: {type(error).__name__}")
         elif isinstance(error, httpx2.ConnectError | httpx2.ProxyError):
