@@ -30,7 +30,7 @@ OTEL = 1.05
 OVER_BARE = 8.0
 """Over a bare task that does the same awaits."""
 HISTORY = 1.05
-"""Instructions a turn of a run of 200 turns over those of one of 50: 1 is linear."""
+"""Instructions a turn of a run of 100 turns over those of one of 25: 1 is linear."""
 NEWER = 1.25
 """Other versions of Python have other instructions."""
 
@@ -48,8 +48,8 @@ def short() -> int:
         rows.append((f"OpenTelemetry's API over none, {turns} turn(s)", otel, OTEL))
         bare = figures[f"plain_{turns}"] / figures[f"bare_{turns}"]
         rows.append((f"over a bare task, {turns} turn(s)", bare, OVER_BARE))
-    linear = figures["history_200"] / figures["history_50"] / 4
-    rows.append(("a turn of 200 over a turn of 50", linear, HISTORY))
+    linear = figures["history_100"] / figures["history_25"] / 4
+    rows.append(("a turn of 100 over a turn of 25", linear, HISTORY))
     for what, value, most in rows:
         print(
             f"{what:<48}{value:>12,.2f}{'at most':>10}{most:>12,.2f}  {'holds' if value <= most else 'BROKEN'}"

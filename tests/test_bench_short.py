@@ -20,7 +20,7 @@ def test_a_passed_ceiling_is_an_exit_code(tmp_path):
         "import sys; sys.path.insert(0, 'bench'); import run_short; "
         "run_short.COUNTS = type('Fake', (), {'run': staticmethod(lambda: dict.fromkeys("
         "[*run_short.CEILINGS, 'waiting_objects', *(f'{name}_{turns}' for name in ('otel', 'bare') for turns in (1, 3)), "
-        "'history_50', 'history_200'], 9_999.0))}); run_short.save = lambda name, value: name; "
+        "'history_25', 'history_100'], 9_999.0))}); run_short.save = lambda name, value: name; "
         "sys.exit(run_short.short())"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, text=True, capture_output=True, check=False)

@@ -24,8 +24,8 @@ from runmgr.messages import ModelMessage
 from runmgr.models.function import AgentInfo, FunctionModel
 from runmgr.usage import RequestUsage
 
-RUNS = 40
-WAITING = 500
+RUNS = 24
+WAITING = 300
 turns = 1
 gate: trio.Event | None = None
 
@@ -169,7 +169,7 @@ def main() -> None:
             figures[f"journal_{turns}"] = counted(partial(with_journal, f"{directory}/{{}}.sqlite", count()))
     turns = 1
     figures["waiting_objects"] = trio.run(waiting)
-    for turns in (50, 200):
+    for turns in (25, 100):
         figures[f"history_{turns}"] = counted(drive, 2)
     print(json.dumps(figures))
 
