@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from .engine import Engine
     from .quotas import Piece
 
-__all__ = ("ClusterOptions", "Driver", "NoWorkers")
+__all__ = ("ClusterOptions", "Driver", "NoWorkers", "check_cluster")
 
 FINAL_SECONDS = 2.0
 """How long a cancelled run's worker has to say what it used, and a stopped worker to say its last words."""
@@ -76,6 +76,25 @@ class ClusterOptions:
     importable: bool = True
     patience: float = 300.0
     """Seconds that there may be no worker at all."""
+
+
+def check_cluster(cluster: Any) -> None:
+    """Look at a cluster's numbers.
+
+    Raises:
+        UserError: one is too small.
+    """
+    name = type(cluster).__name__
+    for field in ("workers", "per_worker"):
+        value: Any = getattr(cluster, field)
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise UserError(f"{name}({field}={value!r}): must be a whole number of at least 1")
+    for field in ("silence", "within", "patience"):
+        value = getattr(cluster, field)
+        if not value > 0:
+            raise UserError(f"{name}({field}={value!r}): seconds above 0 are needed")
+    if cluster.restarts < 0:
+        raise UserError(f"{name}(restarts={cluster.restarts!r}): must not be negative")
 
 
 class Driver:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import trio
 
-from .driver import ClusterOptions, Driver
+from .driver import ClusterOptions, Driver, check_cluster
 from .engine import WorkerLost
 from .worker import DriverSilent, work
 
@@ -124,6 +124,9 @@ class LocalCluster:
         patience: seconds that there may be no worker at all, before `NoWorkers` is raised.
         options: more arguments of `open_supervisor`, for the workers'.
         engine: what they are started on.
+
+    Raises:
+        UserError: a number is too small.
     """
 
     workers: int = 2
@@ -132,8 +135,11 @@ class LocalCluster:
     restarts: int = 5
     within: float = 60.0
     patience: float = 300.0
-    options: dict[str, Any] = attrs.field(factory=dict[str, Any])
+    options: dict[str, Any] = attrs.field(factory=dict[str, Any], repr=False)
     engine: Any = attrs.field(factory=LocalEngine)
+
+    def __attrs_post_init__(self) -> None:
+        check_cluster(self)
 
     @property
     def places(self) -> int:

@@ -24,7 +24,7 @@ import trio
 
 from runmgr.exceptions import UserError
 
-from .driver import ClusterOptions, Driver
+from .driver import ClusterOptions, Driver, check_cluster
 from .engine import WorkerLost
 
 if TYPE_CHECKING:
@@ -316,15 +316,20 @@ class _RayEngine:
     async def start(self, name: str) -> _RayLink:
         """Start an actor."""
         cluster = self._cluster
-        kind = self._ray.remote(_RayWorker).options(
-            max_concurrency=4,
-            max_restarts=0,
-            max_task_retries=0,
-            num_cpus=cluster.cpus_per_worker,
-            runtime_env=cluster.runtime_env,
-            **cluster.actor_options,
-        )
-        link = _RayLink(self._ray, name, kind.remote())
+        try:
+            kind = self._ray.remote(_RayWorker).options(
+                max_concurrency=4,
+                max_restarts=0,
+                max_task_retries=0,
+                num_cpus=cluster.cpus_per_worker,
+                runtime_env=cluster.runtime_env,
+                **cluster.actor_options,
+            )
+            link = _RayLink(self._ray, name, kind.remote())
+        except (ValueError, TypeError) as error:
+            raise UserError(
+                f"RayCluster: Ray takes no such actor ({_first_line(error)}): look at actor_options, runtime_env and cpus_per_worker"
+            ) from error
         with trio.move_on_after(START_SECONDS) as scope:
             try:
                 await link.call(link.actor.process.remote())
@@ -369,20 +374,28 @@ class RayCluster:
         within: see ``restarts``.
         patience: seconds that there may be no worker at all, before `NoWorkers` is raised.
         options: more arguments of `open_supervisor`, for the workers'.
+
+    Raises:
+        UserError: a number is too small.
     """
 
     address: str
     workers: int = 2
     per_worker: int = 1_000
     cpus_per_worker: float = 1.0
-    runtime_env: dict[str, Any] | None = None
+    runtime_env: dict[str, Any] | None = attrs.field(default=None, repr=False)  # keys may be in it
     actor_options: dict[str, Any] = attrs.field(factory=dict[str, Any])
-    init: dict[str, Any] = attrs.field(factory=dict[str, Any])
+    init: dict[str, Any] = attrs.field(factory=dict[str, Any], repr=False)
     silence: float = 10.0
     restarts: int = 5
     within: float = 60.0
     patience: float = 300.0
-    options: dict[str, Any] = attrs.field(factory=dict[str, Any])
+    options: dict[str, Any] = attrs.field(factory=dict[str, Any], repr=False)
+
+    def __attrs_post_init__(self) -> None:
+        check_cluster(self)
+        if not self.address:
+            raise UserError("RayCluster(address=...): 'local', or the address of a Ray that runs, is needed")
 
     @property
     def places(self) -> int:

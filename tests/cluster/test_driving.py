@@ -7,13 +7,14 @@ import msgspec
 import pytest
 import trio
 
-from runmgr import Agent, Budget, RateLimit, RunFailed, RunSpec, open_supervisor
-from runmgr.cluster import LocalCluster, LocalEngine, NoWorkers, WorkerLost, wire
+from runmgr import Agent, Budget, Price, RateLimit, RunFailed, RunSpec, open_supervisor
+from runmgr.cluster import LocalCluster, LocalEngine, NoWorkers, RayCluster, WorkerLost, wire
 from runmgr.cluster.local import worker_name
-from runmgr.exceptions import UserError
+from runmgr.exceptions import ModelHTTPError, UserError
 from runmgr.messages import ModelResponse, TextPart, ToolCallPart
 from runmgr.models.function import FunctionModel
 from runmgr.records.events import EventsMissed, RequestSettled, RunAdmitted, RunEnded, RunNode, RunStarted
+from runmgr.usage import RequestUsage
 
 from .helpers import Provider, Shared, agent_for
 
@@ -291,3 +292,65 @@ async def test_a_driver_that_dies_is_resumed_and_no_outcome_is_there_twice(autoj
         table = next(name for name in tables if name.startswith("outcome"))
         assert connection.execute(f"select count(*) from {table}").fetchone() == (60,)  # noqa: S608
     connection.close()
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"workers": 0}, r"workers=0\): must be a whole number of at least 1"),
+        ({"per_worker": 1.5}, r"per_worker=1.5\): must be a whole number"),
+        ({"silence": 0}, r"silence=0\): seconds above 0"),
+        ({"restarts": -1}, r"restarts=-1\): must not be negative"),
+    ],
+)
+@pytest.mark.parametrize("kind", [LocalCluster, RayCluster])
+def test_numbers_that_cannot_be_are_said(kind, given, said):
+    with pytest.raises(UserError, match=said):
+        kind(**({"address": "local"} if kind is RayCluster else {}), **given)
+
+
+def test_a_cluster_shows_no_secrets():
+    cluster = RayCluster(
+        address="local",
+        runtime_env={"env_vars": {"OPENAI_API_KEY": "hush"}},
+        init={"_redis_password": "hush"},
+        options={"prices": "hush"},
+    )
+    assert "hush" not in repr(cluster)
+
+
+async def test_a_slow_consumer_holds_every_worker_back(autojump_clock):
+    provider = Provider(0.1)
+    async with open_supervisor(cluster=cluster(), max_queued=10) as sup:
+        async with sup.map(agent_for(provider), (f"p{n}" for n in range(1_000))) as outcomes:
+            await outcomes.__anext__()
+            await trio.sleep(1_000)
+            assert provider.asked <= 31, "places, queue, and the one that was taken"
+            assert len([outcome async for outcome in outcomes]) == 999
+
+
+class Flaky(Shared):
+    """A provider that is overloaded the first two times."""
+
+    def __init__(self):
+        self.asked = 0
+
+    async def __call__(self, messages, info):
+        self.asked += 1
+        if self.asked <= 2:
+            raise ModelHTTPError(503, "loud")
+        return ModelResponse([TextPart("x")], usage=RequestUsage(input_tokens=1_000_000))
+
+
+async def test_what_the_supervisor_is_opened_with_reaches_the_workers(autojump_clock):
+    prices = {"loud": Price(input=2, output=3)}
+    async with open_supervisor(cluster=cluster(), retries=2, prices=prices) as sup:
+        outcome = await (await sup.submit(agent_for(Flaky()), "x")).outcome()
+        assert (outcome.succeeded, outcome.cost) == (True, 2)
+        assert sup.cost() == 2
+        assert sup.snapshot().models["loud"].resent == 2
+    async with open_supervisor(cluster=cluster(), retries=1) as sup:
+        assert (await (await sup.submit(agent_for(Flaky()), "x")).outcome()).error.type == "ModelHTTPError"
+    async with open_supervisor(cluster=cluster(), run_budget=Budget(requests=1), retries=5) as sup:
+        outcome = await (await sup.submit(agent_for(Flaky()), "x")).outcome()
+        assert outcome.error.type == "BudgetExhausted"
