@@ -33,7 +33,8 @@ def page(name):
 
 
 def public(kind):
-    return {name for name in vars(kind) if not name.startswith("_")}
+    ours = [base for base in kind.__mro__ if base.__module__.startswith("runmgr.")]
+    return {name for base in ours for name in vars(base) if not name.startswith("_")}
 
 
 def options(command):
