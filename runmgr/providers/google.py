@@ -56,8 +56,9 @@ class GoogleProvider(Provider[HttpClient]):
                 )
             key = "api-key-not-set"
         self._base_url = base_url or os.environ.get("GOOGLE_GEMINI_BASE_URL") or GOOGLE_BASE_URL
+        where, mark, query = self._base_url.partition("?")
         self._client = http_client_for(
-            self._base_url.rstrip("/") + "/v1beta",
+            f"{where.rstrip('/')}/v1beta{mark}{query}",
             headers={"x-goog-api-key": key},
             http_client=http_client,
             max_connections=max_connections,

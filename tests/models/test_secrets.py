@@ -7,7 +7,9 @@ import sqlite3
 import traceback
 from pathlib import Path
 
+import httpx2
 import pytest
+import trio
 
 from runmgr import Agent, open_supervisor
 from runmgr.exceptions import ModelAPIError
@@ -15,6 +17,7 @@ from runmgr.messages import ModelRequest, UserPromptPart
 from runmgr.models import ModelRequestParameters
 from runmgr.models.anthropic import AnthropicModel
 from runmgr.models.google import GoogleModel
+from runmgr.models.http import Timeouts
 from runmgr.models.openai import OpenAIChatModel, OpenAIResponsesModel
 from runmgr.models.retry import NO_RETRY
 from runmgr.providers.anthropic import AnthropicProvider
@@ -101,6 +104,86 @@ async def test_errors(server, api, what, streamed, caplog):
     assert sent(server)
     assert KEY not in all_of(caught.value)
     assert KEY not in caplog.text
+
+
+def held(error):
+    """What a debugger shows of the requests that an exception and its causes hold."""
+    shown = []
+    while error is not None:
+        if (request := vars(error).get("_request")) is not None:
+            shown += [repr(request), repr(request.headers), str(request.url)]
+        error = error.__cause__ or error.__context__
+    return "\n".join(shown)
+
+
+@pytest.mark.filterwarnings("ignore:Async generator:ResourceWarning")  # httpx2's, where an answer breaks off
+@pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
+@pytest.mark.parametrize("what", [None, answer(b"abc")[:-1] + _module.CLOSE, "silence"])
+async def test_errors_of_a_users_client(server, what, streamed, caplog):
+    """httpx2's errors hold their request, and its headers show every key but ``authorization``."""
+    caplog.set_level(logging.DEBUG)
+
+    async def silence(request, stream):
+        await trio.sleep(30)
+
+    server.will(silence if what == "silence" else what)
+    async with httpx2.AsyncClient() as client:
+        provider = GoogleProvider(
+            # httpx2 logs its URLs with their queries by itself: nothing of ours can keep a key there secret
+            api_key=KEY,
+            base_url=url_of(server).partition("?")[0],
+            http_client=client,
+            timeouts=Timeouts(total=0.3),
+        )
+        model = GoogleModel("m", provider=provider, retry=NO_RETRY)
+        ask = [ModelRequest([UserPromptPart("q")])], None, ModelRequestParameters()
+        with pytest.raises(ModelAPIError) as caught:
+            if streamed:
+                async with model.request_stream(*ask) as stream:
+                    async for _ in stream:
+                        pass
+            else:
+                await model.request(*ask)
+    assert sent(server)
+    assert KEY not in all_of(caught.value)
+    assert KEY not in held(caught.value)
+    assert what == "silence" or "POST" in held(caught.value)
+    assert KEY not in caplog.text
+
+
+def pieces_of(api, text):
+    """A stream of an API's events that say the text."""
+    if api == "google":
+        content = {"parts": [{"text": text}]}
+        return [{"candidates": [{"content": content, "finishReason": "STOP"}]}]
+    if api == "anthropic":
+        return [
+            {"type": "message_start", "message": {"content": []}},
+            {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
+            {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": text}},
+            {"type": "message_delta", "delta": {"stop_reason": "end_turn"}},
+            {"type": "message_stop"},
+        ]
+    if api == "responses":
+        return [
+            {"type": "response.output_text.delta", "item_id": "i", "delta": text},
+            {"type": "response.completed", "response": {"status": "completed", "output": []}},
+        ]
+    return [{"choices": [{"delta": {"content": text}, "finish_reason": "stop"}]}]
+
+
+@pytest.mark.parametrize("api", MODELS)
+async def test_a_stream_that_repeats_it(server, api):
+    events = [f"data: {json.dumps(event)}\n\n".encode() for event in pieces_of(api, f"your key is {KEY}!")]
+    server.will(_module.chunked(*events))
+    model = MODELS[api](url_of(server))
+    async with model.request_stream(
+        [ModelRequest([UserPromptPart("q")])], None, ModelRequestParameters()
+    ) as stream:
+        seen = [repr(event) async for event in stream]
+    assert sent(server)
+    assert [part.content for part in stream.get().parts] == ["your key is [secret]!"]
+    assert KEY not in "".join(seen)
 
 
 async def test_journal_and_outcome(server, tmp_path, caplog):

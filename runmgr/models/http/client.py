@@ -11,7 +11,7 @@ from runmgr.models.http.base import BaseClient
 from runmgr.models.http.exchange import PoolStream, exchange
 from runmgr.models.http.headers import checked_headers, json_headers, secrets_of
 from runmgr.models.http.local import PoolKey, existing_pool, pool_of_run
-from runmgr.models.http.origin import parse_url
+from runmgr.models.http.origin import joined, parse_url
 from runmgr.models.http.pool import IDLE_EXPIRY, Pool
 from runmgr.models.http.reply import Reply
 from runmgr.models.http.timed import Sink, timed_exchange
@@ -60,9 +60,8 @@ class PoolClient(BaseClient):
     ) -> None:
         origin, target = parse_url(base_url)
         super().__init__(base_url, timeouts)
-        path, _, query = target.partition("?")
+        path, _, self._query = target.partition("?")
         self._path = path.rstrip("/")
-        self._query = "?" + query if query else ""
         self._key = PoolKey(
             origin, ssl_context, timeouts.connect, max_connections or default_limit(), idle_expiry
         )
@@ -138,7 +137,7 @@ class PoolClient(BaseClient):
         return b"%b%d\r\n\r\n%b" % (prefix, len(body), body)
 
     def _head(self, path: str, headers: Mapping[str, str]) -> bytes:
-        lines = [f"POST {self._path}{path}{self._query} HTTP/1.1"]
+        lines = [f"POST {joined(self._path, path, self._query)} HTTP/1.1"]
         lines += [f"{name}: {value}" for name, value in headers.items()]
         lines.append("content-length: ")
         return "\r\n".join(lines).encode("latin-1")

@@ -23,7 +23,7 @@ from runmgr.models.http.errors import (
     MalformedResponse,
 )
 from runmgr.models.http.headers import checked_headers, json_headers, secrets_of
-from runmgr.models.http.origin import parse_url
+from runmgr.models.http.origin import joined, parse_url
 from runmgr.models.http.reply import MAX_BODY, Reply
 from runmgr.models.http.timeouts import Timeouts
 
@@ -48,9 +48,11 @@ class ForeignClient(BaseClient):
         headers: Mapping[str, str] | None = None,
         timeouts: Timeouts = Timeouts(),  # noqa: B008 - frozen
     ) -> None:
-        parse_url(base_url)
+        origin, target = parse_url(base_url)
         super().__init__(base_url, timeouts)
-        self._url = base_url.rstrip("/")
+        path, _, self._query = target.partition("?")
+        # Without user information, which httpx2 would put in the place of our key.
+        self._url = f"{origin}{path.rstrip('/')}"
         self._client = client
         self._headers = json_headers(headers)
         self.secrets = secrets_of(headers or {})
@@ -85,7 +87,7 @@ class ForeignClient(BaseClient):
         limits = timeouts or self.timeouts
         request = self._client.build_request(
             "POST",
-            self._url + path,
+            joined(self._url, path, self._query),
             content=body,
             headers=self._headers | checked_headers(headers) if headers else self._headers,
             timeout=httpx2.Timeout(

@@ -9,7 +9,7 @@ import attrs
 
 from runmgr.exceptions import UserError
 
-__all__ = ("Origin", "parse_url", "public_url", "shown_url")
+__all__ = ("Origin", "joined", "parse_url", "public_url", "shown_url")
 
 _PORTS = {"http": 80, "https": 443}
 
@@ -71,6 +71,13 @@ def parse_url(url: str) -> tuple[Origin, str]:
 
         target = quote(target, safe="/?&=%:@!$'()*+,;~[]")
     return Origin(parts.scheme, host, port or _PORTS[parts.scheme]), target
+
+
+def joined(path: str, operation: str, query: str) -> str:
+    """A request target: an operation, which may have a query, below a base URL's path, with the base URL's own query behind it."""
+    if not query:
+        return path + operation
+    return f"{path}{operation}{'&' if '?' in operation else '?'}{query}"
 
 
 def public_url(url: str) -> str:

@@ -60,6 +60,8 @@ async def test_the_query_of_the_base_url_stays_behind_the_path(server, tools):
     client = PoolClient(server.url + "?api-version=2024")
     await client.post("/chat", b"")
     assert server.requests[0].target == "/v1/chat?api-version=2024"
+    await client.post("/chat?beta=true", b"")
+    assert server.requests[1].target == "/v1/chat?beta=true&api-version=2024"
 
 
 BODY = b'{"text": "' + b"abc" * 1000 + b'"}'

@@ -108,6 +108,19 @@ async def test_a_users_client(server, tools):
         assert "Bearer" not in repr(ours)
 
 
+async def test_the_url_of_a_users_client_means_what_it_means_to_the_pool(server, tools):
+    server.will(tools.answer())
+    base = server.url.replace("://", "://me:pass@") + "/?api-version=1"
+    async with httpx2.AsyncClient() as client:
+        for ours in (
+            ForeignClient(base, client, headers={"authorization": "Bearer k"}),
+            PoolClient(base, headers={"authorization": "Bearer k"}),
+        ):
+            await ours.post("/x?beta=true", b"")
+            assert server.requests[-1].target == "/v1/x?beta=true&api-version=1"
+            assert server.requests[-1].headers["authorization"] == "Bearer k"
+
+
 # httpx2 leaves a generator behind where decoding fails, and where a stream is left early
 LEFT_BEHIND = pytest.mark.filterwarnings("ignore:Async generator:ResourceWarning")
 
@@ -212,6 +225,38 @@ async def test_through_a_proxy(server, tools, no_proxies, monkeypatch):
             await trio.sleep(0.01)
     del client
     gc.collect()
+
+
+async def test_through_a_proxy_by_connect(tools, no_proxies, monkeypatch):
+    """TLS goes through a tunnel: the proxy sees where to, and no key."""
+    asked = []
+
+    async def refuse(stream):
+        data = b""
+        while b"\r\n\r\n" not in data:
+            data += await stream.receive_some(4096)
+        asked.append(data)
+        await stream.send_all(b"HTTP/1.1 407 Proxy Authentication Required\r\ncontent-length: 0\r\n\r\n")
+        await stream.aclose()
+
+    async with trio.open_nursery() as nursery:
+        listeners = await nursery.start(trio.serve_tcp, refuse, 0)
+        port = listeners[0].socket.getsockname()[1]
+        monkeypatch.setenv("https_proxy", f"http://me:pass@127.0.0.1:{port}")
+        client = http_client_for(
+            "https://model.invalid/v1", headers={"authorization": "Bearer hunter2hunter2"}
+        )
+        async with client:
+            with pytest.raises(
+                ConnectFailed, match="https://model.invalid/v1/x: cannot connect: 407"
+            ) as caught:
+                await client.post("/x", b"")
+        nursery.cancel_scope.cancel()
+    (request,) = asked
+    assert request.startswith(b"CONNECT model.invalid:443 HTTP/1.1\r\n")
+    assert b"proxy-authorization: basic bwu6cgfzcw==" in request.lower()
+    assert b"hunter2" not in request
+    assert "pass" not in f"{caught.value}{client!r}"
 
 
 def test_bad_urls_with_a_users_client():
