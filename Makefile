@@ -115,6 +115,11 @@ nightly: $(STAMP) ## 5,000 programs against the supervisor instead of 200; 200,0
 	RUNMGR_PROGRAMS=5000 $(BIN)/python -m pytest -o faulthandler_timeout=0 tests/supervisor/test_programs.py
 	RUNMGR_ARRIVALS=200000 $(BIN)/python -m pytest -o faulthandler_timeout=0 tests/load/test_truth.py
 
+FUZZ ?= 50
+.PHONY: fuzz-providers
+fuzz-providers: $(STAMP) ## decoders of the providers' answers: FUZZ=50 times the examples, of bytes, JSON, cuts and mutations
+	RUNMGR_FUZZ=$(FUZZ) $(BIN)/python -m pytest -o faulthandler_timeout=0 tests/models/recorded
+
 .PHONY: format
 format: $(STAMP) ## ruff: mend what it can
 	$(BIN)/ruff check --fix .
