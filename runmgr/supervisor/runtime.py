@@ -16,25 +16,21 @@ import trio
 
 from runmgr.exceptions import SupervisorClosed, UserError
 from runmgr.records.events import RunAdmitted, RunStateChanged
-from runmgr.records.events import RunEnded as RunEndedEvent
-from runmgr.records.outcomes import RunError, RunOutcome, RunState
-from runmgr.records.snapshots import SupervisorSnapshot
-from runmgr.usage import RunUsage
+from runmgr.records.outcomes import RunOutcome, RunState
 
+from . import ending, standing, steering
 from .actor import Actor
 from .admission import Admission
 from .channels import Channels
-from .commands import answer_all, come_back, refuse_all
+from .commands import answer_all
 from .deadlines import Deadlines
-from .elsewhere import CarriedStepper
 from .failures import Failures
-from .family import born, died
+from .family import born
 from .interrupted import InterruptedTools
-from .jobs import new_message_index
 from .journaling import differ
-from .ledger import Ledger, Tally
+from .ledger import Ledger
 from .parking import Parking
-from .states import TERMINAL, step
+from .states import step
 from .subscriptions import Subscriptions
 from .tenants import Tenants
 
@@ -51,12 +47,6 @@ if TYPE_CHECKING:
     from .states import Trigger
 
 __all__ = ("Runtime",)
-
-_END: dict[RunState, Trigger] = {
-    RunState.SUCCEEDED: "succeed",
-    RunState.FAILED: "fail",
-    RunState.CANCELLED: "cancel",
-}
 
 
 class Runtime:
@@ -205,7 +195,7 @@ class Runtime:
                 return
             journal.check_same(actor, run, found)
             actor.replay(found)
-            self._remember_run(actor)
+            self.remember_run(actor)
             return
         if differ(found.fingerprint, actor._fingerprint):
             raise UserError(
@@ -358,220 +348,20 @@ class Runtime:
 
     # ---------------------------------------------------------------- commands
 
-    def cancel_run(self, actor: Actor, reason: str | None, *, stays_open: bool = False) -> bool:
-        """See `RunHandle.cancel`; with ``stays_open`` the journal does not take it for an end: it can be resumed."""
-        if actor.state in TERMINAL:
-            return False
-        if actor._cancel_reason is None:
-            actor._cancel_reason = reason or "cancelled"
-            actor._abandoned = stays_open
-        if actor._scope is not None:
-            actor._scope.cancel(actor._cancel_reason)
-        elif not actor._holds:  # no task yet, and none to come
-            error = RunError("Cancelled", actor._cancel_reason)
-            self.finish(actor, RunState.CANCELLED, None, error, stays_open=actor._abandoned)
-        return True
-
-    def pause(self) -> None:
-        """Stop admitting to places, and every run at its next node boundary. O(live runs)."""
-        self.pausing = True
-        self.admission.closed = True
-        for actor in self.live.values():
-            actor._interrupts = True
-
-    def resume(self) -> None:
-        """Undo `pause`; runs that were paused one by one stay paused. O(live runs)."""
-        self.pausing = False
-        self.admission.closed = self.stop_reason is not None and not self.leaving
-        for actor in list(self.live.values()):
-            extras = actor._extras
-            if extras is not None and not extras.pausing:
-                come_back(self, actor, extras)
-        self.admission.fill()
-
-    def close(self, reason: str) -> None:
-        """Admit no more runs."""
-        if self.closed is None:
-            self.closed = reason
-            self.admission.dismiss(self.closed_error, children=False)
-
-    def stop(self, reason: str, grace: float = 0.0) -> None:
-        """Cancel every run; what the journal holds of them stays open, to be resumed. O(live runs).
-
-        Args:
-            reason: why.
-            grace: seconds that runs have to come to a node boundary and end there, before they are cancelled where they are.
-        """
-        self.close(reason)
-        if self.stop_reason is None:
-            self.stop_reason = reason
-            self.admission.finishing = True
-            self.admission.dismiss(self.closed_error, children=True)
-            for actor in list(self.live.values()):
-                if actor._scope is None and not actor._holds and actor.state not in TERMINAL:
-                    self.finish(actor, RunState.CANCELLED, None, self.shutdown_error(actor), stays_open=True)
-        elif not self.leaving:
-            return
-        if grace > 0:
-            if not self.leaving:
-                self.leaving = True
-                self._ask_to_leave()
-                self.admission.closed = False
-                self.admission.fill()
-            assert self.services is not None
-            self.services.start_soon(self._force_after, grace, reason, name="runmgr grace")
-            return
-        self.leaving = False
-        self.admission.closed = True
-        if self.actors is not None:
-            self.actors.cancel_scope.cancel(reason)
-
-    def _ask_to_leave(self) -> None:
-        for actor in list(self.live.values()):
-            actor._interrupts = True
-            extras = actor._extras
-            if extras is not None and (extras.stopped is not None or extras.gate is not None):
-                actor._leave()  # it is between two nodes
-
-    async def _force_after(self, grace: float, reason: str) -> None:
-        await trio.sleep(grace)
-        self.stop(reason)
-
-    def shutdown_error(self, actor: Actor) -> RunError:
-        """What the outcome of a run says that was cancelled with all others."""
-        return RunError("Cancelled", actor._cancel_reason or self.stop_reason or "shutdown")
+    cancel_run = steering.cancel_run
+    pause = steering.pause
+    resume = steering.resume
+    close = steering.close
+    stop = steering.stop
+    shutdown_error = steering.shutdown_error
 
     # ---------------------------------------------------------------- the end of a run
 
-    def finish(
-        self,
-        actor: Actor,
-        status: RunState,
-        output: Any,
-        error: RunError | None,
-        *,
-        stays_open: bool = False,
-    ) -> None:
-        """The run has ended, this once. Its outcome is told, with a journal once it is committed; then its place goes on to
-        others: whatever kills the process, no more runs than have a place can have an answer that the journal has not.
+    finish = ending.finish
+    count_tool_calls = ending.count_tool_calls
+    tell = ending.tell
 
-        Args:
-            actor: the run.
-            status: how it ended.
-            output: what it gave, where it succeeded.
-            error: why not, where it did not.
-            stays_open: the journal is not to hold the outcome: the run can be resumed.
-        """
-        queued = actor._seated
-        if actor.state is RunState.WAITING and status is RunState.SUCCEEDED:
-            self.move(actor, "go", "what waits is not a part of it any more")
-        self.move(actor, _END[status], error.message if error is not None else "done")
-        stepper = actor._stepper
-        messages: list[Any] = []
-        new_from = epoch = 0
-        body: bytes | None = None
-        metadata = actor._metadata
-        if stepper is not None and actor._job.is_agent:
-            messages, new_from, epoch = (
-                stepper.all_messages(),
-                new_message_index(stepper),
-                stepper.history_epoch,
-            )
-            if metadata is None:
-                metadata = stepper.metadata
-            self.count_tool_calls(actor)
-        elif type(stepper) is CarriedStepper:
-            if stepper.carried is not None and stepper.carried.status is status:
-                body = stepper.body
-            messages, new_from = stepper.all_messages(), stepper.new_message_index
-            metadata = metadata if metadata is not None else stepper.metadata
-            actor._result = None  # made from the outcome, when somebody asks for it
-        elif actor._snapshot is not None:  # it was to go on from there, and never began to
-            messages, new_from = actor._snapshot.messages, actor._snapshot.new_message_index
-        extras = actor._extras
-        if self.channels.any:
-            self.channels.ended(actor)
-        if extras is not None:
-            self.parking.ended(actor, extras)
-            refuse_all(actor, extras)
-            if extras.parent is not None:
-                died(extras.parent, actor)
-        tally = actor._tally
-        paid = actor.paid()
-        outcome = RunOutcome(
-            run_id=actor.run_id,
-            index=actor._index,
-            status=status,
-            output=output,
-            error=error,
-            usage=RunUsage() if paid is None else paid.usage(),
-            cost=None if paid is None else paid.known_cost,
-            attempts=actor._attempts,
-            group=actor.group,
-            metadata=metadata,
-            queued_at=actor._queued_at,
-            started_at=actor._started_at,
-            finished_at=self.now() if actor._finished_at is None else actor._finished_at,
-            model=actor._model,
-            messages=messages,
-            input=actor._input,
-            new_message_index=new_from,
-            earlier_errors=() if extras is None or extras.errors is None else tuple(extras.errors),
-            parent=None if extras is None or extras.parent is None else extras.parent.run_id,
-            abandoned_threads=() if stepper is None else actor._job.abandoned_threads(stepper),
-        )
-        actor._scope = actor._stepper = actor._context = None
-        if tally is not None:
-            self.ledger.close_run(actor.run_id, tally, status.value)
-            meter = getattr(tally, "meter", None)
-            if meter is not None:
-                self.gates.run_ended(actor, meter, stays_open=stays_open)
-        if self.journal is None or stays_open:
-            self.tell(actor, outcome)
-        else:
-            self.journal.ended(actor, outcome, epoch, body)
-        if queued:
-            self.admission.leave(actor)
-
-    def count_tool_calls(self, actor: Actor) -> None:
-        """Count the tool calls of the attempt that has ended; they are the model's that asked for them."""
-        if not actor._job.is_agent:
-            return
-        count = actor._stepper.usage().tool_calls - actor._tools_counted
-        actor._tools_counted += count
-        if count > 0:
-            self.gates.count_tool_calls(actor, count)
-
-    def tell(self, actor: Actor, outcome: RunOutcome) -> None:
-        """Tell the outcome to whoever waits for it."""
-        actor._outcome = outcome
-        run_id = actor.run_id
-        del self.live[run_id]
-        self._remember_run(actor)
-        if actor._ended is not None:
-            actor._ended.set()
-            if actor._extras is not None and actor._extras.awaited is not None:
-                for part in actor._extras.awaited:
-                    part.over()
-        if actor._listener is not None:
-            actor._listener.told(outcome)
-        if self.events.listening:
-            self.events.publish(
-                RunEndedEvent(run_id=run_id, group=actor.group, outcome=outcome, at=self.now())
-            )
-        too_many = self.failures.ended(outcome)
-        if too_many is not None:
-            self.escalate(too_many)
-        if not self.live and self._idle is not None:
-            self._idle.set()
-            self._idle = None
-        if actor._holds:
-            actor._holds = False
-            self.admission.give_back(actor)
-        if self.tenants.leaving:
-            self.tenants.left(actor)
-
-    def _remember_run(self, actor: Actor) -> None:
+    def remember_run(self, actor: Actor) -> None:
         remembered = self.remembered
         remembered[actor.run_id] = actor
         if len(remembered) > self._remember:
@@ -595,34 +385,7 @@ class Runtime:
         for outcomes in self.maps:
             outcomes.broken()
 
-    def snapshot(self) -> SupervisorSnapshot:
-        """See `Supervisor.snapshot`."""
-        now = trio.current_time()
-        oldest = next(iter(self.live.values()), None)
-        total = self.ledger.total
-        return SupervisorSnapshot(
-            at=self._wall_offset + now,
-            states={state.value: count for state, count in self.counts.items()},
-            max_running=self.admission.max_running,
-            places_taken=self.admission.running,
-            queued=self.admission.queued,
-            submitting=self.admission.submitting,
-            parked=self.parking.parked,
-            submitted=self.submitted,
-            usage=total.usage(),
-            cost=_text(total),
-            unpriced_requests=total.unpriced,
-            models=self.gates.model_states(self._wall_offset)
-            if self.carrier is None
-            else self.carrier.model_states(self.ledger.by("model", tuple)),
-            oldest_run=None if oldest is None else oldest.run_id,
-            oldest_age=None if oldest is None else self._wall_offset + now - oldest._queued_at,
-            groups=self.tenants.states(),
-            **self.gates.budget_states(),
-            closed=self.closed,
-            workers={} if self.carrier is None else self.carrier.states(),
-            workers_lost=0 if self.carrier is None else self.carrier.lost,
-        )
+    snapshot = standing.snapshot
 
     async def wait_idle(self) -> None:
         """Wait until no admitted run is without an outcome."""
@@ -630,8 +393,3 @@ class Runtime:
             if self._idle is None:
                 self._idle = trio.Event()
             await self._idle.wait()
-
-
-def _text(tally: Tally) -> str | None:
-    cost = tally.known_cost
-    return None if cost is None else str(cost)
