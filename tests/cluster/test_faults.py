@@ -1,13 +1,18 @@
 """Workers that vanish, fall silent, come back; envelopes that come late or twice: by the hundred, in virtual time."""
 
 import random
+import sqlite3
+import tempfile
+from contextlib import closing
+from pathlib import Path
 
+import msgspec
 import trio
 import trio.testing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runmgr import Budget, open_supervisor
+from runmgr import Budget, RunSpec, open_supervisor
 from runmgr.cluster import LocalCluster, LocalEngine
 from runmgr.settings import ModelSettings
 
@@ -93,3 +98,52 @@ def test_a_budget_holds_over_all_workers(seed, faults, limit, workers):
             nursery.cancel_scope.cancel()
 
     trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+
+
+@settings(max_examples=12, deadline=None)
+@given(
+    seed=st.integers(0, 2**32),
+    faults=FAULTS,
+    workers=st.integers(1, 3),
+    dies=st.floats(0.1, 3),
+    twice=st.sampled_from([0.0, 0.3]),
+)
+def test_a_driver_that_dies_among_faults_is_resumed(seed, faults, workers, dies, twice):
+    provider = Provider(0.2)
+    agent = agent_for(provider)
+    rng = random.Random(seed)
+    specs = [RunSpec(prompt=f"p{n}", run_id=f"r{n}") for n in range(40)]
+
+    async def drive(journal, told):
+        network = Network(rng, delay=0.02, twice=twice)
+        engine = LocalEngine(network.carry)
+        cluster = LocalCluster(workers=workers, per_worker=9, silence=PATIENCE, restarts=20, engine=engine)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(breaks, engine, network, faults)
+            async with open_supervisor(cluster=cluster, rng=rng, journal=journal, resume=True) as sup:
+                async with sup.map(agent, specs) as outcomes:
+                    async for outcome in outcomes:
+                        assert outcome.succeeded
+                        assert outcome.run_id not in told
+                        told[outcome.run_id] = outcome
+            nursery.cancel_scope.cancel()
+
+    async def main(folder):
+        journal = Path(folder) / "runs.sqlite"
+        first, second = {}, {}
+        with trio.move_on_after(dies):
+            await drive(journal, first)
+        assert provider.at_once == 0
+        await drive(journal, second)
+        assert second.keys() == {spec.run_id for spec in specs}
+        for run_id, outcome in first.items():
+            assert second[run_id].replayed, "what was told is in the journal"
+            assert msgspec.structs.replace(second[run_id], replayed=False) == outcome
+        with closing(sqlite3.connect(journal)) as connection:
+            ended = connection.execute(
+                "select r.run_id, count(*) from outcomes o join runs r on r.run = o.run group by r.run_id"
+            ).fetchall()
+        assert sorted(ended) == sorted((spec.run_id, 1) for spec in specs)
+
+    with tempfile.TemporaryDirectory() as folder:
+        trio.run(main, folder, clock=trio.testing.MockClock(autojump_threshold=0))
