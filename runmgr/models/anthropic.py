@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias, cast
 
 from runmgr.builtin_tools import (
@@ -17,7 +16,6 @@ from runmgr.builtin_tools import (
 )
 from runmgr.exceptions import UserError
 from runmgr.messages import ModelMessage, ModelResponse
-from runmgr.models.allow import check_allow_model_requests
 from runmgr.models.anthropic_request import (
     Conversation,
     betas_of,
@@ -30,7 +28,7 @@ from runmgr.models.anthropic_response import map_message, map_tokens
 from runmgr.models.anthropic_stream import AnthropicStreamedResponse
 from runmgr.models.http import HttpClient, Reply
 from runmgr.models.remote import Call, RemoteModel, encode, with_extras
-from runmgr.models.retry import RetryPolicy, resend
+from runmgr.models.retry import RetryPolicy
 from runmgr.profiles import ModelProfileSpec
 from runmgr.records.definitions import ModelRequestParameters
 from runmgr.settings import ModelSettings, merge_model_settings
@@ -171,9 +169,7 @@ class AnthropicModel(RemoteModel):
         model_request_parameters: ModelRequestParameters,
     ) -> RequestUsage:
         """The input tokens that a request would use, as Anthropic counts them. Errors as of ``request``."""
-        check_allow_model_requests()
-        settings, params = self.prepare_request(model_settings, model_request_parameters)
-        given = cast("dict[str, Any]", settings or {})
+        given, params = self._asked(model_settings, model_request_parameters)
         fields = await self._fields(messages, given, params)
         counted = {name: value for name, value in fields.items() if name in _COUNTED}
         if (thinking := given.get("anthropic_thinking")) is not None:
@@ -181,8 +177,7 @@ class AnthropicModel(RemoteModel):
         with_extras(counted, given)
         headers = self._headers(given, params, {"token-counting-2024-11-01"})
         call = Call(_COUNT_PATH, encode(counted), headers, self._limits(given))
-        reply = await resend(partial(self._send, call), self._retry, self._random)
-        return map_tokens(reply.body, self._model_name)
+        return await self._counted(call, map_tokens)
 
     async def _call(
         self,
@@ -242,17 +237,13 @@ class AnthropicModel(RemoteModel):
     def _response(self, reply: Reply) -> ModelResponse:
         return map_message(
             reply.body,
-            model_name=self._model_name,
-            provider_name=self._provider.name,
-            provider_url=self._provider_url,
+            **self._named,
         )
 
     def _stream(self, params: ModelRequestParameters) -> AnthropicStreamedResponse:
         return AnthropicStreamedResponse(
             params,
-            model_name=self._model_name,
-            provider_name=self._provider.name,
-            provider_url=self._provider_url,
+            **self._named,
         )
 
 

@@ -19,6 +19,7 @@ from runmgr.messages import (
 )
 from runmgr.models.anthropic_wire import MESSAGE, TOKENS, Block, prune_message
 from runmgr.models.known import decode_known
+from runmgr.models.reading import malformed
 from runmgr.usage import RequestUsage
 
 __all__ = (
@@ -75,7 +76,7 @@ def map_message(body: bytes, *, model_name: str, provider_name: str, provider_ur
         elif kind == "tool_use":
             if not block.name:
                 raise _malformed(body, model_name, "answered with a tool_use without a name")
-            args = cast("dict[str, Any]", block.input)
+            args = block.input
             parts.append(
                 ToolCallPart(block.name, args, block.id) if block.id else ToolCallPart(block.name, args)
             )
@@ -123,7 +124,7 @@ def builtin_part(
     """
     kind = block.type
     if kind == "server_tool_use":
-        args = cast("dict[str, Any]", block.input) if block.input or not begun else None
+        args = block.input if block.input or not begun else None
         return BuiltinToolCallPart(block.name or "", args, block.id or "", provider_name=provider_name)
     if kind == "mcp_tool_use":
         name = f"{_MCP}:{block.server_name}"
@@ -164,7 +165,7 @@ def _with_optional(content: Any) -> Any:
     kind = found.get("type")
     missing = [name for name in _OPTIONAL.get(str(kind), ()) if name not in found]
     whole = found | dict.fromkeys(missing)
-    if kind == "web_fetch_result":
+    if kind == "web_fetch_result" and "content" in whole:
         whole["content"] = _with_optional(whole.get("content"))
     return whole
 
@@ -233,5 +234,4 @@ def embedded_error(body: Any, error: Any, model_name: str) -> ModelHTTPError:
 
 
 def _malformed(body: bytes, model_name: str, what: str) -> MalformedResponseError:
-    shown = repr(body[:500].decode("utf-8", "replace")) + ("..." if len(body) > 500 else "")
-    return MalformedResponseError(model_name, f"Anthropic {what}: {shown}")
+    return malformed("Anthropic", what, body, model_name)

@@ -20,7 +20,6 @@ from runmgr.models.anthropic_response import (
 )
 from runmgr.models.anthropic_wire import EVENT, Block, Container, Delta, Event, Message, prune_event
 from runmgr.models.remote_stream import EventReader, RemoteStream, decoded
-from runmgr.records.definitions import ModelRequestParameters
 
 __all__ = ("AnthropicStreamedResponse", "MessageReader")
 
@@ -53,30 +52,11 @@ _MEANT = frozenset({
 
 
 class AnthropicStreamedResponse(RemoteStream[Event]):
-    """A message as it comes.
+    """A message as it comes. Arguments as of ``RemoteStream``."""
 
-    Args:
-        model_request_parameters: what was asked for.
-        model_name: the model that was asked.
-        provider_name: goes into the response.
-        provider_url: goes into the response.
-    """
+    _reader_class = MessageReader
 
-    def __init__(
-        self,
-        model_request_parameters: ModelRequestParameters,
-        *,
-        model_name: str,
-        provider_name: str,
-        provider_url: str,
-    ) -> None:
-        super().__init__(
-            model_request_parameters,
-            MessageReader(model_name),
-            model_name=model_name,
-            provider_name=provider_name,
-            provider_url=provider_url,
-        )
+    def _begin_state(self) -> None:
         self._counts: dict[str, Any] = {}
         self._servers: dict[str, str] = {}
         # Calls of MCP servers whose arguments are coming: our form of them wraps the tool's own. True once some have come.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, cast
 
 from runmgr.builtin_tools import (
@@ -17,14 +16,13 @@ from runmgr.builtin_tools import (
 )
 from runmgr.exceptions import ModelHTTPError, UserError
 from runmgr.messages import ModelMessage, ModelResponse
-from runmgr.models.allow import check_allow_model_requests
 from runmgr.models.attached import Files
 from runmgr.models.google_request import map_config, map_messages, map_parameters, map_settings
 from runmgr.models.google_response import map_answer, map_tokens, retry_delay
 from runmgr.models.google_stream import GeminiStreamedResponse
 from runmgr.models.http import HttpClient, Reply
 from runmgr.models.remote import Call, RemoteModel, encode
-from runmgr.models.retry import RetryPolicy, resend
+from runmgr.models.retry import RetryPolicy
 from runmgr.profiles import ModelProfileSpec
 from runmgr.profiles.google import GoogleModelProfile
 from runmgr.records.definitions import ModelRequestParameters
@@ -140,14 +138,11 @@ class GoogleModel(RemoteModel):
         """The input tokens that a request would use, with its tools and instructions, as Google counts them. Errors as of
         ``request``.
         """
-        check_allow_model_requests()
-        settings, params = self.prepare_request(model_settings, model_request_parameters)
-        given = cast("dict[str, Any]", settings or {})
+        given, params = self._asked(model_settings, model_request_parameters)
         asked = {"model": self._resource, **await self._fields(messages, given, params)}
         body = encode({"generateContentRequest": asked})
         call = Call(self._count_path, body, given.get("extra_headers"), self._limits(given))
-        reply = await resend(partial(self._send, call), self._retry, self._random)
-        return map_tokens(reply.body, self._model_name)
+        return await self._counted(call, map_tokens)
 
     async def _call(
         self,
@@ -181,17 +176,13 @@ class GoogleModel(RemoteModel):
     def _response(self, reply: Reply) -> ModelResponse:
         return map_answer(
             reply.body,
-            model_name=self._model_name,
-            provider_name=self._provider.name,
-            provider_url=self._provider_url,
+            **self._named,
         )
 
     def _stream(self, params: ModelRequestParameters) -> GeminiStreamedResponse:
         return GeminiStreamedResponse(
             params,
-            model_name=self._model_name,
-            provider_name=self._provider.name,
-            provider_url=self._provider_url,
+            **self._named,
         )
 
     def _error(self, reply: Reply) -> ModelHTTPError:

@@ -23,6 +23,7 @@ from runmgr.messages import (
     generate_tool_call_id,
 )
 from runmgr.models.google_wire import ANSWER, TOKENS, Answer, Candidate, FunctionCall, Part, PromptFeedback
+from runmgr.models.reading import count_of, malformed
 from runmgr.usage import RequestUsage
 
 __all__ = (
@@ -278,7 +279,7 @@ def map_usage(usage: dict[str, Any] | None) -> RequestUsage:
         return RequestUsage()
     details: dict[str, int] = {}
     for name, known in _COUNTS:
-        if count := _count(usage, name):
+        if count := count_of(usage, name):
             details[known] = count
     for name, known in _BY_MODALITY:
         listed = usage.get(name)
@@ -286,26 +287,21 @@ def map_usage(usage: dict[str, Any] | None) -> RequestUsage:
             for item in cast("list[Any]", listed):
                 if isinstance(item, dict):
                     entry = cast("dict[str, Any]", item)
-                    modality, count = entry.get("modality"), _count(entry, "tokenCount")
+                    modality, count = entry.get("modality"), count_of(entry, "tokenCount")
                     if isinstance(modality, str) and count:
                         details[f"{modality.lower()}_{known}"] = count
     # The sum of ours is Google's total. What its own tools put into the prompt is paid for as input, which Pydantic AI 1.46 with the
     # genai-prices of its day took for output.
-    output = _count(usage, "candidatesTokenCount") + _count(usage, "thoughtsTokenCount")
+    output = count_of(usage, "candidatesTokenCount") + count_of(usage, "thoughtsTokenCount")
     return RequestUsage(
-        input_tokens=_count(usage, "promptTokenCount") + _count(usage, "toolUsePromptTokenCount"),
+        input_tokens=count_of(usage, "promptTokenCount") + count_of(usage, "toolUsePromptTokenCount"),
         output_tokens=output,
-        cache_read_tokens=_count(usage, "cachedContentTokenCount"),
+        cache_read_tokens=count_of(usage, "cachedContentTokenCount"),
         input_audio_tokens=details.get("audio_prompt_tokens", 0),
         cache_audio_read_tokens=details.get("audio_cache_tokens", 0),
         output_audio_tokens=details.get("audio_candidates_tokens", 0),
         details=details,
     )
-
-
-def _count(counts: dict[str, Any], name: str) -> int:
-    value = counts.get(name)
-    return value if type(value) is int else 0
 
 
 def map_tokens(body: bytes, model_name: str) -> RequestUsage:
@@ -346,8 +342,7 @@ def retry_delay(body: object) -> str | None:
 
 
 def _malformed(body: bytes, model_name: str, what: str) -> MalformedResponseError:
-    shown = repr(body[:500].decode("utf-8", "replace")) + ("..." if len(body) > 500 else "")
-    return MalformedResponseError(model_name, f"Google {what}: {shown}")
+    return malformed("Google", what, body, model_name)
 
 
 _HUMP = re.compile(r"(?<=[a-z0-9])([A-Z])")

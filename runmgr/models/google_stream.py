@@ -26,7 +26,6 @@ from runmgr.models.google_response import (
 )
 from runmgr.models.google_wire import ANSWER, Answer, Candidate, Part
 from runmgr.models.remote_stream import EventReader, RemoteStream, decoded
-from runmgr.records.definitions import ModelRequestParameters
 
 __all__ = ("AnswerReader", "GeminiStreamedResponse")
 
@@ -56,30 +55,11 @@ _SEARCH = re.compile(r"file_search\.query\(query=([\"'])(.*?)\1\)")
 
 
 class GeminiStreamedResponse(RemoteStream[Answer]):
-    """An answer as it comes.
+    """An answer as it comes. Arguments as of ``RemoteStream``."""
 
-    Args:
-        model_request_parameters: what was asked for.
-        model_name: the model that was asked.
-        provider_name: goes into the response.
-        provider_url: goes into the response.
-    """
+    _reader_class = AnswerReader
 
-    def __init__(
-        self,
-        model_request_parameters: ModelRequestParameters,
-        *,
-        model_name: str,
-        provider_name: str,
-        provider_url: str,
-    ) -> None:
-        super().__init__(
-            model_request_parameters,
-            AnswerReader(model_name),
-            model_name=model_name,
-            provider_name=provider_name,
-            provider_url=provider_url,
-        )
+    def _begin_state(self) -> None:
         self._code_id = ""
         self._search_id = ""
 

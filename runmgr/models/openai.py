@@ -131,9 +131,7 @@ class OpenAIChatModel(RemoteModel):
         profile = self.chat_profile
         return map_completion(
             reply.body,
-            model_name=self._model_name,
-            provider_name=self._provider.name,
-            provider_url=self._provider_url,
+            **self._named,
             thinking_tags=profile.thinking_tags,
             thinking_field=profile.openai_chat_thinking_field,
         )
@@ -141,10 +139,8 @@ class OpenAIChatModel(RemoteModel):
     def _stream(self, params: ModelRequestParameters) -> OpenAIStreamedResponse:
         return OpenAIStreamedResponse(
             params,
-            model_name=self._model_name,
             profile=self.chat_profile,
-            provider_name=self._provider.name,
-            provider_url=self._provider_url,
+            **self._named,
         )
 
 

@@ -19,6 +19,7 @@ from runmgr.messages import (
 )
 from runmgr.models.openai_usage import map_usage
 from runmgr.models.openai_wire import Message, WireToolCall, decode_completion, text_of, thoughts_of
+from runmgr.models.reading import shown
 
 __all__ = (
     "FINISH_REASONS",
@@ -66,14 +67,12 @@ def map_completion(
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise MalformedResponseError(
             model_name,
-            f"{provider_name} answered with something that is no chat completion ({error}): {_shown(body)}",
+            f"{provider_name} answered with something that is no chat completion ({error}): {shown(body)}",
         ) from None
     if not completion.choices or (message := completion.choices[0].message) is None:
         if completion.error:
             raise embedded_error(completion.error, model_name)
-        raise MalformedResponseError(
-            model_name, f"{provider_name} answered without a message: {_shown(body)}"
-        )
+        raise MalformedResponseError(model_name, f"{provider_name} answered without a message: {shown(body)}")
     choice = completion.choices[0]
 
     parts: list[ModelResponsePart] = []
@@ -206,8 +205,3 @@ def embedded_error(error: Any, model_name: str) -> ModelHTTPError:
 def _field(body: bytes, name: str) -> str | None:
     value = msgspec.json.decode(body)["choices"][0]["message"].get(name)
     return value if isinstance(value, str) else None
-
-
-def _shown(body: bytes) -> str:
-    text = body[:500].decode("utf-8", "replace")
-    return repr(text) + ("..." if len(body) > 500 else "")

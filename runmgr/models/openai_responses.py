@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from functools import cached_property, partial
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
 from runmgr.builtin_tools import (
@@ -15,14 +15,13 @@ from runmgr.builtin_tools import (
     WebSearchTool,
 )
 from runmgr.messages import ModelMessage, ModelResponse
-from runmgr.models.allow import check_allow_model_requests
 from runmgr.models.attached import Files
 from runmgr.models.http import HttpClient, Reply
 from runmgr.models.openai_responses_request import map_messages, map_parameters, map_settings, since_previous
 from runmgr.models.openai_responses_response import map_response, map_tokens
 from runmgr.models.openai_responses_stream import OpenAIResponsesStreamedResponse
 from runmgr.models.remote import Call, RemoteModel, encode, with_extras
-from runmgr.models.retry import RetryPolicy, resend
+from runmgr.models.retry import RetryPolicy
 from runmgr.profiles import ModelProfileSpec
 from runmgr.profiles.openai import OpenAIModelProfile
 from runmgr.records.definitions import ModelRequestParameters
@@ -102,15 +101,12 @@ class OpenAIResponsesModel(RemoteModel):
         """The input tokens that a request would use, with its tools and instructions, as OpenAI counts them. Errors as of
         ``request``.
         """
-        check_allow_model_requests()
-        settings, params = self.prepare_request(model_settings, model_request_parameters)
-        given = cast("dict[str, Any]", settings or {})
+        given, params = self._asked(model_settings, model_request_parameters)
         fields = await self._fields(messages, given, params)
         counted = {name: value for name, value in fields.items() if name in _COUNTED}
         path = self._provider.path_of(_COUNT_PATH, self._model_name)
         call = Call(path, encode(counted), given.get("extra_headers"), self._limits(given))
-        reply = await resend(partial(self._send, call), self._retry, self._random)
-        return map_tokens(reply.body, self._model_name)
+        return await self._counted(call, map_tokens)
 
     async def _call(
         self,
@@ -164,15 +160,11 @@ class OpenAIResponsesModel(RemoteModel):
     def _response(self, reply: Reply) -> ModelResponse:
         return map_response(
             reply.body,
-            model_name=self._model_name,
-            provider_name=self._provider.name,
-            provider_url=self._provider_url,
+            **self._named,
         )
 
     def _stream(self, params: ModelRequestParameters) -> OpenAIResponsesStreamedResponse:
         return OpenAIResponsesStreamedResponse(
             params,
-            model_name=self._model_name,
-            provider_name=self._provider.name,
-            provider_url=self._provider_url,
+            **self._named,
         )

@@ -23,6 +23,7 @@ from runmgr.messages import (
 from runmgr.models.known import decode_known
 from runmgr.models.openai_response import created_at, embedded_error
 from runmgr.models.openai_responses_wire import RESPONSE, TOKENS, Item, Response, prune_response
+from runmgr.models.reading import count_of, malformed, object_of
 from runmgr.usage import RequestUsage
 
 __all__ = (
@@ -279,14 +280,15 @@ def map_usage(usage: dict[str, Any] | None) -> RequestUsage:
     if not usage:
         return RequestUsage()
     details = {name: value for name, value in usage.items() if type(value) is int and name not in _TOTALS}
-    given, made = _object(usage, "input_tokens_details"), _object(usage, "output_tokens_details")
-    details["reasoning_tokens"] = _count(made, "reasoning_tokens")
+    given = object_of(usage, "input_tokens_details") or {}
+    made = object_of(usage, "output_tokens_details") or {}
+    details["reasoning_tokens"] = count_of(made, "reasoning_tokens")
     return RequestUsage(
-        input_tokens=_count(usage, "input_tokens"),
-        output_tokens=_count(usage, "output_tokens"),
-        cache_read_tokens=_count(given, "cached_tokens"),
-        input_audio_tokens=_count(given, "audio_tokens"),
-        output_audio_tokens=_count(made, "audio_tokens"),
+        input_tokens=count_of(usage, "input_tokens"),
+        output_tokens=count_of(usage, "output_tokens"),
+        cache_read_tokens=count_of(given, "cached_tokens"),
+        input_audio_tokens=count_of(given, "audio_tokens"),
+        output_audio_tokens=count_of(made, "audio_tokens"),
         details=details,
     )
 
@@ -303,16 +305,5 @@ def map_tokens(body: bytes, model_name: str) -> RequestUsage:
         raise _malformed(body, model_name, f"answered without a count of tokens ({error})") from None
 
 
-def _object(usage: dict[str, Any], name: str) -> dict[str, Any]:
-    value = usage.get(name)
-    return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
-
-
-def _count(counts: dict[str, Any], name: str) -> int:
-    value = counts.get(name)
-    return value if type(value) is int else 0
-
-
 def _malformed(body: bytes, model_name: str, what: str) -> MalformedResponseError:
-    shown = repr(body[:500].decode("utf-8", "replace")) + ("..." if len(body) > 500 else "")
-    return MalformedResponseError(model_name, f"OpenAI {what}: {shown}")
+    return malformed("OpenAI", what, body, model_name)

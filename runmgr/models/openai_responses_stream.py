@@ -25,7 +25,6 @@ from runmgr.models.openai_responses_response import (
 )
 from runmgr.models.openai_responses_wire import EVENT, Event, Item, Response, prune_event
 from runmgr.models.remote_stream import EventReader, RemoteStream, decoded
-from runmgr.records.definitions import ModelRequestParameters
 
 __all__ = ("OpenAIResponsesStreamedResponse", "ResponseReader")
 
@@ -51,30 +50,11 @@ class ResponseReader(EventReader[Event]):
 
 
 class OpenAIResponsesStreamedResponse(RemoteStream[Event]):
-    """A response as it comes.
+    """A response as it comes. Arguments as of ``RemoteStream``."""
 
-    Args:
-        model_request_parameters: what was asked for.
-        model_name: the model that was asked.
-        provider_name: goes into the response.
-        provider_url: goes into the response.
-    """
+    _reader_class = ResponseReader
 
-    def __init__(
-        self,
-        model_request_parameters: ModelRequestParameters,
-        *,
-        model_name: str,
-        provider_name: str,
-        provider_url: str,
-    ) -> None:
-        super().__init__(
-            model_request_parameters,
-            ResponseReader(model_name),
-            model_name=model_name,
-            provider_name=provider_name,
-            provider_url=provider_url,
-        )
+    def _begin_state(self) -> None:
         # Calls whose arguments are coming in pieces: the text that ends them. And those of which some has come.
         self._open: dict[str, str] = {}
         self._begun: set[str] = set()

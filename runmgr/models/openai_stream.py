@@ -66,6 +66,8 @@ class OpenAIStreamedResponse(RemoteStream[Chunk]):
         provider_url: goes into the response.
     """
 
+    _reader_class = ChunkReader
+
     def __init__(
         self,
         model_request_parameters: ModelRequestParameters,
@@ -77,11 +79,11 @@ class OpenAIStreamedResponse(RemoteStream[Chunk]):
     ) -> None:
         super().__init__(
             model_request_parameters,
-            ChunkReader(model_name, profile.openai_chat_thinking_field),
             model_name=model_name,
             provider_name=provider_name,
             provider_url=provider_url,
         )
+        self._reader = ChunkReader(model_name, profile.openai_chat_thinking_field)
         self._profile = profile
         self._calls: dict[int | str, str] = {}
         self._last_call: int | str = 0

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
+from runmgr.models.reading import count_of, object_of
 from runmgr.usage import RequestUsage
 
 __all__ = ("map_usage",)
@@ -24,28 +25,18 @@ def map_usage(usage: dict[str, Any] | None) -> RequestUsage:
     if len(usage) > 3:
         details.update(_whole(usage))
     result = RequestUsage(
-        input_tokens=_count(usage, "prompt_tokens"),
-        output_tokens=_count(usage, "completion_tokens"),
+        input_tokens=count_of(usage, "prompt_tokens"),
+        output_tokens=count_of(usage, "completion_tokens"),
         details=details,
     )
-    if (prompt := _object(usage, "prompt_tokens_details")) is not None:
-        result.cache_read_tokens = _count(prompt, "cached_tokens")
-        result.input_audio_tokens = _count(prompt, "audio_tokens")
-    if (completion := _object(usage, "completion_tokens_details")) is not None:
+    if (prompt := object_of(usage, "prompt_tokens_details")) is not None:
+        result.cache_read_tokens = count_of(prompt, "cached_tokens")
+        result.input_audio_tokens = count_of(prompt, "audio_tokens")
+    if (completion := object_of(usage, "completion_tokens_details")) is not None:
         details.update(_whole(completion))
-        result.output_audio_tokens = _count(completion, "audio_tokens")
+        result.output_audio_tokens = count_of(completion, "audio_tokens")
     return result
 
 
 def _whole(counts: dict[str, Any]) -> dict[str, int]:
     return {name: value for name, value in counts.items() if type(value) is int and name not in _TOTALS}
-
-
-def _object(usage: dict[str, Any], name: str) -> dict[str, Any] | None:
-    value = usage.get(name)
-    return cast("dict[str, Any]", value) if isinstance(value, dict) else None
-
-
-def _count(counts: dict[str, Any], name: str) -> int:
-    value = counts.get(name)
-    return value if type(value) is int else 0

@@ -11,7 +11,7 @@ from abc import abstractmethod
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self, TypedDict, TypeVar, cast
 
 import msgspec
 
@@ -31,6 +31,7 @@ from runmgr.models.stream import StreamedResponse
 from runmgr.profiles import ModelProfileSpec
 from runmgr.records.definitions import ModelRequestParameters
 from runmgr.settings import ModelSettings
+from runmgr.usage import RequestUsage
 
 if TYPE_CHECKING:
     from runmgr.providers import Provider
@@ -39,6 +40,14 @@ if TYPE_CHECKING:
 __all__ = ("Call", "RemoteModel", "encode", "with_extras")
 
 T = TypeVar("T")
+
+
+class Named(TypedDict):
+    """What the pure halves put into responses and errors."""
+
+    model_name: str
+    provider_name: str
+    provider_url: str
 
 
 class Call(NamedTuple):
@@ -89,7 +98,9 @@ class RemoteModel(Model):
             provider = infer_provider(provider)
         self._model_name = model_name
         self._provider = provider
-        self._provider_url = public_url(provider.base_url)
+        self._named = Named(
+            model_name=model_name, provider_name=provider.name, provider_url=public_url(provider.base_url)
+        )
         self._client = provider.client
         self._secrets: tuple[bytes, ...] = getattr(provider.client, "secrets", ())
         self._retry = retry
@@ -303,6 +314,19 @@ class RemoteModel(Model):
                 files.put(item, await fetch_file(item, self._model_name))
             mapped = map_with(files)
         return mapped
+
+    def _asked(
+        self, model_settings: ModelSettings | None, params: ModelRequestParameters
+    ) -> tuple[dict[str, Any], ModelRequestParameters]:
+        """Settings and parameters of a request, prepared."""
+        check_allow_model_requests()
+        settings, params = self.prepare_request(model_settings, params)
+        return cast("dict[str, Any]", settings or {}), params
+
+    async def _counted(self, call: Call, read: Callable[[bytes, str], RequestUsage]) -> RequestUsage:
+        """What a request for a count of tokens is answered with, as ``read`` reads it."""
+        reply = await resend(partial(self._send, call), self._retry, self._random)
+        return read(reply.body, self._model_name)
 
     def _constant(
         self, params: ModelRequestParameters, make: Callable[[ModelRequestParameters], dict[str, Any]]

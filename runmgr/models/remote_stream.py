@@ -128,23 +128,25 @@ class RemoteStream(StreamedResponse, Generic[T]):
 
     Args:
         model_request_parameters: what was asked for.
-        reader: turns bytes into events.
         model_name: the model that was asked.
         provider_name: goes into the response.
         provider_url: goes into the response.
+
+    A subclass names the ``_reader_class`` that turns bytes into its events.
     """
+
+    _reader_class: type[EventReader[T]]
 
     def __init__(
         self,
         model_request_parameters: ModelRequestParameters,
-        reader: EventReader[T],
         *,
         model_name: str,
         provider_name: str,
         provider_url: str,
     ) -> None:
         super().__init__(model_request_parameters)
-        self._reader = reader
+        self._reader = self._reader_class(model_name)
         self._answer: ReplyStream | None = None
         self._secrets: tuple[bytes, ...] = ()
         self._asked = model_name
@@ -154,6 +156,10 @@ class RemoteStream(StreamedResponse, Generic[T]):
         self._timestamp = now_utc()
         self._waiting: list[T] = []
         self._ready: Sequence[ModelResponseStreamEvent] = ()
+        self._begin_state()
+
+    def _begin_state(self) -> None:
+        """Set up what ``_apply`` remembers."""
 
     @abstractmethod
     def _apply(self, event: T) -> Iterable[ModelResponseStreamEvent]:

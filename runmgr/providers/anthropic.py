@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, ClassVar
 
-from runmgr.exceptions import UserError
-from runmgr.models.http import HttpClient, Timeouts, http_client_for
+from runmgr.models.http import Timeouts, http_client_for
 from runmgr.profiles import ModelProfile
 from runmgr.profiles.anthropic import AnthropicJsonSchemaTransformer, anthropic_model_profile
-from runmgr.providers.base import Provider
+from runmgr.providers.base import HttpProvider
 
 if TYPE_CHECKING:
     import httpx2
@@ -19,7 +18,7 @@ __all__ = ("ANTHROPIC_BASE_URL", "AnthropicJsonSchemaTransformer", "AnthropicPro
 ANTHROPIC_BASE_URL = "https://api.anthropic.com"
 
 
-class AnthropicProvider(Provider[HttpClient]):
+class AnthropicProvider(HttpProvider):
     """Anthropic's API, or one that is compatible with it.
 
     Args:
@@ -47,14 +46,7 @@ class AnthropicProvider(Provider[HttpClient]):
         max_connections: int | None = None,
         timeouts: Timeouts | None = None,
     ) -> None:
-        key = api_key or os.environ.get("ANTHROPIC_API_KEY")
-        if not key:
-            if base_url is None:
-                raise UserError(
-                    "No API key for Anthropic: set the ANTHROPIC_API_KEY environment variable, or pass it as "
-                    "AnthropicProvider(api_key=...)."
-                )
-            key = "api-key-not-set"
+        key = self._key(api_key, base_url)
         self._base_url = (base_url or os.environ.get("ANTHROPIC_BASE_URL") or ANTHROPIC_BASE_URL).rstrip("/")
         headers = {"x-api-key": key, "anthropic-version": "2023-06-01"}
         self._client = http_client_for(
@@ -69,16 +61,6 @@ class AnthropicProvider(Provider[HttpClient]):
     def name(self) -> str:
         """``anthropic``."""
         return "anthropic"
-
-    @property
-    def base_url(self) -> str:
-        """Where the API is."""
-        return self._base_url
-
-    @property
-    def client(self) -> HttpClient:
-        """What requests are sent through."""
-        return self._client
 
     def model_profile(self, model_name: str) -> ModelProfile | None:
         """The profile by the model's name."""

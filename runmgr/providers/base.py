@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from types import TracebackType
 from typing import ClassVar, Generic, Self, TypeVar
 
+from runmgr.exceptions import UserError
 from runmgr.models.http import HttpClient
 from runmgr.models.http.origin import public_url
 from runmgr.profiles import ModelProfile
 
-__all__ = ("Provider",)
+__all__ = ("HttpProvider", "Provider")
 
 ClientT_co = TypeVar("ClientT_co", bound=HttpClient, covariant=True)
 
@@ -82,3 +84,39 @@ class Provider(ABC, Generic[ClientT_co]):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(name={self.name}, base_url={public_url(self.base_url)})"
+
+
+class HttpProvider(Provider[HttpClient]):
+    """A provider that is reached through our own HTTP door, with a key from an argument or the environment."""
+
+    key_hint: ClassVar[str] = ""
+    """What else to say where the key is missing."""
+
+    _base_url: str
+    _client: HttpClient
+
+    @property
+    def base_url(self) -> str:
+        """Where the API is."""
+        return self._base_url
+
+    @property
+    def client(self) -> HttpClient:
+        """What requests are sent through."""
+        return self._client
+
+    def _key(self, api_key: str | None, base_url: str | None) -> str:
+        """The key to send; a word that stands for none where the server is one's own.
+
+        Raises:
+            UserError: there is none, and there has to be.
+        """
+        key = api_key or next((value for name in self.key_variables if (value := os.environ.get(name))), None)
+        if key:
+            return key
+        if self.needs_key and base_url is None:
+            raise UserError(
+                f"No API key for {self.title}: set the {' or '.join(self.key_variables)} environment variable, or pass it as "
+                f"{type(self).__name__}(api_key=...).{self.key_hint}"
+            )
+        return "api-key-not-set"

@@ -6,11 +6,11 @@ import os
 from typing import TYPE_CHECKING, ClassVar
 
 from runmgr.exceptions import UserError
-from runmgr.models.http import HttpClient, Timeouts, http_client_for
+from runmgr.models.http import Timeouts, http_client_for
 from runmgr.profiles import ModelProfile
 from runmgr.profiles.families import compatible_profile
 from runmgr.profiles.openai import OpenAIModelProfile
-from runmgr.providers.base import Provider
+from runmgr.providers.base import HttpProvider
 
 if TYPE_CHECKING:
     import httpx2
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ("CompatibleProvider",)
 
 
-class CompatibleProvider(Provider[HttpClient]):
+class CompatibleProvider(HttpProvider):
     """A provider that speaks OpenAI's protocol.
 
     Args:
@@ -48,20 +48,13 @@ class CompatibleProvider(Provider[HttpClient]):
         max_connections: int | None = None,
         timeouts: Timeouts | None = None,
     ) -> None:
-        key = api_key or next((value for name in self.key_variables if (value := os.environ.get(name))), None)
         url = base_url or (os.environ.get(self.url_variable) if self.url_variable else None) or self.url
         if url is None:
             raise UserError(
                 f"No URL for {self.title}: set the {self.url_variable} environment variable, or pass it as "
                 f"{type(self).__name__}(base_url=...)."
             )
-        if not key:
-            if self.needs_key and base_url is None:
-                raise UserError(
-                    f"No API key for {self.title}: set the {' or '.join(self.key_variables)} environment variable, or pass it "
-                    f"as {type(self).__name__}(api_key=...)."
-                )
-            key = "api-key-not-set"
+        key = self._key(api_key, base_url)
         self._base_url = url
         self._client = http_client_for(
             url.rstrip("/"),
@@ -78,16 +71,6 @@ class CompatibleProvider(Provider[HttpClient]):
     def name(self) -> str:
         """The provider's name."""
         return self.provider
-
-    @property
-    def base_url(self) -> str:
-        """Where the API is."""
-        return self._base_url
-
-    @property
-    def client(self) -> HttpClient:
-        """What requests are sent through."""
-        return self._client
 
     def model_profile(self, model_name: str) -> ModelProfile | None:
         """The profile by the model's name: its family's, with what holds for all models of this provider."""

@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, ClassVar
 
-from runmgr.exceptions import UserError
-from runmgr.models.http import HttpClient, Timeouts, http_client_for
+from runmgr.models.http import Timeouts, http_client_for
 from runmgr.profiles import ModelProfile
 from runmgr.profiles.google import google_model_profile
-from runmgr.providers.base import Provider
+from runmgr.providers.base import HttpProvider
 
 if TYPE_CHECKING:
     import httpx2
@@ -19,7 +18,7 @@ __all__ = ("GOOGLE_BASE_URL", "GoogleProvider")
 GOOGLE_BASE_URL = "https://generativelanguage.googleapis.com/"
 
 
-class GoogleProvider(Provider[HttpClient]):
+class GoogleProvider(HttpProvider):
     """Google's Gemini API (Generative Language), or a server that speaks it.
 
     Args:
@@ -47,14 +46,7 @@ class GoogleProvider(Provider[HttpClient]):
         max_connections: int | None = None,
         timeouts: Timeouts | None = None,
     ) -> None:
-        key = api_key or os.environ.get("GOOGLE_API_KEY") or os.environ.get("GEMINI_API_KEY")
-        if not key:
-            if base_url is None:
-                raise UserError(
-                    "No API key for Google: set the GOOGLE_API_KEY environment variable, or pass it as "
-                    "GoogleProvider(api_key=...)."
-                )
-            key = "api-key-not-set"
+        key = self._key(api_key, base_url)
         self._base_url = base_url or os.environ.get("GOOGLE_GEMINI_BASE_URL") or GOOGLE_BASE_URL
         where, mark, query = self._base_url.partition("?")
         self._client = http_client_for(
@@ -69,16 +61,6 @@ class GoogleProvider(Provider[HttpClient]):
     def name(self) -> str:
         """``google-gla``: Google's Generative Language API."""
         return "google-gla"
-
-    @property
-    def base_url(self) -> str:
-        """Where the API is."""
-        return self._base_url
-
-    @property
-    def client(self) -> HttpClient:
-        """What requests are sent through."""
-        return self._client
 
     def model_profile(self, model_name: str) -> ModelProfile | None:
         """The profile by the model's name."""

@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, ClassVar
 
-from runmgr.exceptions import UserError
-from runmgr.models.http import HttpClient, Timeouts, http_client_for
+from runmgr.models.http import Timeouts, http_client_for
 from runmgr.profiles import ModelProfile
 from runmgr.profiles.openai import openai_model_profile
-from runmgr.providers.base import Provider
+from runmgr.providers.base import HttpProvider
 
 if TYPE_CHECKING:
     import httpx2
@@ -19,7 +18,7 @@ __all__ = ("OPENAI_BASE_URL", "OpenAIProvider")
 OPENAI_BASE_URL = "https://api.openai.com/v1"
 
 
-class OpenAIProvider(Provider[HttpClient]):
+class OpenAIProvider(HttpProvider):
     """OpenAI's API, or one that is compatible with it.
 
     Args:
@@ -40,6 +39,7 @@ class OpenAIProvider(Provider[HttpClient]):
     url: ClassVar[str | None] = OPENAI_BASE_URL
     key_variables: ClassVar[tuple[str, ...]] = ("OPENAI_API_KEY",)
     url_variable: ClassVar[str | None] = "OPENAI_BASE_URL"
+    key_hint: ClassVar[str] = " A local server takes any word."
 
     def __init__(
         self,
@@ -52,14 +52,7 @@ class OpenAIProvider(Provider[HttpClient]):
         max_connections: int | None = None,
         timeouts: Timeouts | None = None,
     ) -> None:
-        key = api_key or os.environ.get("OPENAI_API_KEY")
-        if not key:
-            if base_url is None:
-                raise UserError(
-                    "No API key for OpenAI: set the OPENAI_API_KEY environment variable, or pass it as "
-                    "OpenAIProvider(api_key=...). A local server takes any word."
-                )
-            key = "api-key-not-set"
+        key = self._key(api_key, base_url)
         url = base_url or os.environ.get("OPENAI_BASE_URL") or OPENAI_BASE_URL
         self._base_url = url.rstrip("/") + "/"
         headers = {"authorization": f"Bearer {key}"}
@@ -75,16 +68,6 @@ class OpenAIProvider(Provider[HttpClient]):
     def name(self) -> str:
         """``openai``."""
         return "openai"
-
-    @property
-    def base_url(self) -> str:
-        """Where the API is, with a slash at the end."""
-        return self._base_url
-
-    @property
-    def client(self) -> HttpClient:
-        """What requests are sent through."""
-        return self._client
 
     def model_profile(self, model_name: str) -> ModelProfile | None:
         """The profile by the model's name."""

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from runmgr.profiles.openai import OpenAIModelProfile
-from runmgr.providers.compatible import CompatibleProvider
+from runmgr.providers.served import ServedProvider
 
 __all__ = ("VLLMProvider",)
 
 
-class VLLMProvider(CompatibleProvider):
+class VLLMProvider(ServedProvider):
     """vLLM. Arguments as of ``CompatibleProvider``; ``VLLM_API_KEY`` holds the key, ``VLLM_BASE_URL`` the URL."""
 
     provider: ClassVar[str] = "vllm"
@@ -18,10 +17,3 @@ class VLLMProvider(CompatibleProvider):
     url: ClassVar[str | None] = "http://localhost:8000/v1"
     key_variables: ClassVar[tuple[str, ...]] = ("VLLM_API_KEY",)
     url_variable: ClassVar[str | None] = "VLLM_BASE_URL"
-    needs_key: ClassVar[bool] = False
-    switches: ClassVar[OpenAIModelProfile] = OpenAIModelProfile(
-        supports_json_object_output=True,
-        supports_json_schema_output=True,
-        openai_chat_thinking_field="reasoning_content",
-        openai_supports_strict_tool_definition=False,
-    )

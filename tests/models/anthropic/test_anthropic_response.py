@@ -83,13 +83,13 @@ ANTHROPICS = {
         {"type": "server_tool_use", "id": "s", "name": "web_search", "input": {"query": "z"}},
         {"type": "web_search_tool_result", "tool_use_id": "s", "content": [{"type": "web_search_result", "url": "u"}]},
         {"query": "z"},
-        [{"type": "web_search_result", "url": "u"}],
+        [{"type": "web_search_result", "url": "u", "page_age": None}],
     ),
     "web_fetch": (
         {"type": "server_tool_use", "id": "s", "name": "web_fetch", "input": {"url": "u"}},
         {"type": "web_fetch_tool_result", "tool_use_id": "s", "content": {"type": "web_fetch_result", "url": "u"}},
         {"url": "u"},
-        {"type": "web_fetch_result", "url": "u"},
+        {"type": "web_fetch_result", "url": "u", "retrieved_at": None},
     ),
     "code_execution": (
         {"type": "server_tool_use", "id": "s", "name": "code_execution", "input": {"code": "1"}},

@@ -333,6 +333,24 @@ def test_any_json(api, streamed, value, status):
         typed({"api": api, "answer": "", "status": status}, [body])
 
 
+@pytest.mark.parametrize("given", [1, True, [1]])
+@pytest.mark.parametrize("kind", ["server_tool_use", "tool_use", "mcp_tool_use"])
+async def test_a_call_whose_arguments_are_no_object(kind, given):
+    block = {"type": kind, "id": "s", "name": "code_execution", "input": given}
+    delta = {"type": "input_json_delta", "partial_json": "{}"}
+    events = [
+        {"type": "message_start", "message": {"content": []}},
+        {"type": "content_block_start", "index": 0, "content_block": block},
+        {"type": "content_block_delta", "index": 0, "delta": delta},
+        {"type": "message_delta", "delta": {"stop_reason": "end_turn"}},
+        {"type": "message_stop"},
+    ]
+    with pytest.raises(MalformedResponseError):
+        await ask({"api": "anthropic", "events": events})
+    with pytest.raises(MalformedResponseError):
+        await ask({"api": "anthropic", "answer": {"content": [block]}})
+
+
 async def test_an_empty_stream_is_an_error():
     for api in MODELS:
         with pytest.raises(MalformedResponseError):

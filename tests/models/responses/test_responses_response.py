@@ -239,7 +239,7 @@ def test_usage(api):
         "input_tokens_details": None,
     }
     assert mapped(api.answer(usage=usage)).usage == RequestUsage(
-        input_tokens=1, output_tokens=2, details={"extra": 4}
+        input_tokens=1, output_tokens=2, details={"extra": 4, "reasoning_tokens": 0}
     )
     assert mapped(api.answer(usage=None)).usage == RequestUsage()
 
