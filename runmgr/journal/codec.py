@@ -13,7 +13,7 @@ from typing import Any, cast
 import msgspec
 
 from runmgr.messages import decode_message, decode_messages, encode_message, encode_messages
-from runmgr.messages.codec import dump_any, encode_value
+from runmgr.messages.codec import dump_any, encode_value, wire_form, wire_hook
 from runmgr.records.outcomes import RunError, RunOutcome, RunState
 from runmgr.records.snapshots import (
     PendingCallTools,
@@ -50,17 +50,17 @@ class CheckpointRecord(msgspec.Struct, omit_defaults=True, gc=False):
     """
     usage: Any
     """The agent's own count, which its limits are held against."""
-    messages: msgspec.Raw = _NO_MESSAGES
+    messages: Any = None
     """New since the last checkpoint; the whole history where ``reset``."""
     reset: bool = False
-    request: msgspec.Raw = _NOTHING
+    request: Any = None
     """Of ``model_request``: the request, not yet among the messages."""
-    response: msgspec.Raw = _NOTHING
+    response: Any = None
     """Of ``call_tools``: the response, where it is not simply the last message."""
     new_from: int = 0
     step: int = 0
     output_retries: int = 0
-    tool_retries: dict[str, int] = msgspec.field(default_factory=dict[str, int])
+    tool_retries: dict[str, int] = {}  # msgspec makes a new one for each, and knows when to leave it out
     metadata: dict[str, Any] | None = None
     paid: Any = None
     """The ledger's count of the run, where it differs from ``usage``: failed attempts are paid too."""
@@ -95,6 +95,9 @@ class OutcomeRecord(msgspec.Struct, omit_defaults=True, gc=False):
 
 class _ReadCheckpoint(CheckpointRecord):
     usage: RunUsage  # pyright: ignore[reportGeneralTypeIssues, reportIncompatibleVariableOverride]
+    messages: msgspec.Raw = _NO_MESSAGES  # pyright: ignore[reportIncompatibleVariableOverride]
+    request: msgspec.Raw = _NOTHING  # pyright: ignore[reportIncompatibleVariableOverride]
+    response: msgspec.Raw = _NOTHING  # pyright: ignore[reportIncompatibleVariableOverride]
     paid: RunUsage | None = None  # pyright: ignore[reportIncompatibleVariableOverride]
 
 
@@ -103,6 +106,8 @@ class _ReadOutcome(OutcomeRecord):
 
 
 _encode = msgspec.json.Encoder().encode
+_encode_checkpoint = msgspec.json.Encoder(enc_hook=wire_hook).encode
+"""With messages in it as they are, in their wire form: one pass, where one a message and their copies would be six."""
 _decode_checkpoint = msgspec.json.Decoder(_ReadCheckpoint).decode
 _decode_outcome = msgspec.json.Decoder(_ReadOutcome).decode
 _decode_error = (msgspec.MsgspecError, ValueError)
@@ -133,6 +138,7 @@ def encode_checkpoint(
     snapshot: RunSnapshot,
     known: int,
     *,
+    upto: int | None = None,
     reset: bool,
     paid: Any,
     cost: Decimal,
@@ -146,6 +152,7 @@ def encode_checkpoint(
     Args:
         snapshot: where the run stands.
         known: how many of its messages the journal has already.
+        upto: how many of its messages there were then; None if it has not gone on since.
         reset: the history was rewritten: put all of it.
         paid: the ledger's usage where it differs from the snapshot's.
         cost: of the run so far, in dollars.
@@ -158,27 +165,28 @@ def encode_checkpoint(
         ValueError, TypeError: a message's content has no JSON form.
     """
     messages = snapshot.messages
-    new = messages if reset else messages[known:]
+    new: Any = [wire_form(message) for message in messages[0 if reset else known : upto]] or None
     pending = snapshot.pending
     kind = cast("type[Any]", type(pending))
-    request = response = graph = _NOTHING
+    request = response = None
+    graph = _NOTHING
     if kind is PendingModelRequest:
         name = "model_request"
-        request = msgspec.Raw(encode_message(pending.request))
+        request = wire_form(pending.request)
     elif kind is PendingCallTools:
         name = "call_tools"
-        if not messages or messages[-1] is not pending.response:
-            response = msgspec.Raw(encode_message(pending.response))
+        if not messages or messages[-1 if upto is None else upto - 1] is not pending.response:
+            response = wire_form(pending.response)
     elif kind is PendingGraph:
         name = "graph"
         graph = msgspec.Raw(pending.data)
     else:
         name = "user_prompt"
-    return _encode(
+    return _encode_checkpoint(
         CheckpointRecord(
             name,
             snapshot.usage,
-            msgspec.Raw(encode_messages(new)) if new else _NO_MESSAGES,
+            new,
             reset,
             request,
             response,

@@ -136,6 +136,10 @@ def connect_writer(path: Path, durability: Literal["process", "power"]) -> sqlit
         )
         try:
             version = _check(connection, path)
+            if version == 0:
+                connection.execute(
+                    "PRAGMA page_size = 8192"
+                )  # half the system calls, and less room lost at a page's end
             connection.execute("PRAGMA journal_mode = WAL")
             # In WAL mode NORMAL never syncs at a commit: the pages are in the kernel's hands by then, which outlive the
             # process whatever kills it, but not the machine. FULL syncs the log at every commit.

@@ -198,6 +198,9 @@ class JournalWriter:
                         return
                     self._pump_task = trio.lowlevel.current_task()
                     await trio.lowlevel.wait_task_rescheduled(lambda _: trio.lowlevel.Abort.FAILED)
+                    if not self._batch.told and not self._batch.waiting:
+                        # Nobody waits: whoever can go on goes first, and what is put off may be outdated by then.
+                        await trio.lowlevel.cancel_shielded_checkpoint()
                     continue
                 batch, self._batch = self._batch, Batch()
                 self.backlogged = False

@@ -1,6 +1,6 @@
 """Messages to JSON and back, in Pydantic AI's wire format.
 
-The fast path is msgspec's own codec for the structs. Before encoding, :func:`_wire_message` looks for the few things
+The fast path is msgspec's own codec for the structs. Before encoding, :func:`wire_form` looks for the few things
 that msgspec would write differently from Pydantic AI (tool results that are no plain text, files) and puts their wire
 form in place, in a copy. When decoding fails, ``compat`` reads the same data again, slower and more forgivingly: old
 names, other spellings of dates, numbers as text. Unknown kinds of messages and parts are errors, never guessed.
@@ -47,6 +47,8 @@ __all__ = (
     "encode_messages",
     "from_plain",
     "to_plain",
+    "wire_form",
+    "wire_hook",
 )
 
 ModelMessage: TypeAlias = ModelRequest | ModelResponse
@@ -70,7 +72,7 @@ def _fallback(value: object) -> Any:
     if isinstance(value, MessageValue):
         return to_plain(value, json=True)
     if isinstance(value, msgspec.Struct) or hasattr(value, "__attrs_attrs__"):
-        return msgspec.to_builtins(value, enc_hook=_enc_hook)
+        return msgspec.to_builtins(value, enc_hook=wire_hook)
     raise TypeError(f"Unable to serialize unknown type: {type(value)}")
 
 
@@ -93,7 +95,8 @@ def dump_error_details(details: list[dict[str, Any]]) -> str:
     return _any_serializer().to_json(shown, indent=2, fallback=str).decode()
 
 
-def _enc_hook(value: Any) -> Any:
+def wire_hook(value: Any) -> Any:
+    """What msgspec asks about values that it does not know."""
     return any_to_plain(value)
 
 
@@ -190,8 +193,8 @@ _WIRE_PARTS: dict[type, Callable[[Any], Any]] = {
 }
 
 
-def _wire_message(message: ModelMessage) -> Any:
-    """``message``, or where it holds something that needs its wire form, a copy that holds that."""
+def wire_form(message: ModelMessage) -> Any:
+    """``message`` as msgspec is to write it, with `wire_hook`: itself, or where it holds something that needs its wire form, a copy that holds that."""
     parts: list[Any] | None = None
     get = _WIRE_PARTS.get
     for index, part in enumerate(message.parts):
@@ -231,8 +234,8 @@ def _wire_tool_return(value: ToolReturn) -> ToolReturn:
 _WIRE: dict[type, Callable[[Any], Any]] = {
     **_WIRE_CONTENT,
     **_WIRE_PARTS,
-    ModelRequest: _wire_message,
-    ModelResponse: _wire_message,
+    ModelRequest: wire_form,
+    ModelResponse: wire_form,
     ToolReturn: _wire_tool_return,
     PartStartEvent: _wire_part_event,
     PartEndEvent: _wire_part_event,
@@ -247,12 +250,12 @@ def _wire(value: object) -> Any:
     return value if convert is None else convert(value)
 
 
-_encoder = msgspec.json.Encoder(enc_hook=_enc_hook)
+_encoder = msgspec.json.Encoder(enc_hook=wire_hook)
 
 
 def encode_message(message: ModelMessage) -> bytes:
     """One message as JSON. Raises ``ValueError`` or ``TypeError`` for contents that have no JSON form."""
-    return _encoder.encode(_wire_message(message))
+    return _encoder.encode(wire_form(message))
 
 
 def encode_messages(messages: Iterable[ModelMessage]) -> bytes:
@@ -260,7 +263,7 @@ def encode_messages(messages: Iterable[ModelMessage]) -> bytes:
 
     Raises ``ValueError`` or ``TypeError`` for contents that have no JSON form.
     """
-    return _encoder.encode([_wire_message(message) for message in messages])
+    return _encoder.encode([wire_form(message) for message in messages])
 
 
 def encode_value(value: Any) -> bytes:

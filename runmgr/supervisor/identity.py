@@ -45,7 +45,7 @@ class Identities:
             text = _agent(agent)
             # Holding the agent keeps its identity from coming again for another one.
             known = self._fingerprints[id(agent)] = (agent, text, _digest(text))
-        if options.keys().isdisjoint(_ON_TOP):
+        if not options or options.keys().isdisjoint(_ON_TOP):
             return known[2]
         text = known[1]
         for name in _ON_TOP:

@@ -20,9 +20,9 @@ import trio
 from runmgr.exceptions import JournalError, UserError
 from runmgr.journal import JournalReader, JournalWriter, Restored, open_journal, open_journal_writer
 from runmgr.journal.codec import encode_any, encode_checkpoint, encode_outcome
-from runmgr.messages import ToolCallPart, UserPromptPart
+from runmgr.messages import ToolCallPart, ToolReturnPart, UserPromptPart
 from runmgr.records.outcomes import RunError, RunOutcome, RunState
-from runmgr.records.snapshots import PendingCallTools, PendingGraph, RunSnapshot
+from runmgr.records.snapshots import PendingCallTools, PendingGraph, PendingModelRequest, RunSnapshot
 from runmgr.usage import RunUsage
 
 from . import graph_form
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from .runtime import Runtime
 
 _ZERO = Decimal(0)
+_PLAIN = frozenset({str, int, bool, type(None)})
 _BY_AGENT = "agent:"
 """What fingerprints begin with that we worked out."""
 _AHEAD = Decimal("0.005")
@@ -66,8 +67,8 @@ class RunJournal:
         self.writer = writer
         self._runtime = runtime
         self._reader = reader
-        self._late: dict[Actor, RunSnapshot] = {}
-        """Checkpoints that are put off until the next commit."""
+        self._late: dict[Actor, Any] = {}
+        """Checkpoints that are put off until the next commit: a `_Stand`, or the stepper where that stands still."""
         self._claim: Amount | None = None
         """What the commit that is under way says that may have been spent."""
         self._claimed: Amount | None = None
@@ -314,46 +315,65 @@ class RunJournal:
             # It was begun with calls that wait, approved perhaps: their tools are next.
             self._keep(actor, stepper.snapshot())
             return True
-        snapshot = stepper.snapshot()
-        pending = snapshot.pending
-        if type(pending) is PendingCallTools:
-            if stepper.ctx.deps.plan.plain_text and not _has_calls(pending.response):
+        plan = stepper.ctx.deps.plan
+        node = stepper.next_node
+        response = getattr(node, "model_response", None)
+        if response is not None and node.tool_call_results is None:
+            if plan.plain_text and not _has_calls(response):
                 # No tool, validator or output function will see it; mostly the run ends within this very step. It is kept
                 # with the next commit, if the run has not got further by then.
-                self._late[actor] = snapshot
+                self._late[actor] = stepper
                 self.writer.wake()
                 return False
-            self._keep(actor, snapshot)
+            self._keep(actor, stepper.snapshot())
             return True
-        self._keep(actor, snapshot)
-        # After a response with tool calls, that response is committed already. One that was put off above is not, and the
-        # next request acts on it.
+        snapshot = stepper.snapshot()
         messages = snapshot.messages
-        return bool(messages) and not _has_calls(messages[-1])
+        if not messages or _has_calls(messages[-1]):
+            # That response is committed already, and nobody waits for what its tools gave: it is kept with the next commit, unless
+            # the next response comes before that, whose checkpoint holds it too.
+            if (
+                messages
+                and not snapshot.tool_retries
+                and not plan.history_processors
+                and _is_plain(snapshot.pending)
+            ):
+                self._put_off(actor, snapshot)
+            else:
+                self._keep(actor, snapshot)  # it might be another by then, or have no JSON form
+            return False
+        # The last response was put off above, perhaps, and the next request acts on it.
+        self._keep(actor, snapshot)
+        return True
+
+    def _put_off(self, actor: Actor, snapshot: RunSnapshot) -> None:
+        """Keep this with the next commit. The run goes on, and its history and usage with it, so both are taken down."""
+        usage = snapshot.usage
+        snapshot.usage = usage.__copy__()
+        if usage.details:
+            snapshot.usage.details = usage.details.copy()
+        self._late[actor] = _Stand(actor, snapshot)
+        self.writer.wake()
 
     def _keep(self, actor: Actor, snapshot: RunSnapshot) -> None:
         if self._late:
             self._late.pop(actor, None)  # this one says more
-        usage = snapshot.usage
-        paid = actor.paid()
-        if paid is None:
-            differs, cost, unpriced = False, _ZERO, 0
-        else:
-            # Failed attempts are paid too, so the ledger may know more than the agent.
-            differs = paid.requests != usage.requests or paid.input_tokens != usage.input_tokens
-            cost, unpriced = paid.cost, paid.unpriced
-        epoch = snapshot.history_epoch
+        self._write(actor, _Stand(actor, snapshot))
+
+    def _write(self, actor: Actor, stand: _Stand) -> None:
+        epoch = stand.snapshot.history_epoch
         try:
             body = encode_checkpoint(
-                snapshot,
+                stand.snapshot,
                 actor._known,
+                upto=stand.known,
                 reset=epoch != actor._epoch,
-                paid=paid.usage() if differs and paid is not None else None,
-                cost=cost,
-                unpriced=unpriced,
-                attempts=actor._attempts,
+                paid=stand.paid,
+                cost=stand.cost,
+                unpriced=stand.unpriced,
+                attempts=stand.attempts,
                 started_at=actor._started_at,
-                model=actor._model,
+                model=stand.model,
             )
         except (ValueError, TypeError) as error:
             raise UserError(
@@ -361,15 +381,22 @@ class RunJournal:
             ) from error
         self.writer.checkpoint(actor._journal_run, actor._checkpoints, body)
         actor._checkpoints += 1
-        actor._known = len(snapshot.messages)
+        actor._known = stand.known
         actor._epoch = epoch
 
     def _before_commit(self) -> bytes:
         """Called as a transaction is about to be made up: add what was put off; gives what was spent."""
         while self._late:
-            actor, snapshot = self._late.popitem()
+            actor, stand = self._late.popitem()
+            if type(stand) is not _Stand:
+                snapshot = stand.snapshot()
+                if type(snapshot.pending) is not PendingCallTools:
+                    continue  # it has ended
+                stand = _Stand(actor, snapshot)
+            elif stand.attempts != actor._attempts:
+                continue  # it was restarted since, and what is kept next begins from there
             with suppress(UserError):  # what has no JSON form will be met again when the run goes on or ends
-                self._keep(actor, snapshot)
+                self._write(actor, stand)
         return self._spent()
 
     # ---------------------------------------------------------------- after a run
@@ -404,6 +431,29 @@ class RunJournal:
         return msgspec.structs.replace(outcome, status=RunState.CANCELLED, output=None, error=error)
 
 
+class _Stand:
+    """Where a run stands at a node boundary, with what changes as soon as it goes on taken down."""
+
+    __slots__ = ("attempts", "cost", "known", "model", "paid", "snapshot", "unpriced")
+
+    def __init__(self, actor: Actor, snapshot: RunSnapshot) -> None:
+        self.snapshot = snapshot
+        self.known = len(snapshot.messages)
+        self.attempts = actor._attempts
+        self.model = actor._model
+        self.paid: RunUsage | None = None
+        self.cost = _ZERO
+        self.unpriced = 0
+        tally = actor.paid()
+        if tally is not None:
+            self.cost, self.unpriced = tally.cost, tally.unpriced
+            usage = snapshot.usage
+            if tally.requests != usage.requests or tally.input_tokens != usage.input_tokens:
+                self.paid = (
+                    tally.usage()
+                )  # failed attempts are paid too, so the ledger may know more than the agent
+
+
 class _Told:
     """What is called once an outcome is committed, or cannot be."""
 
@@ -427,7 +477,20 @@ def differ(one: str | None, other: str | None) -> bool:
 
 
 def _has_calls(response: Any) -> bool:
-    return any(type(part) is ToolCallPart for part in response.parts)
+    for part in response.parts:  # noqa: SIM110  a generator is twice the time
+        if type(part) is ToolCallPart:
+            return True
+    return False
+
+
+def _is_plain(pending: Any) -> bool:
+    """Whether this is a request that has a JSON form for sure, and stays as it is."""
+    if type(pending) is not PendingModelRequest:
+        return False
+    for part in pending.request.parts:
+        if type(part) is not ToolReturnPart or type(part.content) not in _PLAIN or part.metadata is not None:
+            return False
+    return True
 
 
 @asynccontextmanager

@@ -146,12 +146,13 @@ async def test_a_damaged_journal_is_refused_by_name_and_saved(path, autojump_clo
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         root = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = 'outcomes'").fetchone()[0]
+        size = connection.execute("PRAGMA page_size").fetchone()[0]
     if damage == "cut":
         os.truncate(path, path.stat().st_size * 2 // 3)
     else:
         with path.open("r+b") as file:
-            file.seek((root - 1) * 4096)
-            file.write(bytes(4096))
+            file.seek((root - 1) * size)
+            file.write(bytes(size))
     with pytest.raises(JournalError, match=r"is damaged .*python -m runmgr.journal salvage"):
         await fill(path, 300)
     saved = path.with_name("saved.sqlite")
