@@ -312,7 +312,9 @@ class Driver:
 
     async def _end_quota(self, member: Member) -> None:
         """A worker that is lost may go on until it notices that nobody speaks to it any more."""
-        await trio.sleep_until(member.sent_at + self._options.silence)
+        await trio.sleep_until(
+            member.sent_at + 1.5 * self._options.silence
+        )  # a worker that is held up notices later
         self._quotas.ended(member.name)
         self._share.set()
 

@@ -85,10 +85,16 @@ class Member:
             self.scope.cancel()
 
     async def ping(self, silence: float) -> None:
-        """Let it know that somebody is there, and notice when it is not."""
+        """Let it know that somebody is there, and notice when it is not.
+
+        Where this process itself was held up, what the worker said meanwhile may not be read yet: it is not judged then.
+        """
+        late = False
         while True:
             now = trio.current_time()
-            if now - self.heard_at > silence:
+            if now - self.heard_at > silence and not late:
                 self.scope.cancel()
             self.say(wire.Ping(now))
-            await trio.sleep(silence / 5)
+            due = now + silence / 5
+            await trio.sleep_until(due)
+            late = trio.current_time() - due > silence / 5

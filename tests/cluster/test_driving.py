@@ -2,6 +2,7 @@
 
 import random
 import sqlite3
+import time
 
 import msgspec
 import pytest
@@ -71,8 +72,8 @@ async def test_events_that_a_slow_driver_does_not_take_are_counted(autojump_cloc
         await all_ready(sup, 1)
         async with sup.subscribe(buffer=100_000) as events:
             await trio.sleep(3)
-            async with sup.map(agent_for(provider), (f"p{n}" for n in range(1_500))) as outcomes:
-                assert len([outcome async for outcome in outcomes]) == 1_500
+            async with sup.map(agent_for(provider), (f"p{n}" for n in range(1_000))) as outcomes:
+                assert len([outcome async for outcome in outcomes]) == 1_000
             await trio.sleep(60)
             told = events.drain_nowait()
     missed = sum(event.count for event in told if isinstance(event, EventsMissed))
@@ -294,6 +295,18 @@ async def test_a_driver_that_dies_is_resumed_and_no_outcome_is_there_twice(autoj
     connection.close()
 
 
+async def test_a_driver_that_was_held_up_takes_nobody_for_lost():
+    provider = Provider(0.1)
+    async with open_supervisor(cluster=cluster(workers=1, silence=0.4)) as sup:
+        await all_ready(sup, 1)
+        handle = await sup.submit(agent_for(provider), "x")
+        await trio.sleep(0.02)
+        time.sleep(0.8)  # noqa: ASYNC251  the whole event loop stands still, as on a machine that has no time for it
+        assert (await handle.outcome()).succeeded
+        assert sup.snapshot().workers_lost == 0
+    assert provider.asked == 1
+
+
 @pytest.mark.parametrize(
     ("given", "said"),
     [
@@ -324,7 +337,7 @@ async def test_a_slow_consumer_holds_every_worker_back(autojump_clock):
     async with open_supervisor(cluster=cluster(), max_queued=10) as sup:
         async with sup.map(agent_for(provider), (f"p{n}" for n in range(1_000))) as outcomes:
             await outcomes.__anext__()
-            await trio.sleep(1_000)
+            await trio.sleep(60)
             assert provider.asked <= 31, "places, queue, and the one that was taken"
             assert len([outcome async for outcome in outcomes]) == 999
 

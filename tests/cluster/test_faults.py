@@ -26,7 +26,7 @@ FAULTS = st.lists(
 )
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(
     seed=st.integers(0, 2**32),
     faults=FAULTS,
@@ -65,7 +65,7 @@ def test_nothing_is_lost_and_nothing_told_twice(seed, faults, runs, workers, del
     trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(seed=st.integers(0, 2**32), faults=FAULTS, limit=st.integers(0, 90), workers=st.integers(1, 4))
 def test_a_budget_holds_over_all_workers(seed, faults, limit, workers):
     provider = Provider(0.2)

@@ -76,7 +76,7 @@ def test_parts_add_up_to_no_more_than_the_limit(most, workers, a_minute):
     assert sum(sending) + len(sending) <= max(a_minute + 1, 1.000001 if not sending else 0) * 1.000001
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(
     seed=st.integers(0, 2**32),
     faults=st.lists(
@@ -97,7 +97,7 @@ def test_workers_together_keep_to_what_may_be_in_flight(seed, faults, workers, m
             nursery.start_soon(breaks, engine, network, faults)
             rates = RateLimit(max_in_flight=most, adaptive=False)
             async with open_supervisor(cluster=cluster, rng=rng, rate_limits={"loud": rates}) as sup:
-                async with sup.map(agent_for(provider), (f"p{n}" for n in range(60))) as outcomes:
+                async with sup.map(agent_for(provider), (f"p{n}" for n in range(40))) as outcomes:
                     found = [outcome async for outcome in outcomes]
                 assert all(outcome.succeeded for outcome in found)
             nursery.cancel_scope.cancel()
@@ -106,7 +106,7 @@ def test_workers_together_keep_to_what_may_be_in_flight(seed, faults, workers, m
     trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=5, deadline=None)
 @given(
     seed=st.integers(0, 2**32),
     faults=st.lists(st.tuples(st.floats(0, 20), st.just("kill"), st.integers(0, 7)), max_size=2),

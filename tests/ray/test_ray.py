@@ -25,7 +25,7 @@ HERE = Path(__file__).parent
 
 
 def cluster(**given):
-    given = {"address": "local", "workers": 2, "per_worker": 500, "silence": 5.0, **given}
+    given = {"address": "local", "workers": 2, "per_worker": 500, "silence": 15.0, **given}
     return RayCluster(**given)
 
 
