@@ -203,6 +203,38 @@ async def test_what_is_refused_holds_no_permit(fakes, autojump_clock):
     assert model.sent == 0
 
 
+@pytest.mark.parametrize("ends", ["whole", "broken", "left"])
+async def test_a_stream_that_does_not_come_to_its_end_has_spent_all_that_it_may_have_cost(
+    fakes, autojump_clock, ends
+):
+    async def words(messages, info):
+        yield "one "
+        if ends == "broken":
+            raise ModelHTTPError(500, "m")
+        yield "two"
+
+    agent = Agent(FunctionModel(stream_function=words), model_settings={"max_tokens": 1_000})
+
+    async def read(run):
+        async with agent.run_stream("q") as result:
+            async for _ in result.stream_text(debounce_by=None):
+                if ends == "left":
+                    return None
+        return "whole"
+
+    async with open_supervisor(budget=Budget(output_tokens=10_000)) as sup:
+        outcome = await (await sup.submit(fakes.Agent(read))).outcome()
+        assert outcome.succeeded == (ends != "broken")
+        state = sup.snapshot()
+        assert not any(state.budget.reserved.values())
+        if ends == "whole":
+            assert state.budget.spent["output_tokens"] < 100
+            assert not state.lost
+        else:
+            assert state.budget.spent == {"output_tokens": 1_000}
+            assert state.lost["output_tokens"] + sup.usage().output_tokens == 1_000
+
+
 def test_a_runs_messages_are_counted_once():
     from runmgr.messages import ModelRequest, UserPromptPart
 
