@@ -15,7 +15,7 @@ from runmgr.builtin_tools import (
     WebSearchTool,
 )
 from runmgr.exceptions import UserError
-from runmgr.messages import ModelMessage, ModelResponse
+from runmgr.messages import ModelMessage
 from runmgr.models.anthropic_request import (
     Conversation,
     betas_of,
@@ -26,7 +26,7 @@ from runmgr.models.anthropic_request import (
 )
 from runmgr.models.anthropic_response import map_message, map_tokens
 from runmgr.models.anthropic_stream import AnthropicStreamedResponse
-from runmgr.models.http import HttpClient, Reply
+from runmgr.models.http import HttpClient
 from runmgr.models.remote import Call, RemoteModel, encode, with_extras
 from runmgr.models.retry import RetryPolicy
 from runmgr.profiles import ModelProfileSpec
@@ -86,6 +86,8 @@ class AnthropicModel(RemoteModel):
         UserError: the provider is unknown, or its key is missing.
     """
 
+    _map_answer = staticmethod(map_message)
+    _streamed = AnthropicStreamedResponse
     # The request's id stands beside the error in Anthropic's answers.
     _unwraps_errors: ClassVar[bool] = False
 
@@ -233,18 +235,6 @@ class AnthropicModel(RemoteModel):
         if betas:
             headers["anthropic-beta"] = ",".join(sorted(betas))
         return headers
-
-    def _response(self, reply: Reply) -> ModelResponse:
-        return map_message(
-            reply.body,
-            **self._named,
-        )
-
-    def _stream(self, params: ModelRequestParameters) -> AnthropicStreamedResponse:
-        return AnthropicStreamedResponse(
-            params,
-            **self._named,
-        )
 
 
 def _thinks(settings: dict[str, Any]) -> bool:

@@ -15,7 +15,7 @@ from runmgr.builtin_tools import (
     WebSearchTool,
 )
 from runmgr.exceptions import ModelHTTPError, UserError
-from runmgr.messages import ModelMessage, ModelResponse
+from runmgr.messages import ModelMessage
 from runmgr.models.attached import Files
 from runmgr.models.google_request import map_config, map_messages, map_parameters, map_settings
 from runmgr.models.google_response import map_answer, map_tokens, retry_delay
@@ -72,6 +72,8 @@ class GoogleModel(RemoteModel):
         UserError: the provider is unknown, or its key is missing.
     """
 
+    _map_answer = staticmethod(map_answer)
+    _streamed = GeminiStreamedResponse
     _unwraps_errors: ClassVar[bool] = False
 
     def __init__(
@@ -172,18 +174,6 @@ class GoogleModel(RemoteModel):
 
     def _decided(self, params: ModelRequestParameters) -> dict[str, Any]:
         return map_parameters(params, self.profile)
-
-    def _response(self, reply: Reply) -> ModelResponse:
-        return map_answer(
-            reply.body,
-            **self._named,
-        )
-
-    def _stream(self, params: ModelRequestParameters) -> GeminiStreamedResponse:
-        return GeminiStreamedResponse(
-            params,
-            **self._named,
-        )
 
     def _error(self, reply: Reply) -> ModelHTTPError:
         error = super()._error(reply)

@@ -14,9 +14,9 @@ from runmgr.builtin_tools import (
     MCPServerTool,
     WebSearchTool,
 )
-from runmgr.messages import ModelMessage, ModelResponse
+from runmgr.messages import ModelMessage
 from runmgr.models.attached import Files
-from runmgr.models.http import HttpClient, Reply
+from runmgr.models.http import HttpClient
 from runmgr.models.openai_responses_request import map_messages, map_parameters, map_settings, since_previous
 from runmgr.models.openai_responses_response import map_response, map_tokens
 from runmgr.models.openai_responses_stream import OpenAIResponsesStreamedResponse
@@ -64,6 +64,9 @@ class OpenAIResponsesModel(RemoteModel):
     Raises:
         UserError: the provider is unknown, or its key is missing.
     """
+
+    _map_answer = staticmethod(map_response)
+    _streamed = OpenAIResponsesStreamedResponse
 
     def __init__(
         self,
@@ -156,15 +159,3 @@ class OpenAIResponsesModel(RemoteModel):
 
     def _decided(self, params: ModelRequestParameters) -> dict[str, Any]:
         return map_parameters(params, self.openai_profile)
-
-    def _response(self, reply: Reply) -> ModelResponse:
-        return map_response(
-            reply.body,
-            **self._named,
-        )
-
-    def _stream(self, params: ModelRequestParameters) -> OpenAIResponsesStreamedResponse:
-        return OpenAIResponsesStreamedResponse(
-            params,
-            **self._named,
-        )

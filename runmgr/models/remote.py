@@ -11,7 +11,7 @@ from abc import abstractmethod
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self, TypedDict, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, Self, TypedDict, TypeVar, cast
 
 import msgspec
 
@@ -50,6 +50,14 @@ class Named(TypedDict):
     provider_url: str
 
 
+class MapAnswer(Protocol):
+    """From the JSON of a whole answer to a response."""
+
+    def __call__(
+        self, body: bytes, *, model_name: str, provider_name: str, provider_url: str
+    ) -> ModelResponse: ...
+
+
 class Call(NamedTuple):
     """A request that is ready to be sent."""
 
@@ -65,7 +73,7 @@ _REMEMBERED = 16
 class RemoteModel(Model):
     """A model behind an HTTP API.
 
-    A subclass gives ``_call``, ``_response`` and ``_stream``.
+    A subclass gives ``_call``, ``_map_answer`` and ``_streamed``, or ``_response`` and ``_stream`` where those need more.
 
     Args:
         model_name: the model's name as the provider knows it.
@@ -79,6 +87,10 @@ class RemoteModel(Model):
         UserError: the provider is unknown, or its key is missing.
     """
 
+    _map_answer: ClassVar[MapAnswer]
+    """The pure half that reads a whole answer."""
+    _streamed: ClassVar[type[RemoteStream[Any]]]
+    """What reads a streamed answer."""
     _unwraps_errors: ClassVar[bool] = True
     """``ModelHTTPError.body`` is the ``error`` object of the answer; False keeps the whole answer."""
 
@@ -123,13 +135,13 @@ class RemoteModel(Model):
     ) -> Call:
         """The request, for settings and parameters that are prepared."""
 
-    @abstractmethod
     def _response(self, reply: Reply) -> ModelResponse:
         """What an answer with status 200 says."""
+        return type(self)._map_answer(reply.body, **self._named)
 
-    @abstractmethod
     def _stream(self, params: ModelRequestParameters) -> RemoteStream[Any]:
         """What reads a streamed answer."""
+        return self._streamed(params, **self._named)
 
     # ------------------------------------------------------------------ about
 
