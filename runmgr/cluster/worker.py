@@ -7,6 +7,7 @@ orphan goes on spending.
 
 from __future__ import annotations
 
+import importlib
 import os
 import socket
 import sys
@@ -378,7 +379,7 @@ async def work(receive: Callable[[], Awaitable[bytes]], send: Callable[[bytes], 
         raise ValueError(
             f"a worker expects to be told first what it is, and was told {type(hello).__name__} (number {number})"
         )
-    import runmgr.agent  # noqa: F401  every run needs it: not when the first one waits for it
+    importlib.import_module("runmgr.agent")  # every run needs it: not when the first one waits for it
     from runmgr import __version__
 
     if hello.version != wire.VERSION:
