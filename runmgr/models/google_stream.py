@@ -66,7 +66,7 @@ class GeminiStreamedResponse(RemoteStream[Answer]):
     def whole_events(self, body: bytes) -> bool:
         """As of ``RemoteStream``: without ``alt=sse``, which a proxy may drop, Google answers with a JSON array of all pieces."""
         if not body.lstrip().startswith(b"["):
-            return False
+            return super().whole_events(body)
         pieces = decoded(_PIECES, body, self._asked, "list of responses of a model")
         reader = self._reader
         for piece in pieces:

@@ -228,7 +228,7 @@ class RemoteModel(Model):
             raise
 
     def _take_whole(self, response: RemoteStream[Any], reply: Reply) -> None:
-        """An answer in JSON where a stream was asked for."""
+        """An answer that calls itself JSON where a stream was asked for."""
         try:
             if not response.whole_events(reply.body):
                 response.whole(self._response(reply))

@@ -227,13 +227,15 @@ class RemoteStream(StreamedResponse, Generic[T]):
         self._ready = [manager.handle_part(vendor_part_id=None, part=part) for part in response.parts]
 
     def whole_events(self, body: bytes) -> bool:
-        """Take over the events of a stream that came as one JSON body; False where the API has no such form.
+        """Take over the events of a stream that was called JSON, as some servers call theirs; False where it is none.
 
         Raises:
-            ModelAPIError: the answer failed, or is none.
+            ModelAPIError: the answer failed, or broke off.
         """
-        del body
-        return False
+        if not body.startswith((b"data:", b"event:")):
+            return False
+        self._waiting = [*self._reader.feed(body), *self._reader.end()]
+        return True
 
     async def _receive(self, answer: ReplyStream) -> bytes | None:
         try:
