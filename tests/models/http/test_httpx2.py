@@ -141,6 +141,28 @@ async def test_a_stream_left_early_with_a_users_client(server, tools):
 
 
 @LEFT_BEHIND
+async def test_silence_inside_an_answer_to_a_users_client(server, tools):
+    async def stalls(request, stream):
+        await stream.send_all(tools.chunked(b"a", end=False))
+        await trio.sleep(60)
+
+    server.will(stalls)
+    client, ours = foreign(server)
+    async with client:
+        for limits, message in (
+            (Timeouts(between=0.1), "silent inside an answer for 0.1 s"),
+            (Timeouts(between=5, total=0.2), "no whole answer within 0.2 s"),
+        ):
+            with pytest.raises(HttpTimeout, match=message):
+                await ours.post("/x", b"", timeouts=limits)
+            async with ours.stream("/x", b"", timeouts=limits) as stream:
+                assert await stream.receive() == b"a"
+                with pytest.raises(HttpTimeout, match=message):
+                    await stream.receive()
+    gc.collect()
+
+
+@LEFT_BEHIND
 async def test_errors_of_a_users_client(server, tools):
     async def silent(request, stream):
         await trio.sleep(60)
