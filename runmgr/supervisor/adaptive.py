@@ -27,6 +27,8 @@ MOST_INITIAL = 100
 """In flight to begin with, where more runs are allowed at once."""
 LONGEST_PAUSE = 5.0
 """Seconds between trials where they fail, or twenty round trips where that is longer."""
+_FIRST_PAUSE = 1.0
+"""Seconds until a trial where no answer has come yet."""
 _SMOOTHING = 0.1
 _NOISE_SMOOTHING = 0.2
 _TOLERANCE = 1.5
@@ -191,7 +193,10 @@ class Adaptive:
         self._begin_window(now)
 
     def _pause_trials(self, now: float) -> None:
-        latency = self.latency or 1.0
+        latency = self.latency
+        if latency is None:  # what a round trip is cannot be said yet, and so not how many to wait
+            self._next_trial = now + _FIRST_PAUSE
+            return
         self._pause = min(max(2 * self._pause, 4 * latency), max(LONGEST_PAUSE, 20 * latency))
         self._next_trial = now + self._pause
 
@@ -213,8 +218,10 @@ class Adaptive:
     def _look(self, now: float) -> None:
         """End the window where it is long enough to say something."""
         assert self._window_at is not None
-        latency = self.latency or 0.0
+        latency = self.latency
         elapsed = now - self._window_at
+        if latency is None:  # refusals come before the first answers: a few of them are no window
+            latency = math.inf
         if elapsed < self._length or (self._count + self._bad < _LEAST_SAMPLES and elapsed < 10 * latency):
             return
         count, bad, total, full, others = self._count, self._bad, self._sum, self._full, self._others
