@@ -226,3 +226,49 @@ async def test_streams_fall_back_through_the_same_doors(pair, fakes, autojump_cl
         outcome = await (await sup.submit(fakes.Agent(stream))).outcome()
         assert outcome.error.type == "FallbackExceptionGroup"
         assert (first.sent, second.sent) == (3, 3)
+
+
+async def test_a_group_has_one_rate_whichever_model_answers(pair, autojump_clock):
+    """Its permits count requests over all models, and one that failed at the first model gives its permit back before the next."""
+    first, second = pair
+    both_at_once = most = 0
+    for provider in pair:
+        request_once = provider.request_once
+
+        async def count(*args, request_once=request_once):
+            nonlocal both_at_once, most
+            both_at_once += 1
+            most = max(most, both_at_once)
+            try:
+                return await request_once(*args)
+            finally:
+                both_at_once -= 1
+
+        provider.request_once = count
+    first.failing = dead
+    async with open_supervisor(max_running=20) as sup:
+        sup.set_group("acme", rate=RateLimit(max_in_flight=2))
+        agent = Agent(FallbackModel(first, second))
+        handles = [await sup.submit(agent, str(number), group="acme") for number in range(8)]
+        for handle in handles:
+            assert (await handle.outcome()).output == "second"
+        group = sup._runtime.gates.group_rates["acme"]
+        assert (group.used, group.waiting) == (0, 0)
+    assert most == 2
+    assert first.sent >= 1
+    assert second.sent == 8
+    assert trio.current_time() >= 8 / 2
+
+
+async def test_a_group_asks_no_more_a_minute_over_the_models_of_a_fallback(pair, autojump_clock):
+    first, second = pair
+    first.failing = refusing
+    async with open_supervisor(max_running=20, breaker=None) as sup:
+        sup.set_group("acme", rate=RateLimit(requests_per_minute=60))
+        agent = Agent(FallbackModel(first, second))
+        handles = [await sup.submit(agent, str(number), group="acme") for number in range(6)]
+        for handle in handles:
+            assert (await handle.outcome()).output == "second"
+    assert second.sent == 6
+    # One a second, and what was sent to the first in vain counts as well.
+    assert trio.current_time() >= first.sent + second.sent - 1
