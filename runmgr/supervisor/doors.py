@@ -1,7 +1,7 @@
 """The doors of a model request: rate, then budget, then connection; and its resends.
 
 Whatever a request holds is given back before it waits: no permit and no connection is held during a backoff or while it waits
-for a budget. The request is sent with ``model.request_once``; whether a failure is sent again is decided by the pure
+for a budget. One exception: a group's own permit, while its request stands in its model's line (see `_pass_rates`). The request is sent with ``model.request_once``; whether a failure is sent again is decided by the pure
 functions of `runmgr.models.retry` and `RetryBudget`. What a request used is settled in the ledger before anybody sees its
 response.
 """
@@ -307,7 +307,10 @@ async def _pass(actor: Actor, door: ModelDoor, messages: list[Any], settings: An
 async def _pass_rates(actor: Actor, rate: RateDoor | None, entry: Entry) -> None:
     """Pass the group's own rate, then the model's. Cancelled: neither is held.
 
-    In this order: while it waits for the model, a request holds back no one but its own group.
+    In this order: while it waits for the model, a request holds back no one but its own group. That is the one permit that is held while
+    something waits, and on purpose. Two lines that are passed one after the other, each given back when the other one has no room, let
+    requests go from one to the other and back for as long as both are full, and nobody's turn would be sure. So a group's
+    ``max_in_flight`` counts those of its requests that stand in a model's line too.
     """
     own = entry.group_rate
     if own is not None and not own.pass_nowait(entry.group_booking):
