@@ -58,6 +58,8 @@ class OpenAIResponsesStreamedResponse(RemoteStream[Event]):
         # Calls whose arguments are coming in pieces: the text that ends them. And those of which some has come.
         self._open: dict[str, str] = {}
         self._begun: set[str] = set()
+        # Some of the message that comes now has come.
+        self._told = False
         self._handlers: dict[str, Callable[[Event], Iterator[ModelResponseStreamEvent]]] = {
             "response.output_text.delta": self._text,
             "response.output_text.done": self._text_done,
@@ -99,6 +101,7 @@ class OpenAIResponsesStreamedResponse(RemoteStream[Event]):
 
     def _text(self, event: Event) -> Iterator[ModelResponseStreamEvent]:
         if isinstance(event.delta, str) and event.delta:
+            self._told = True
             yield from self._parts_manager.handle_text_delta(
                 vendor_part_id=event.item_id, content=event.delta, id=event.item_id
             )
@@ -173,6 +176,9 @@ class OpenAIResponsesStreamedResponse(RemoteStream[Event]):
             return
         key = item.id or ""
         manager = self._parts_manager
+        if item.type == "message":
+            self._told = False
+            return
         if item.type == "function_call":
             if item.arguments:
                 self._begun.add(key)
@@ -205,6 +211,11 @@ class OpenAIResponsesStreamedResponse(RemoteStream[Event]):
                     signature=item.encrypted_content,
                     provider_name=self._provider_name,
                 )
+        elif item.type == "message":
+            if not self._told:  # a server that tells a message at once
+                for content in item.content or ():
+                    if content.type == "output_text" and content.text:
+                        yield from manager.handle_text_delta(vendor_part_id=key, content=content.text, id=key)
         elif item.type == "function_call":
             if item.arguments and key not in self._begun:
                 yield from self._piece(key, item.arguments)
