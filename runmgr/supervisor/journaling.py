@@ -442,10 +442,11 @@ class _Stand:
         self.attempts = actor._attempts
         self.model = actor._model
         self.paid: RunUsage | None = None
-        self.cost = _ZERO
-        self.unpriced = 0
-        tally = actor.paid()
-        if tally is not None:
+        # Without an earlier process or children its tally is all of it.
+        tally = actor._tally if actor._before is None and actor._extras is None else actor.paid()
+        if tally is None:
+            self.cost, self.unpriced = _ZERO, 0
+        else:
             self.cost, self.unpriced = tally.cost, tally.unpriced
             usage = snapshot.usage
             if tally.requests != usage.requests or tally.input_tokens != usage.input_tokens:

@@ -278,6 +278,40 @@ async def test_a_tool_result_without_a_json_form_fails_its_run_only(path, autoju
         assert (await good.outcome()).status == "succeeded"
 
 
+async def test_results_of_tools_are_kept_while_the_next_request_is_under_way(path, autojump_clock):
+    world = World()
+    async with open_supervisor(journal=path) as sup:
+        await sup.submit(world.agent, "q", run_id="a")
+        await trio.sleep(2.5)
+        assert (world.requests, world.tools) == ([("q", 0)], [0])
+        with open_journal(path) as journal:
+            (kept,) = journal.unfinished()
+        assert [type(message).__name__ for message in kept.snapshot.messages] == [
+            "ModelRequest",
+            "ModelResponse",
+        ]
+        assert kept.snapshot.pending.request.parts[0].content == 1
+        assert (kept.snapshot.usage.requests, kept.snapshot.usage.tool_calls, kept.snapshot.run_step) == (
+            1,
+            1,
+            1,
+        )
+
+
+@pytest.mark.parametrize(("seconds", "rows"), [(1.0, 4), (0.0, 2)])
+async def test_results_of_tools_have_no_row_where_the_next_response_comes_first(
+    path, autojump_clock, seconds, rows
+):
+    world = World(seconds=seconds)
+    async with open_supervisor(journal=path) as sup:
+        outcome = await (await sup.submit(world.agent, "q", run_id="a")).outcome()
+        checkpoints = sup.journal.connection.execute("SELECT count(*) FROM checkpoints").fetchone()[0]
+    assert checkpoints == rows
+    with open_journal(path) as journal:
+        assert journal.outcome("a").messages == outcome.messages
+        assert len(outcome.messages) == 6
+
+
 async def test_a_failing_disk_stops_the_supervisor_and_comes_out_bare(path, autojump_clock):
     world = World()
     with pytest.raises(JournalError, match="disk is full"):
