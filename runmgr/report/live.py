@@ -36,6 +36,11 @@ _INDEXES = (
     "lines_by_run ON lines (run_id)",
 )
 
+_RIGHT, _WRONG = (
+    f"EXISTS (SELECT 1 FROM scores s WHERE s.at = lines.at AND s.name = ? AND s.value {way})"  # noqa: S608
+    for way in (">= 1", "< 1")
+)
+
 _SORTS = {
     "index": "idx",
     "status": "status",
@@ -250,16 +255,13 @@ class LiveResults:
             where.append("variant = ?")
             values.append(variant)
         if scorer and right is not None:
-            comparison = ">= 1" if right else "< 1"
-            where.append(
-                f"EXISTS (SELECT 1 FROM scores s WHERE s.at = lines.at AND s.name = ? AND s.value {comparison})"  # noqa: S608
-            )
+            where.append(_RIGHT if right else _WRONG)
             values.append(scorer)
         if find:
             self._match(find.casefold())
             where.append("at IN (SELECT at FROM matches)")
         condition = " AND ".join(where)
-        count = self._database.execute(f"SELECT count(*) FROM lines WHERE {condition}", values).fetchone()[0]  # noqa: S608  only our own words
+        count = self._count(condition, values)
         limit, offset, way = max(1, min(limit, _MOST_ROWS)), max(0, offset), "DESC" if down else "ASC"
         if sort.startswith("score "):
             places = self._by_score(sort.removeprefix("score "), way, condition, values, limit, offset)
@@ -276,6 +278,17 @@ class LiveResults:
             with self._results.open("rb") as file:
                 rows = [_shown(line) for (at,) in places if (line := self._line(file, at)) is not None]
         return {"count": count, "version": self.version, "cases": rows}
+
+    def _count(self, condition: str, values: list[Any]) -> int:
+        """How many lines there are of a condition. Of a score alone, an index of scores knows: lines would be asked one by one."""
+        for way, alone in ((">= 1", _RIGHT), ("< 1", _WRONG)):
+            if condition == f"1 AND {alone}":
+                query = f"SELECT count(*) FROM scores WHERE name = ? AND value {way}"  # noqa: S608  only our own words
+                break
+        else:
+            query = f"SELECT count(*) FROM lines WHERE {condition}"  # noqa: S608
+        count: int = self._database.execute(query, values).fetchone()[0]
+        return count
 
     def _match(self, word: str) -> None:
         """Finds the word in all texts: read once, however often the table is turned over or sorted."""

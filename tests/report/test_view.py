@@ -83,6 +83,10 @@ def test_filter_sort_and_pages(directory):
         assert rows(live, find="no luck") == [7]
         assert rows(live, sort="nonsense; DROP TABLE lines") == list(range(8))
         assert live.cases(status="failed")["count"] == 1
+        assert live.cases(scorer="exact", right=True, limit=1)["count"] == 3
+        assert live.cases(scorer="exact", right=False, limit=1)["count"] == 4
+        assert live.cases(scorer="exact", right=False, status="failed")["count"] == 0
+        assert live.cases(scorer="other", right=False)["count"] == 0
         summary = live.summary()
         assert (summary["runs"], summary["failed"], summary["scores"]["exact"]["n"]) == (8, 1, 7)
         assert live.run(f"{3:016x}")["transcript"][1]["text"].startswith("<img")
