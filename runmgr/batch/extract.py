@@ -33,6 +33,8 @@ def extract(pattern: re.Pattern[str], text: str) -> str | None:
         last = match
     if last is None:
         return None
+    if pattern.groups == 1:
+        return last[1] or ""
     if pattern.groups:
         return next((group for group in last.groups() if group is not None), "")
     return last[0]

@@ -22,7 +22,7 @@ from runmgr.batch.reports import BatchReport
 from runmgr.batch.results import ResultsFile, plain
 from runmgr.batch.resume import Finished, take_over
 from runmgr.batch.scan import cases_of_file, cases_of_stdin, scan
-from runmgr.batch.spending import judged, spent
+from runmgr.batch.spending import judged, prices_at_hand, spent
 from runmgr.batch.state import BatchState
 from runmgr.batch.variants import Variant
 from runmgr.exceptions import BudgetExhausted, InputError, RunCancelled, SupervisorClosed, UserError
@@ -165,7 +165,8 @@ class _Batch:
             return None
         results = ResultsFile(self.directory.results)
         try:
-            await self._send(results)
+            with prices_at_hand(variant.model for variant in self.plan.variants):
+                await self._send(results)
         finally:
             results.close()
         return self._finish()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Generator, Iterable
+from contextlib import contextmanager
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -10,9 +13,12 @@ import msgspec
 
 from runmgr.exceptions import JournalError
 from runmgr.journal import open_journal
+from runmgr.models import Model
 from runmgr.report.summary import JudgeSummary, Tally, add_usage
+from runmgr.supervisor.pricing import Prices
+from runmgr.usage import RequestUsage
 
-__all__ = ("GROUP", "judged", "scope_of", "spent")
+__all__ = ("GROUP", "judged", "prices_at_hand", "scope_of", "spent")
 
 GROUP = "scorer "
 """A judge's runs are of the group of this and its name."""
@@ -33,6 +39,29 @@ def spent(journal: Path, tally: Tally) -> tuple[dict[str, Any], Decimal | None]:
     if said is None:
         return tally.usage, tally.cost
     return said["usage"], None if said["unpriced"] else Decimal(said["cost"])
+
+
+@contextmanager
+def prices_at_hand(models: Iterable[Any]) -> Generator[None]:
+    """Looks the models' prices up beside what goes on in the block: the table takes a quarter of a second to import, for which the first answers
+    would wait. Leaving waits for that. In a plain thread, which is neither scheduled nor timed by trio.
+
+    Args:
+        models: whom the batch asks; what is no `Model` is passed over.
+    """
+
+    def look_up() -> None:
+        for model in models:
+            if isinstance(model, Model):
+                prices.price(model.system, model.model_name, nothing)
+
+    prices, nothing = Prices(), RequestUsage()
+    thread = threading.Thread(target=look_up, name="runmgr prices", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()
 
 
 def scope_of(judge: str) -> str:

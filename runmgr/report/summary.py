@@ -315,7 +315,10 @@ def _with_judges(models: dict[str, ModelSummary], judges: dict[str, JudgeSummary
 def add_usage(total: dict[str, Any], more: dict[str, Any]) -> None:
     """Adds numbers of equal names in place, one level of nesting deep (``details``)."""
     for name, value in more.items():
-        if isinstance(value, dict):
+        if value.__class__ is int:
+            if value or name not in total:
+                total[name] = total.get(name, 0) + value
+        elif isinstance(value, dict):
             inner = total.setdefault(name, {})
             for key, number in value.items():  # pyright: ignore[reportUnknownVariableType]
                 inner[key] = inner.get(key, 0) + number

@@ -49,13 +49,17 @@ def test_built_in_scorers(name, output, target, expected):
         ("5.", 5.0),
         ("€ 12", 12.0),
         ("1,000.", 1000.0),
+        ("0042", 42.0),
+        ("9007199254740993", 9007199254740992.0),
     ],
 )
 def test_numbers(text, number):
     assert parse_number(text) == number
 
 
-@pytest.mark.parametrize("text", ["", "-", ".", ",", "1.2.3", "--3", "abc", "1e999", "１２x", "0x10"])
+@pytest.mark.parametrize(
+    "text", ["", "-", ".", ",", "1.2.3", "--3", "abc", "1e999", "１２x", "１２", "9" * 400, "0x10"]
+)
 def test_no_numbers(text):
     assert parse_number(text) is None
 

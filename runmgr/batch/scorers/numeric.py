@@ -22,6 +22,9 @@ def parse_number(text: str) -> float | None:
     Commas that are not by threes (``1,23``) are dropped all the same, as is what else follows a number's last dot:
     a model's punctuation should not cost it the answer.
     """
+    if text.isdecimal() and text.isascii():  # most are: no need to look closer
+        value = float(text)
+        return value if math.isfinite(value) else None
     text = text.strip().replace("\u2212", "-").replace("\u00a0", "")
     sign = text[:1] if text[:1] in "+-" else ""
     body = text[len(sign) :].strip().strip(_CURRENCY).strip()
