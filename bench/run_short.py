@@ -20,7 +20,7 @@ CEILINGS: dict[str, float] = {
     "events_1": 7_700,
     "events_3": 14_750,
     "journal_1": 7_700,
-    "journal_3": 16_100,
+    "journal_3": 15_700,
 }
 """Instructions a run: single-turn and three-turn; with one subscriber; with a journal (the writer's thread is not counted)."""
 WAITING_OBJECTS = 40.0

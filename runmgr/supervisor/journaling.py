@@ -27,8 +27,8 @@ from runmgr.usage import RunUsage
 
 from . import graph_form
 from .budget import Amount
+from .claims import covers, encode_spent, next_claim, read_spent
 from .identity import Identities, asked
-from .ledger import Tally
 
 if TYPE_CHECKING:
     from .actor import Actor
@@ -39,8 +39,6 @@ _ZERO = Decimal(0)
 _PLAIN = frozenset({str, int, bool, type(None)})
 _BY_AGENT = "agent:"
 """What fingerprints begin with that we worked out."""
-_AHEAD = Decimal("0.005")
-"""Share of a budget that is claimed ahead; what a crash makes unusable of it, beside what was in flight."""
 
 __all__ = ("RunJournal", "open_run_journal")
 
@@ -90,58 +88,16 @@ class RunJournal:
 
     def claimed(self) -> bool:
         """Whether the journal says that all that is reserved now may have been spent."""
-        claimed = self._claimed
-        purse = self._runtime.gates.purse
-        if claimed is None or purse is None:
-            return purse is None
-        meter = purse.meter
-        spent, reserved = meter.spent, meter.reserved
-        return (
-            spent.requests + reserved.requests <= claimed.requests
-            and spent.input_tokens + reserved.input_tokens <= claimed.input_tokens
-            and spent.output_tokens + reserved.output_tokens <= claimed.output_tokens
-            and spent.cost + reserved.cost <= claimed.cost
-        )
+        return covers(self._runtime, self._claimed)
 
     async def claim(self) -> None:
         """Wait until the journal says so of what is reserved by now. Cancelled, it may or may not say so."""
         self.writer.commit_soon()
         await self.writer.committed()
 
-    def _next_claim(self) -> Amount | None:
-        """All that is spent or reserved, and a little ahead, so that requests seldom wait for it."""
-        purse = self._runtime.gates.purse
-        if purse is None or self.closing:
-            return None
-        meter = purse.meter
-        claim = Amount()
-        claim.add(meter.spent)
-        claim.add(meter.reserved)
-        if self._runtime.gates.has_nested_budgets:
-            return claim  # what is ahead of the whole says nothing of the parts
-        for name, limit in meter.limits.items():
-            for field in ("input_tokens", "output_tokens") if name == "tokens" else (name,):
-                setattr(claim, field, getattr(claim, field) + type(limit)(Decimal(limit) * _AHEAD))
-        return claim
-
     def _spent(self) -> bytes:
-        ledger = self._runtime.ledger
-        spent = Tally()
-        spent.merge(ledger.prior)
-        spent.merge(ledger.total)
-        claim = self._claim = self._next_claim()
-        return msgspec.json.encode(
-            {
-                "usage": spent.usage(),
-                "cost": str(spent.cost),
-                "unpriced": spent.unpriced,
-                "ended": self._ended,
-                "lost": self._runtime.gates.lost.to_list(),
-                "claimed": None if claim is None else claim.to_list(),
-                "groups": self._runtime.gates.spent_by_group(),
-                "runs": self._runtime.gates.spent_by_run(),
-            }
-        )
+        self._claim = None if self.closing else next_claim(self._runtime)
+        return encode_spent(self._runtime, self._claim, self._ended)
 
     def _after_commit(self) -> None:
         self._claimed = self._claim
@@ -524,12 +480,12 @@ async def open_run_journal(
                 await trio.to_thread.run_sync(reader.index)
             else:
                 reader.index()
-            _read_spent(runtime, reader.meta("spent"))
+            read_spent(runtime, reader.meta("spent"))
         elif (
             kept := writer.connection.execute("SELECT value FROM meta WHERE key = 'spent'").fetchone()
         ) is not None:
             # Of a damaged journal all runs may be lost, and what was spent be known.
-            _read_spent(runtime, msgspec.json.decode(kept[0]))
+            read_spent(runtime, msgspec.json.decode(kept[0]))
         journal = RunJournal(runtime, writer, reader)
         try:
             yield journal
@@ -541,31 +497,3 @@ async def open_run_journal(
             writer.commit_soon()
             if reader is not None:
                 reader.close()
-
-
-def _read_spent(runtime: Runtime, spent: dict[str, Any] | None) -> None:
-    if spent is None:
-        return
-    usage = msgspec.convert(spent["usage"], RunUsage)
-    runtime.ledger.prior.load(usage, Decimal(spent["cost"]), spent["unpriced"])
-    runtime.gates.spent_by_group_before = {
-        name: _amount(values) for name, values in spent.get("groups", {}).items()
-    }
-    runtime.gates.spent_by_run_before = {
-        run_id: _amount(values) for run_id, values in spent.get("runs", {}).items()
-    }
-    lost = _amount(spent["lost"])
-    claimed = spent.get("claimed")
-    if claimed is not None:
-        # That process did not come to its end: requests of its were in flight. Budgets count what they may have cost.
-        most, prior = _amount(claimed), runtime.ledger.prior
-        lost.requests = max(lost.requests, most.requests - prior.requests)
-        lost.input_tokens = max(lost.input_tokens, most.input_tokens - prior.input_tokens)
-        lost.output_tokens = max(lost.output_tokens, most.output_tokens - prior.output_tokens)
-        lost.cost = max(lost.cost, most.cost - prior.cost)
-    runtime.gates.lost = lost
-
-
-def _amount(values: list[Any]) -> Amount:
-    requests, inputs, outputs, cost = values
-    return Amount(requests, inputs, outputs, Decimal(cost))

@@ -1,0 +1,106 @@
+"""What a journal says of money: what was spent, and what may have been before anybody could say so.
+
+A budget is claimed ahead of use: a commit says how much may be spent until the next one. A process that dies leaves its claim
+behind, and the next one counts as spent what that may have cost.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from runmgr.usage import RunUsage
+
+from .budget import Amount
+from .ledger import Tally
+
+if TYPE_CHECKING:
+    from .runtime import Runtime
+
+__all__ = ("covers", "encode_spent", "next_claim", "read_spent")
+
+_AHEAD = Decimal("0.005")
+"""Share of a budget that is claimed ahead; what a crash makes unusable of it, beside what was in flight."""
+
+
+def covers(runtime: Runtime, claimed: Amount | None) -> bool:
+    """Whether a claim that is committed holds all that is spent and reserved now."""
+    purse = runtime.gates.purse
+    if claimed is None or purse is None:
+        return purse is None
+    meter = purse.meter
+    spent, reserved = meter.spent, meter.reserved
+    return (
+        spent.requests + reserved.requests <= claimed.requests
+        and spent.input_tokens + reserved.input_tokens <= claimed.input_tokens
+        and spent.output_tokens + reserved.output_tokens <= claimed.output_tokens
+        and spent.cost + reserved.cost <= claimed.cost
+    )
+
+
+def next_claim(runtime: Runtime) -> Amount | None:
+    """All that is spent or reserved, and a little ahead, so that requests seldom wait for it."""
+    purse = runtime.gates.purse
+    if purse is None:
+        return None
+    meter = purse.meter
+    claim = Amount()
+    claim.add(meter.spent)
+    claim.add(meter.reserved)
+    if runtime.gates.has_nested_budgets:
+        return claim  # what is ahead of the whole says nothing of the parts
+    for name, limit in meter.limits.items():
+        for field in ("input_tokens", "output_tokens") if name == "tokens" else (name,):
+            setattr(claim, field, getattr(claim, field) + type(limit)(Decimal(limit) * _AHEAD))
+    return claim
+
+
+def encode_spent(runtime: Runtime, claim: Amount | None, ended: int | None) -> bytes:
+    """What a commit says of money: what is spent and lost, and may be spent before the next one; and how many runs have ended."""
+    ledger = runtime.ledger
+    spent = Tally()
+    spent.merge(ledger.prior)
+    spent.merge(ledger.total)
+    return msgspec.json.encode(
+        {
+            "usage": spent.usage(),
+            "cost": str(spent.cost),
+            "unpriced": spent.unpriced,
+            "ended": ended,
+            "lost": runtime.gates.lost.to_list(),
+            "claimed": None if claim is None else claim.to_list(),
+            "groups": runtime.gates.spent_by_group(),
+            "runs": runtime.gates.spent_by_run(),
+        }
+    )
+
+
+def read_spent(runtime: Runtime, spent: dict[str, Any] | None) -> None:
+    """Begin with what earlier processes have spent, and may have."""
+    if spent is None:
+        return
+    usage = msgspec.convert(spent["usage"], RunUsage)
+    runtime.ledger.prior.load(usage, Decimal(spent["cost"]), spent["unpriced"])
+    runtime.gates.spent_by_group_before = {
+        name: _amount(values) for name, values in spent.get("groups", {}).items()
+    }
+    runtime.gates.spent_by_run_before = {
+        run_id: _amount(values) for run_id, values in spent.get("runs", {}).items()
+    }
+    lost = _amount(spent["lost"])
+    claimed = spent.get("claimed")
+    if claimed is not None:
+        # That process did not come to its end: requests of its were in flight. Budgets count what they may have cost.
+        most, prior = _amount(claimed), runtime.ledger.prior
+        lost.requests = max(lost.requests, most.requests - prior.requests)
+        lost.input_tokens = max(lost.input_tokens, most.input_tokens - prior.input_tokens)
+        lost.output_tokens = max(lost.output_tokens, most.output_tokens - prior.output_tokens)
+        lost.cost = max(lost.cost, most.cost - prior.cost)
+    runtime.gates.lost = lost
+
+
+def _amount(values: list[Any]) -> Amount:
+    requests, inputs, outputs, cost = values
+    return Amount(requests, inputs, outputs, Decimal(cost))
