@@ -2,7 +2,6 @@
 
 import pytest
 import trio
-from agents import shouter
 
 from runmgr import RateLimit, open_supervisor
 from runmgr.cluster import RayCluster
@@ -10,6 +9,8 @@ from runmgr.exceptions import UserError
 from runmgr.records.events import RequestSettled, RunEnded
 
 pytest.importorskip("ray", reason="Ray is not installed here; `make test-ray` installs it and runs these")
+
+from agents import shouter
 
 
 async def test_events_models_and_times_come_from_the_workers(ray):
