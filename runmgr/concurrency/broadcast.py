@@ -22,15 +22,35 @@ class Broadcast(Generic[T]):
     subscriber or, while such a one has no room, to none.
     """
 
-    __slots__ = ("_closed", "_patient", "_turn", "subscribers")
+    __slots__ = ("_changed", "_closed", "_patient", "_turn", "subscribers")
 
-    def __init__(self) -> None:
+    def __init__(self, changed: Callable[[], object] | None = None) -> None:
+        """Args:
+        changed: called whenever other subscribers are there than before.
+        """
+        self._changed = changed
         # Tuples, replaced when they change: sending iterates over them while filters may end subscriptions.
         self.subscribers: tuple[Subscription[T], ...] = ()
         """Those who are subscribed now."""
         self._patient: tuple[Subscription[T], ...] = ()  # those with overflow='wait'
         self._turn = trio.Lock()
         self._closed = False
+
+    def _set(self, subscribers: tuple[Subscription[T], ...]) -> None:
+        if subscribers == self.subscribers:
+            return
+        self.subscribers = subscribers
+        self._patient = tuple(one for one in subscribers if one._overflow == "wait")
+        if self._changed is not None:
+            self._changed()
+
+    def only(self) -> Callable[[T], object] | None:
+        """Where there is one subscriber, which takes every event as it is and never has a sender wait: what gives it one, for as long as
+        the subscribers do not change. It does not look at ``without``. None otherwise.
+        """
+        if len(self.subscribers) == 1 and self.subscribers[0]._takes_all:
+            return self.subscribers[0]._deliver
+        return None
 
     def subscribe(
         self,

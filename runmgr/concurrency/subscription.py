@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Hashable
 from types import TracebackType
 from typing import TYPE_CHECKING, Generic, Literal, TypeVar, get_args
@@ -46,8 +46,8 @@ class Subscription(Generic[T]):
     """Events for one reader. Made by `Broadcast.subscribe`, whose arguments it takes."""
 
     __slots__ = (
-        "_broadcast", "_buffer", "_coalesces", "_ended", "_error", "_events", "_filter", "_gap", "_is_full", "_key", "_lot", "_number",
-        "_on_missed", "_overflow", "_parked", "_rooms", "_turn", "_without", "missed",
+        "_append", "_broadcast", "_buffer", "_coalesces", "_ended", "_error", "_events", "_filter", "_gap", "_is_full", "_key", "_lot", "_on_missed",
+        "_overflow", "_parked", "_pop", "_rooms", "_turn", "_without", "missed",
     )  # fmt: skip
 
     def __init__(
@@ -75,12 +75,23 @@ class Subscription(Generic[T]):
         self._key = key
         self._on_missed = on_missed
         self._without = without
-        self._events: OrderedDict[Hashable, T] = OrderedDict()  # by key for 'coalesce', by number otherwise
-        self._number = 0
+        self._events: OrderedDict[Hashable, T] | deque[T]
+        """Unread, oldest first; for 'coalesce' by key."""
+        self._pop: Callable[[], T]
+        """Takes the oldest event."""
+        self._append: Callable[[T], object]
+        """Adds one, where they have no keys."""
+        if self._coalesces:
+            by_key: OrderedDict[Hashable, T] = OrderedDict()
+            self._events, self._pop = by_key, lambda: by_key.popitem(last=False)[1]
+        else:
+            unread: deque[T] = deque()
+            self._events, self._pop, self._append = unread, unread.popleft, unread.append
         self._gap = 0  # dropped since the reader was last told
         self._ended = False
         self._error: Exception | None = None
         self._turn = 0
+        """How many events the reader may take as they are, with nothing else to look at: 0 while there is a gap or no room."""
         self._parked = 0
         """Readers in the lot."""
         self._is_full = False  # a plain attribute: senders look at it for each event
@@ -124,7 +135,7 @@ class Subscription(Generic[T]):
             gap, self._gap = self._gap, 0
             return self._on_missed(gap)
         if self._events:
-            _, event = self._events.popitem(last=False)
+            event = self._pop()
             self._is_full = False
             if self._rooms is not None:
                 self._rooms.unpark()
@@ -156,16 +167,16 @@ class Subscription(Generic[T]):
         return self
 
     async def __anext__(self) -> T:
-        """As `receive`; while events are there, other tasks get their turn only every few of them."""
-        if self._events and self._turn:
+        """As `receive`, and a checkpoint where it has to wait; while events are there, only every 32nd is one."""
+        if self._turn and self._events:
             self._turn -= 1
-            await trio.lowlevel.checkpoint_if_cancelled()
-            return self.receive_nowait()
-        self._turn = _AT_ONCE
+            return self._pop()
         try:
-            return await self.receive()
+            event = await self.receive()
         except trio.EndOfChannel:
             raise StopAsyncIteration from None
+        self._turn = 0 if self._is_full or self._gap else _AT_ONCE
+        return event
 
     def __enter__(self) -> Self:
         broadcast = self._broadcast
@@ -174,9 +185,7 @@ class Subscription(Generic[T]):
         if broadcast._closed:
             self._ended = True
             return self
-        broadcast.subscribers += (self,)
-        if self._overflow == "wait":
-            broadcast._patient += (self,)
+        broadcast._set((*broadcast.subscribers, self))
         return self
 
     def __exit__(
@@ -203,29 +212,48 @@ class Subscription(Generic[T]):
             self._fail(error)
             return False
 
+    @property
+    def _takes_all(self) -> bool:
+        """Whether `_deliver` is all there is to sending it an event, but for those of the class that it is without."""
+        return self._filter is None and self._overflow != "wait"
+
     def _deliver(self, event: T) -> None:
+        # Called for every event. What is rare is in methods of its own.
+        if not self._coalesces:
+            self._append(event)
+        elif not self._put_by_key(event):
+            return
+        if len(self._events) >= self._buffer:
+            self._fill()
+        if self._parked:
+            self._wake()
+
+    def _put_by_key(self, event: T) -> bool:
         events = self._events
-        if self._coalesces:
-            try:
-                key = None if self._key is None else self._key(event)
-            except Exception as error:  # noqa: BLE001  # as in `_wants`
-                self._fail(error)
-                return
-            if key in events:
-                self.missed += 1
-        else:
-            key = self._number = self._number + 1
+        assert type(events) is OrderedDict
+        try:
+            key = None if self._key is None else self._key(event)
+        except Exception as error:  # noqa: BLE001  # as in `_wants`
+            self._fail(error)
+            return False
+        if key in events:
+            self.missed += 1
         events[key] = event
-        count = len(events)
-        if count >= self._buffer:
-            if count > self._buffer:
-                events.popitem(last=False)
-                self.missed += 1
-                self._gap += self._on_missed is not None
-            self._is_full = True
-        if self._parked and self._lot is not None:
-            self._parked -= 1
-            self._lot.unpark()
+        return True
+
+    def _fill(self) -> None:
+        """There is no room for another, or was none for this one."""
+        if len(self._events) > self._buffer:
+            self._pop()
+            self.missed += 1
+            self._gap += self._on_missed is not None
+        self._is_full = True
+        self._turn = 0
+
+    def _wake(self) -> None:
+        assert self._lot is not None
+        self._parked -= 1
+        self._lot.unpark()
 
     def _fail(self, error: Exception) -> None:
         self._error = error
@@ -242,8 +270,7 @@ class Subscription(Generic[T]):
         self._is_full = False
         self._parked = 0
         broadcast = self._broadcast
-        broadcast.subscribers = tuple(other for other in broadcast.subscribers if other is not self)
-        broadcast._patient = tuple(other for other in broadcast._patient if other is not self)
+        broadcast._set(tuple(other for other in broadcast.subscribers if other is not self))
         for lot in (self._lot, self._rooms):
             if lot is not None:
                 lot.unpark_all()

@@ -24,7 +24,7 @@ __all__ = (
 )
 
 
-class RunAdmitted(msgspec.Struct, tag="admitted", frozen=True, kw_only=True):
+class RunAdmitted(msgspec.Struct, tag="admitted", frozen=True):
     """A run entered the queue."""
 
     run_id: str
@@ -34,7 +34,7 @@ class RunAdmitted(msgspec.Struct, tag="admitted", frozen=True, kw_only=True):
     """Unix seconds, as in every event."""
 
 
-class RunStarted(msgspec.Struct, tag="started", frozen=True, kw_only=True):
+class RunStarted(msgspec.Struct, tag="started", frozen=True):
     """A run got a place; again after a restart, with ``attempt`` above 1."""
 
     run_id: str
@@ -45,7 +45,7 @@ class RunStarted(msgspec.Struct, tag="started", frozen=True, kw_only=True):
     """It goes on from a checkpoint of the journal."""
 
 
-class RunNode(msgspec.Struct, tag="node", frozen=True, kw_only=True):
+class RunNode(msgspec.Struct, tag="node", frozen=True):
     """A run reached a node."""
 
     run_id: str
@@ -57,7 +57,7 @@ class RunNode(msgspec.Struct, tag="node", frozen=True, kw_only=True):
     at: float
 
 
-class RunStateChanged(msgspec.Struct, tag="state", frozen=True, kw_only=True):
+class RunStateChanged(msgspec.Struct, tag="state", frozen=True):
     """A run went from one state to another."""
 
     run_id: str
@@ -68,7 +68,7 @@ class RunStateChanged(msgspec.Struct, tag="state", frozen=True, kw_only=True):
     at: float
 
 
-class RequestSent(msgspec.Struct, tag="request_sent", frozen=True, kw_only=True):
+class RequestSent(msgspec.Struct, tag="request_sent", frozen=True):
     """A model request passed its doors and was sent."""
 
     run_id: str
@@ -81,7 +81,7 @@ class RequestSent(msgspec.Struct, tag="request_sent", frozen=True, kw_only=True)
     """The model's ``system``."""
 
 
-class RequestSettled(msgspec.Struct, tag="request_settled", frozen=True, kw_only=True):
+class RequestSettled(msgspec.Struct, tag="request_settled", frozen=True):
     """A model answered and was paid."""
 
     run_id: str
@@ -96,7 +96,7 @@ class RequestSettled(msgspec.Struct, tag="request_settled", frozen=True, kw_only
     provider: str | None = None
 
 
-class RequestFailed(msgspec.Struct, tag="request_failed", frozen=True, kw_only=True):
+class RequestFailed(msgspec.Struct, tag="request_failed", frozen=True):
     """A send failed. ``retry_in`` is None when it is not sent again."""
 
     run_id: str
@@ -113,7 +113,7 @@ class RequestFailed(msgspec.Struct, tag="request_failed", frozen=True, kw_only=T
     """From sending to the failure."""
 
 
-class RunStream(msgspec.Struct, tag="stream", frozen=True, kw_only=True):
+class RunStream(msgspec.Struct, tag="stream", frozen=True):
     """An event of a run's model stream, for subscribers that asked for them."""
 
     run_id: str
@@ -122,7 +122,7 @@ class RunStream(msgspec.Struct, tag="stream", frozen=True, kw_only=True):
     at: float
 
 
-class RunEnded(msgspec.Struct, tag="ended", frozen=True, kw_only=True):
+class RunEnded(msgspec.Struct, tag="ended", frozen=True):
     """A run ended; with a journal, its outcome is committed."""
 
     run_id: str
@@ -131,14 +131,14 @@ class RunEnded(msgspec.Struct, tag="ended", frozen=True, kw_only=True):
     at: float
 
 
-class EventsMissed(msgspec.Struct, tag="missed", frozen=True, kw_only=True):
+class EventsMissed(msgspec.Struct, tag="missed", frozen=True):
     """A subscriber fell behind and lost this many events just before the next one."""
 
     count: int
     at: float
 
 
-class UnknownEvent(msgspec.Struct, tag="unknown", frozen=True, kw_only=True):
+class UnknownEvent(msgspec.Struct, tag="unknown", frozen=True):
     """An event of a newer version of runmgr: its tag and its fields as they came."""
 
     tag: str

@@ -282,12 +282,14 @@ class Actor(RunHandle):
                 await interrupted.look(sup, self, stepper)
             node = stepper.next_node
             quick = hasattr(stepper, "_step")
+            carried = type(stepper) is CarriedStepper  # its nodes are told from where they are worked on
             while not isinstance(node, End):
                 self._ours = True  # what is raised from here on is a bug of ours
                 if self._interrupts:
                     node = await self._heed(node)
                 if events.listening:
-                    self._tell_node(node)
+                    if not carried:
+                        self._tell_node(node)
                     if events.behind:
                         await self._wait_for(events.caught_up, "events")
                 self._ours = False
@@ -309,25 +311,12 @@ class Actor(RunHandle):
 
     def _tell_started(self, *, resumed: bool) -> None:
         sup = self._sup
-        sup.events.publish(
-            RunStarted(
-                run_id=self.run_id, group=self.group, attempt=self._attempts, at=sup.now(), resumed=resumed
-            )
-        )
+        sup.events.tell(RunStarted(self.run_id, self.group, self._attempts, sup.now(), resumed))
 
     def _tell_node(self, node: Any) -> None:
         sup = self._sup
-        if type(self._stepper) is CarriedStepper:
-            return  # its nodes are told from where they are worked on
-        sup.events.publish(
-            RunNode(
-                run_id=self.run_id,
-                group=self.group,
-                node=node.get_node_id(),
-                step=self._steps,
-                at=sup.now(),
-            )
-        )
+        at = sup._wall_offset + sup._time()
+        sup.events.tell(RunNode(self.run_id, self.group, node.get_node_id(), self._steps, at))
 
     async def _wait_for(self, wait: Callable[[], Awaitable[None]], reason: str) -> None:
         self._sup.begin_wait(self, reason)

@@ -82,10 +82,10 @@ async def request(
                 _turn_back(self, door, entry)
                 continue
         started = 0.0
-        if events.listening:
-            _sent(self, door, attempt)
         if rate is not None or events.listening:
             started = trio.current_time()
+            if events.listening:
+                _sent(self, door, attempt, started)
         door.count_in()
         try:
             if door.hedging is None:
@@ -150,9 +150,9 @@ async def request_stream(
             if door.breaker is not None and door.breaker.is_open and not probe:
                 _turn_back(self, door, entry)
                 continue
-        if sup.events.listening:
-            _sent(self, door, attempt)
         started = trio.current_time()
+        if sup.events.listening:
+            _sent(self, door, attempt, started)
         door.count_in()
         stream: Any = None
         wait: float | None = None
@@ -458,23 +458,17 @@ def _leave_failed(
 # -------------------------------------------------------------------- telling
 
 
-def _sent(actor: Actor, door: ModelDoor, attempt: int) -> None:
-    actor._sup.events.publish(
-        RequestSent(
-            run_id=actor.run_id,
-            group=actor.group,
-            model=door.name,
-            attempt=attempt,
-            at=actor._sup.now(),
-            provider=door.system,
-        )
+def _sent(actor: Actor, door: ModelDoor, attempt: int, started: float) -> None:
+    sup = actor._sup
+    sup.events.tell(
+        RequestSent(actor.run_id, actor.group, door.name, attempt, sup._wall_offset + started, door.system)
     )
 
 
 def _failed(
     actor: Actor, door: ModelDoor, attempt: int, exc: Exception, wait: float | None, started: float
 ) -> None:
-    actor._sup.events.publish(
+    actor._sup.events.tell(
         RequestFailed(
             run_id=actor.run_id,
             group=actor.group,
@@ -491,15 +485,17 @@ def _failed(
 
 
 def _settled(actor: Actor, door: ModelDoor, response: Any, cost: Decimal | None, started: float) -> None:
-    actor._sup.events.publish(
+    sup = actor._sup
+    now = sup._time()
+    sup.events.tell(
         RequestSettled(
-            run_id=actor.run_id,
-            group=actor.group,
-            model=door.name,
-            usage=response.usage,
-            cost=None if cost is None else str(cost),
-            seconds=trio.current_time() - started,
-            at=actor._sup.now(),
-            provider=door.system,
+            actor.run_id,
+            actor.group,
+            door.name,
+            response.usage,
+            None if cost is None else str(cost),
+            now - started,
+            sup._wall_offset + now,
+            door.system,
         )
     )

@@ -143,7 +143,7 @@ def tell(self: Runtime, actor: Actor, outcome: RunOutcome) -> None:
     if actor._listener is not None:
         actor._listener.told(outcome)
     if self.events.listening:
-        self.events.publish(RunEndedEvent(run_id=run_id, group=actor.group, outcome=outcome, at=self.now()))
+        self.events.tell(RunEndedEvent(run_id, actor.group, outcome, self._wall_offset + self._time()))
     too_many = self.failures.ended(outcome)
     if too_many is not None:
         self.escalate(too_many)

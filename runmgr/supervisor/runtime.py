@@ -276,9 +276,7 @@ class Runtime:
         if self.journal is not None:
             self.journal.admitted(actor)
         if self.events.listening:
-            self.events.publish(
-                RunAdmitted(run_id=actor.run_id, index=actor._index, group=actor.group, at=self.now())
-            )
+            self.events.tell(RunAdmitted(actor.run_id, actor._index, actor.group, self.now()))
 
     def _start(self, actor: Actor) -> None:
         actor._holds = True
@@ -309,14 +307,9 @@ class Runtime:
         counts[before] -= 1
         counts[after] += 1
         if self.events.listening:
-            self.events.publish(
+            self.events.tell(
                 RunStateChanged(
-                    run_id=actor.run_id,
-                    group=actor.group,
-                    before=before,
-                    after=after,
-                    reason=reason,
-                    at=self.now(),
+                    actor.run_id, actor.group, before, after, reason, self._wall_offset + self._time()
                 )
             )
 

@@ -39,17 +39,20 @@ class Subscriptions:
         "_work",
         "changed",
         "listening",
+        "tell",
         "wants_streams",
     )
 
     def __init__(self, now: Callable[[], float]) -> None:
-        self._broadcast: Broadcast[Any] = Broadcast()
+        self._broadcast: Broadcast[Any] = Broadcast(self._choose)
         self._now = now
         self._ends: list[Callable[[], object]] = []
         self._streams = 0
         self._gathered: deque[Any] = deque()
         self._caught_up: trio.Event | None = None
         self._work: trio.Event | None = None
+        self.tell: Callable[[Any], object] = self.publish
+        """As `publish`, for events that are not `RunStream`: where one subscriber takes everything, straight to it."""
         self.changed: Callable[[], object] | None = None
         """Called when it changes whether anybody wants events, or those of streams."""
         self.listening = False
@@ -112,13 +115,19 @@ class Subscriptions:
         if ended is not None:
             self._ends.append(ended)
 
+    def _choose(self) -> None:
+        only = None if self._gathered else self._broadcast.only()
+        self.tell = self.publish if only is None else only
+
     def publish(self, event: Any) -> None:
         """Give the event to every subscriber. Never blocks."""
         if not self._gathered:
             try:
                 self._broadcast.publish_nowait(event)
             except trio.WouldBlock:
-                self._gathered.append(event)
+                self._gathered.append(
+                    event
+                )  # by `publish` only: with a subscriber who is waited for, `tell` is the same
                 self._caught_up = trio.Event()
                 assert self._work is not None
                 self._work.set()
@@ -136,6 +145,7 @@ class Subscriptions:
                 except trio.ClosedResourceError:
                     return  # `close` has given what there was room for
                 self._gathered.popleft()
+            self._choose()
             if self._caught_up is not None:
                 self._caught_up.set()
                 self._caught_up = None

@@ -228,3 +228,47 @@ async def test_mistakes():
         pass
     with pytest.raises(RuntimeError, match="once"):
         events.__enter__()
+
+
+async def test_a_cancelled_reader_leaves_what_it_had_not_taken():
+    broadcast, got = Broadcast(), []
+    async with broadcast.subscribe() as events:
+        publish_all(broadcast, range(100))
+        with trio.CancelScope() as scope:
+            async for event in events:
+                got.append(event)
+                scope.cancel()
+        assert scope.cancelled_caught
+        assert len(got) <= 32
+        assert got + events.drain_nowait() == list(range(100))
+
+
+async def test_a_gap_is_told_in_the_midst_of_events_that_are_there():
+    broadcast = Broadcast()
+    async with broadcast.subscribe(buffer=4, on_missed=lambda count: f"missed {count}") as events:
+        publish_all(broadcast, range(3))
+        got = [await anext(events), await anext(events)]
+        publish_all(broadcast, range(3, 8))
+        broadcast.close()
+        got += [event async for event in events]
+    assert got == [0, 1, "missed 2", 4, 5, 6, 7]
+
+
+async def test_the_only_subscriber_is_given_events_directly_while_it_takes_all_of_them():
+    changes = []
+    broadcast = Broadcast(lambda: changes.append(broadcast.only() is not None))
+    async with broadcast.subscribe() as one:
+        only = broadcast.only()
+        assert only is not None
+        only("straight")
+        assert one.receive_nowait() == "straight"
+        async with broadcast.subscribe():
+            assert broadcast.only() is None
+        assert broadcast.only() is not None
+        one.close()
+        one.close()
+        assert broadcast.only() is None
+    for options in ({"filter": bool}, {"overflow": "wait"}):
+        async with broadcast.subscribe(**options):
+            assert broadcast.only() is None
+    assert changes == [True, False, True, False, False, False, False, False]

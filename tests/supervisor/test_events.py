@@ -180,3 +180,36 @@ async def test_a_subscriber_that_never_reads_neither_grows_nor_stalls(fakes, aut
             assert dropping.statistics().missed == 10_000 * 7 - 100
             first = await dropping.receive()
             assert (type(first), first.count) == (EventsMissed, 10_000 * 7 - 100)
+
+
+async def test_subscribers_that_come_and_go_see_everything_once_and_in_order(fakes, autojump_clock):
+    first, second, patient = [], [], []
+
+    async def walk(run):
+        for _ in range(3):
+            await trio.sleep(1)
+
+    async with open_supervisor() as sup:
+        async with sup.subscribe() as events:
+            await (await sup.submit(fakes.Agent(walk), run_id="a")).outcome()
+            async with sup.subscribe() as others, sup.subscribe(overflow="wait", buffer=1) as waited_for:
+                handle = await sup.submit(fakes.Agent(walk), run_id="b")
+                with trio.move_on_after(2):
+                    await handle.outcome()
+                assert handle.state != "succeeded"  # the third subscriber has no room
+                patient += waited_for.drain_nowait()
+                second += others.drain_nowait()
+            await handle.outcome()
+            first += events.drain_nowait()
+            events.close()  # before its block ends: it is given no more
+            await (await sup.submit(fakes.Agent(walk), run_id="c")).outcome()
+            assert events.drain_nowait() == []
+    whole = [RunAdmitted, RunStateChanged, RunStarted, RunNode, RunStateChanged, RunEnded]
+    assert [(event.run_id, type(event)) for event in first[: len(whole)]] == [("a", kind) for kind in whole]
+    assert {type(event) for event in first[len(whole) :]} == set(whole)
+    states = [event for event in first if type(event) is RunStateChanged and event.run_id == "b"]
+    assert [event.after for event in states] == ["running", "waiting", "running", "succeeded"]
+    assert [event.before for event in states[1:]] == [event.after for event in states[:-1]]
+    assert [event.run_id for event in first if type(event) is RunEnded] == ["a", "b"]
+    assert second == first[len(whole) : len(whole) + len(second)]
+    assert patient == first[len(whole) : len(whole) + len(patient)]
