@@ -1,6 +1,7 @@
 """How many requests to have in flight, found from the answers. Pure: the caller brings the time.
 
-* *Up:* one more for each answer, doubling within a round trip, until the first refusal (slow start, RFC 5681). After that by
+* *Up:* first one more each millisecond, to what it begins with; then one more for each answer, doubling within a round trip, until the
+  first refusal (slow start, RFC 5681). After that by
   trials: a step more for two round trips; where that brings refusals it is taken back, and the next trial comes later (up to
   `LONGEST_PAUSE`); where not, the next one comes at once and is twice as large. So a limit is neither forgotten nor hammered.
 * *Down, for refusals:* what is still in flight when a refusal arrives is what the provider serves, and that is the new limit:
@@ -27,6 +28,8 @@ MOST_INITIAL = 100
 """In flight to begin with, where more runs are allowed at once."""
 LONGEST_PAUSE = 5.0
 """Seconds between trials where they fail, or twenty round trips where that is longer."""
+PACE = 0.001
+"""Seconds between requests as it begins: most answers take many times as long, and most refusals come within a few."""
 _FIRST_PAUSE = 1.0
 """Seconds until a trial where no answer has come yet."""
 _SMOOTHING = 0.1
@@ -43,7 +46,7 @@ _LEAST_SAMPLES = 10
 def first_limit(max_running: int) -> int:
     """In flight to begin with: half of those who may want to be, so that a batch that nothing limits loses half a round trip (of
     doubling from `INITIAL` with 200 at once it were two and a half); and no more than `MOST_INITIAL`, which a provider that serves few
-    refuses once.
+    refuses before all are sent (`Adaptive.paced`).
     """
     return min(max(INITIAL, max_running // 2), MOST_INITIAL)
 
@@ -54,9 +57,11 @@ class Adaptive:
     Args:
         ceiling: never more; None: as many as work.
         initial: to begin with.
+        aim: where `paced` leads from there, before the first answer.
     """
 
     __slots__ = (
+        "_aim",
         "_bad",
         "_before",
         "_count",
@@ -70,6 +75,7 @@ class Adaptive:
         "_next_trial",
         "_noise",
         "_others",
+        "_paced_at",
         "_pause",
         "_served",
         "_since",
@@ -82,7 +88,7 @@ class Adaptive:
         "limit",
     )
 
-    def __init__(self, ceiling: int | None = None, initial: int = INITIAL) -> None:
+    def __init__(self, ceiling: int | None = None, initial: int = INITIAL, aim: int = 0) -> None:
         self.ceiling = ceiling
         self.limit = 1
         """Requests that may be in flight; at least 1."""
@@ -91,6 +97,8 @@ class Adaptive:
         self.latency: float | None = None
         """Smoothed seconds to an answer: the round trip."""
         self._slow_start = True
+        self._aim = aim
+        self._paced_at: float | None = None
         self._before: float | None = None  # the limit before the trial that is going on
         self._step = 1.0
         self._pause = 0.0
@@ -115,6 +123,30 @@ class Adaptive:
     def restore(self, limit: float) -> None:
         """What was pushed back lately was not about the number in flight: back to what it was."""
         self._set(limit)
+
+    def paced(self, now: float) -> float | None:
+        """As it begins: one more each `PACE` seconds, until something is refused. So a provider that serves few refuses a few, and not
+        all that are sent at one moment.
+
+        Returns:
+            When there will be one more; None: not by this.
+        """
+        aim = self._aim
+        if not aim or not self._slow_start:
+            self._aim = 0
+            return None
+        at = self._paced_at
+        if at is None:
+            at = now
+        elif now > at:
+            more = min(int((now - at) / PACE + 1e-6), INITIAL)
+            self._set(min(self._limit + more, max(aim, self._limit)))
+            at = now if more == INITIAL else at + more * PACE
+        if self._limit >= aim or self.limit == self.ceiling:
+            self._aim = 0
+            return None
+        self._paced_at = at
+        return at + PACE
 
     # ---------------------------------------------------------------- what happens
 
@@ -177,9 +209,9 @@ class Adaptive:
         # Far fewer in flight than allowed were no reason to refuse anything.
         self._floor = max(1.0, self._limit / 2)
         self._set(min(self._limit, self._limit * 0.9 if others is None else max(self._floor, others)))
-        self._since = now
+        self._since = math.nextafter(now, math.inf)  # what was sent in this moment too
         self._pause_trials(now)
-        self._begin_window(now)
+        self._begin_window(self._since)
 
     def _take_back(self, now: float) -> None:
         """The trial has failed."""

@@ -102,7 +102,11 @@ class RateDoor:
         services: trio.Nursery | None = None,
         initial: int = INITIAL,
     ) -> None:
-        self.adaptive = Adaptive(limit.max_in_flight, initial) if adapt and limit.adaptive else None
+        self.adaptive = (
+            Adaptive(limit.max_in_flight, min(initial, INITIAL), initial)
+            if adapt and limit.adaptive
+            else None
+        )
         self.refusals = Refusals()
         self._quota = LearnedQuota()
         self.services = services
@@ -314,6 +318,11 @@ class RateDoor:
         while line:
             limit = self.in_flight_limit
             if limit is not None and self.used >= limit:
+                due = None if self.adaptive is None or self.services is None else self.adaptive.paced(now)
+                if due is not None:
+                    self._wake_at(due)
+                if limit != self.in_flight_limit:
+                    continue
                 self._full_at = now
                 self._clock = now  # turns that pass meanwhile are lost, else they would come in a burst
                 if self._room_until > now:

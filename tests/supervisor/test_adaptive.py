@@ -420,3 +420,11 @@ async def test_a_batch_that_nothing_limits_loses_half_a_round_trip(fakes, autoju
     assert not failed
     assert trio.current_time() <= 5.01 * 8  # at 200 from the first: 7 round trips; from 20: 10
     assert state.in_flight_limit >= 200
+
+
+async def test_a_provider_that_serves_few_refuses_few_at_the_start(fakes, autojump_clock):
+    provider = Provider(most=40)
+    failed, _ = await drive(fakes, provider, 1_319)
+    assert not failed
+    assert len(provider.refused) <= 13  # sent all at once, the first hundred were 60 of them
+    assert trio.current_time() <= 1.05 * 1_319 / 199
