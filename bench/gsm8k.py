@@ -23,7 +23,7 @@ from harness import finish, save
 
 RUNNING = 200
 LATENCIES = (0.2, 0.0)
-CLAIM_OF_BOUND = 0.75
+CLAIM_OF_BOUND = 0.85
 """Share of the server's bound (200 at once, 200 ms each) that a batch reaches, its beginning and end included."""
 
 

@@ -22,6 +22,8 @@ __all__ = ("GROUP", "judged", "prices_at_hand", "scope_of", "spent")
 
 GROUP = "scorer "
 """A judge's runs are of the group of this and its name."""
+_HEAD_START = 0.1
+"""Seconds in which the first requests are sent, undisturbed."""
 
 
 def spent(journal: Path, tally: Tally) -> tuple[dict[str, Any], Decimal | None]:
@@ -44,23 +46,26 @@ def spent(journal: Path, tally: Tally) -> tuple[dict[str, Any], Decimal | None]:
 @contextmanager
 def prices_at_hand(models: Iterable[Any]) -> Generator[None]:
     """Looks the models' prices up beside what goes on in the block: the table takes a quarter of a second to import, for which the first answers
-    would wait. Leaving waits for that. In a plain thread, which is neither scheduled nor timed by trio.
+    would wait. It begins once the first requests are sent; leaving waits for it. In a plain thread, which is neither scheduled nor timed by trio.
 
     Args:
         models: whom the batch asks; what is no `Model` is passed over.
     """
 
     def look_up() -> None:
+        if left.wait(_HEAD_START):
+            return
         for model in models:
             if isinstance(model, Model):
                 prices.price(model.system, model.model_name, nothing)
 
-    prices, nothing = Prices(), RequestUsage()
+    left, prices, nothing = threading.Event(), Prices(), RequestUsage()
     thread = threading.Thread(target=look_up, name="runmgr prices", daemon=True)
     thread.start()
     try:
         yield
     finally:
+        left.set()
         thread.join()
 
 
