@@ -8,6 +8,7 @@ added to every run without anybody noticing. Lower them when a count goes down.
 from __future__ import annotations
 
 import json
+import os
 import sys
 
 from harness import Contender, save
@@ -15,10 +16,10 @@ from harness import Contender, save
 COUNTS = Contender("counts", "cases/counts.py")
 
 CEILINGS: dict[str, float] = {
-    "plain_1": 6_050,
-    "plain_3": 11_350,
-    "events_1": 7_700,
-    "events_3": 14_750,
+    "plain_1": 5_990,
+    "plain_3": 11_200,
+    "events_1": 6_870,
+    "events_3": 12_800,
     "journal_1": 7_700,
     "journal_3": 15_700,
 }
@@ -37,6 +38,7 @@ NEWER = 1.25
 
 def short() -> int:
     """Count, print the table, give the exit code."""
+    os.environ["PYTHONHASHSEED"] = "0"  # the order of sets is the same each time
     figures = COUNTS.run()
     room = 1.0 if sys.version_info[:2] == (3, 11) else NEWER
     rows: list[tuple[str, float, float]] = [

@@ -4,9 +4,19 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parent.parent
 
+HERE = (sys.implementation.name, *sys.version_info[:2], sys.platform)
+COUNTED_ON = ("cpython", 3, 11, "linux")
+"""Another version compiles the same code into other instructions, and trio waits in another way on another system."""
 
+
+@pytest.mark.skipif(
+    HERE != COUNTED_ON,
+    reason=f"its ceilings were counted on {COUNTED_ON}, and instructions on {HERE} are others",
+)
 def test_no_run_costs_more_instructions_or_objects_than_it_may():
     done = subprocess.run(
         [sys.executable, "bench/run.py", "--short"], cwd=ROOT, text=True, capture_output=True, check=False

@@ -1,4 +1,8 @@
-"""What a supervisor tells its subscribers. Built only while somebody listens."""
+"""What a supervisor tells its subscribers. Built only while somebody listens.
+
+Those that can be no part of a cycle have no part in Python's garbage collections either (``gc=False``): a run makes a dozen.
+New fields go to the end and have a default.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +28,7 @@ __all__ = (
 )
 
 
-class RunAdmitted(msgspec.Struct, tag="admitted", frozen=True):
+class RunAdmitted(msgspec.Struct, tag="admitted", frozen=True, gc=False):
     """A run entered the queue."""
 
     run_id: str
@@ -34,7 +38,7 @@ class RunAdmitted(msgspec.Struct, tag="admitted", frozen=True):
     """Unix seconds, as in every event."""
 
 
-class RunStarted(msgspec.Struct, tag="started", frozen=True):
+class RunStarted(msgspec.Struct, tag="started", frozen=True, gc=False):
     """A run got a place; again after a restart, with ``attempt`` above 1."""
 
     run_id: str
@@ -45,7 +49,7 @@ class RunStarted(msgspec.Struct, tag="started", frozen=True):
     """It goes on from a checkpoint of the journal."""
 
 
-class RunNode(msgspec.Struct, tag="node", frozen=True):
+class RunNode(msgspec.Struct, tag="node", frozen=True, gc=False):
     """A run reached a node."""
 
     run_id: str
@@ -57,7 +61,7 @@ class RunNode(msgspec.Struct, tag="node", frozen=True):
     at: float
 
 
-class RunStateChanged(msgspec.Struct, tag="state", frozen=True):
+class RunStateChanged(msgspec.Struct, tag="state", frozen=True, gc=False):
     """A run went from one state to another."""
 
     run_id: str
@@ -68,7 +72,7 @@ class RunStateChanged(msgspec.Struct, tag="state", frozen=True):
     at: float
 
 
-class RequestSent(msgspec.Struct, tag="request_sent", frozen=True):
+class RequestSent(msgspec.Struct, tag="request_sent", frozen=True, gc=False):
     """A model request passed its doors and was sent."""
 
     run_id: str
@@ -81,7 +85,7 @@ class RequestSent(msgspec.Struct, tag="request_sent", frozen=True):
     """The model's ``system``."""
 
 
-class RequestSettled(msgspec.Struct, tag="request_settled", frozen=True):
+class RequestSettled(msgspec.Struct, tag="request_settled", frozen=True, gc=False):
     """A model answered and was paid."""
 
     run_id: str
@@ -96,7 +100,7 @@ class RequestSettled(msgspec.Struct, tag="request_settled", frozen=True):
     provider: str | None = None
 
 
-class RequestFailed(msgspec.Struct, tag="request_failed", frozen=True):
+class RequestFailed(msgspec.Struct, tag="request_failed", frozen=True, gc=False):
     """A send failed. ``retry_in`` is None when it is not sent again."""
 
     run_id: str
@@ -131,7 +135,7 @@ class RunEnded(msgspec.Struct, tag="ended", frozen=True):
     at: float
 
 
-class EventsMissed(msgspec.Struct, tag="missed", frozen=True):
+class EventsMissed(msgspec.Struct, tag="missed", frozen=True, gc=False):
     """A subscriber fell behind and lost this many events just before the next one."""
 
     count: int
