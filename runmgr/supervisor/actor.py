@@ -289,7 +289,8 @@ class Actor(RunHandle):
                     node = await self._heed(node)
                 if events.listening:
                     if not carried:
-                        self._tell_node(node)
+                        at = sup._wall_offset + sup._time()
+                        events.tell(RunNode(self.run_id, self.group, node.get_node_id(), self._steps, at))
                     if events.behind:
                         await self._wait_for(events.caught_up, "events")
                 self._ours = False
@@ -312,11 +313,6 @@ class Actor(RunHandle):
     def _tell_started(self, *, resumed: bool) -> None:
         sup = self._sup
         sup.events.tell(RunStarted(self.run_id, self.group, self._attempts, sup.now(), resumed))
-
-    def _tell_node(self, node: Any) -> None:
-        sup = self._sup
-        at = sup._wall_offset + sup._time()
-        sup.events.tell(RunNode(self.run_id, self.group, node.get_node_id(), self._steps, at))
 
     async def _wait_for(self, wait: Callable[[], Awaitable[None]], reason: str) -> None:
         self._sup.begin_wait(self, reason)
