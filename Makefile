@@ -29,7 +29,8 @@ demo: $(STAMP) ## a batch of example prompts against the built-in simulated serv
 	@$(BIN)/python docs/examples/demo.py
 
 .PHONY: test
-test: $(STAMP) lint types layers pytest ## everything below: lint, types, layers, pytest
+test: $(STAMP) ## everything below: lint, types, layers, pytest
+	@$(MAKE) --no-print-directory -j2 lint types layers pytest
 
 .PHONY: lint
 lint: $(STAMP) ## ruff: rules and format
