@@ -11,6 +11,7 @@ from runmgr.agent.plan import Plan
 from runmgr.agent.prompts import split_instructions
 from runmgr.exceptions import UserError
 from runmgr.models import Model
+from runmgr.models.otel import is_heard
 from runmgr.output import OutputSchema
 from runmgr.tools.tool import Tool
 from runmgr.tools.types import AgentDepsT, ToolFuncEither
@@ -99,8 +100,6 @@ def instrumentation_for(agent: Agent[Any, Any], model: Model) -> Instrumentation
         settings = getattr(model, "instrumentation_settings", None)
         if settings is not None:
             return settings
-        from runmgr.models.otel import is_heard
-
         if not is_heard(None, None):
             return None
         from runmgr.models.instrumented import InstrumentationSettings

@@ -46,11 +46,28 @@ def make_tracer(provider: TracerProvider | None) -> Tracer:
 
 
 @cache
-def _global_providers() -> tuple[Callable[[], TracerProvider], Callable[[], MeterProvider]]:
+def _global_providers() -> tuple[
+    Callable[[], TracerProvider], Callable[[], MeterProvider], Callable[[], bool]
+]:
+    """What gives the global providers, and whether neither is set: each run asks that, and the API looks into the environment
+    each time as long as none is. So does this, once: providers that the environment names are set from then on. Where a version of
+    the API keeps them elsewhere, its own functions are asked each time.
+    """
     from opentelemetry.metrics import get_meter_provider
     from opentelemetry.trace import get_tracer_provider
 
-    return get_tracer_provider, get_meter_provider
+    get_tracer_provider()
+    get_meter_provider()
+    tracing: dict[str, Any] = getattr(get_tracer_provider, "__globals__", {})
+    metering: dict[str, Any] = getattr(get_meter_provider, "__globals__", {})
+
+    def are_unset() -> bool:
+        return (
+            tracing.get("_TRACER_PROVIDER", tracing) is None
+            and metering.get("_METER_PROVIDER", metering) is None
+        )
+
+    return get_tracer_provider, get_meter_provider, are_unset
 
 
 def is_heard(tracers: TracerProvider | None, meters: MeterProvider | None) -> bool:
@@ -60,7 +77,9 @@ def is_heard(tracers: TracerProvider | None, meters: MeterProvider | None) -> bo
         tracers: makes the spans; None: the global provider, as it is now.
         meters: likewise of the measurements.
     """
-    tracers_now, meters_now = _global_providers()
+    tracers_now, meters_now, are_unset = _global_providers()
+    if tracers is None and meters is None and are_unset():
+        return False
     if not type(tracers or tracers_now()).__module__.startswith("opentelemetry.trace"):
         return True
     return _is_real(meters or meters_now())

@@ -2,13 +2,16 @@
 
 import json
 import traceback
+from functools import partial
 
 import pytest
 import trio
 from opentelemetry import context as otel_context
 from opentelemetry import trace
 from opentelemetry.trace import Span, SpanContext, StatusCode, Tracer, TracerProvider
+from opentelemetry.util._once import Once
 
+import runmgr.models.otel
 from runmgr.agent import Agent, InstrumentationSettings
 from runmgr.exceptions import (
     CallDeferred,
@@ -298,3 +301,39 @@ async def test_tools_see_the_tracer(recording, says, call):
 
     await agent.run("?")
     assert seen == [(recording, True, 3)]
+
+
+async def test_a_provider_that_is_set_between_two_runs_is_told_of_the_second(monkeypatch, recording):
+    monkeypatch.setattr(trace, "_TRACER_PROVIDER", None)
+    monkeypatch.setattr(trace, "_TRACER_PROVIDER_SET_ONCE", Once())  # the global one is set once a process
+    agents = [
+        Agent(TestModel(), name="by default", instrument=True),
+        Agent(TestModel(), name="by settings", instrument=InstrumentationSettings()),
+    ]
+    for agent in agents:
+        await agent.run("?")
+    trace.set_tracer_provider(recording)
+    for agent in agents:
+        await agent.run("?")
+    assert [span.name for span in recording.spans] == [
+        "invoke_agent by default",
+        "chat test",
+        "invoke_agent by settings",
+        "chat test",
+    ]
+
+
+async def test_where_the_api_keeps_its_providers_elsewhere_it_is_asked_each_time(monkeypatch, recording):
+    kept = trace.get_tracer_provider()
+    monkeypatch.setattr(
+        trace, "get_tracer_provider", partial(lambda: kept)
+    )  # has no globals that could be looked into
+    runmgr.models.otel._global_providers.cache_clear()
+    try:
+        agent = Agent(TestModel(), name="late", instrument=True)
+        await agent.run("?")
+        kept = recording
+        await agent.run("?")
+    finally:
+        runmgr.models.otel._global_providers.cache_clear()
+    assert [span.name for span in recording.spans] == ["invoke_agent late", "chat test"]
