@@ -102,9 +102,12 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--batches", type=int, default=1_000)
     parser.add_argument("--size", type=int, default=20)
+    parser.add_argument("--form", choices=FORMS, help="this one alone, such as for counting its instructions")
     args = parser.parse_args()
     figures = {}
     for name, options in FORMS.items():
+        if args.form not in {None, name}:
+            continue
         each = sorted(trio.run(measure, options, args.batches, args.size))
         figures[name] = {
             "median_us": statistics.median(each),

@@ -92,6 +92,9 @@ class Amount:
 class Meter:
     """Spent and reserved, against a budget. Pure.
 
+    Kept as sums of both (what is *bound*) and of what is spent alone, so that a request costs one comparison for each limit and two
+    additions for each count: `Purse.reserve_nowait` and `Purse.settle` do it, for all of a request's budgets in one go.
+
     Args:
         budget: the limits.
         spent: what counts as spent already.
@@ -99,28 +102,37 @@ class Meter:
     """
 
     __slots__ = (
-        "_cost",
-        "_inputs",
-        "_outputs",
-        "_requests",
-        "_tokens",
+        "bound_cost",
+        "bound_inputs",
+        "bound_outputs",
+        "bound_requests",
         "largest",
         "limits",
         "line",
+        "most_cost",
+        "most_inputs",
+        "most_outputs",
+        "most_requests",
+        "most_tokens",
         "needs_cost",
         "needs_tokens",
         "open_ended",
-        "reserved",
         "scope",
-        "spent",
+        "spent_cost",
+        "spent_inputs",
+        "spent_outputs",
+        "spent_requests",
         "unbounded",
     )
 
     def __init__(self, budget: Budget, spent: Amount | None = None, scope: str = "supervisor") -> None:
         self.limits: dict[str, Any] = {}
         self.set(budget)
-        self.spent = spent or Amount()
-        self.reserved = Amount()
+        before = spent or Amount()
+        self.bound_requests = self.spent_requests = before.requests
+        self.bound_inputs = self.spent_inputs = before.input_tokens
+        self.bound_outputs = self.spent_outputs = before.output_tokens
+        self.bound_cost = self.spent_cost = before.cost
         self.unbounded = 0
         """Requests that were sent without a proven bound (without ``max_tokens``): above 0, the budget is soft."""
         self.open_ended = 0
@@ -133,35 +145,47 @@ class Meter:
 
     def set(self, budget: Budget) -> None:
         """Another budget; raising it makes room at once, lowering it stops only what comes."""
-        self._requests = budget.requests
-        self._tokens = budget.tokens
-        self._inputs = budget.input_tokens
-        self._outputs = budget.output_tokens
-        self._cost = budget.cost_limit
-        given = (self._requests, self._tokens, self._inputs, self._outputs, self._cost)
+        self.most_requests = budget.requests
+        self.most_tokens = budget.tokens
+        self.most_inputs = budget.input_tokens
+        self.most_outputs = budget.output_tokens
+        self.most_cost = budget.cost_limit
+        given = (self.most_requests, self.most_tokens, self.most_inputs, self.most_outputs, self.most_cost)
         self.limits = {name: limit for name, limit in zip(_NAMES, given, strict=True) if limit is not None}
-        self.needs_cost = self._cost is not None
+        self.needs_cost = self.most_cost is not None
         self.needs_tokens = bool(self.limits.keys() - {"requests"})
+
+    @property
+    def spent(self) -> Amount:
+        """What is spent: a new amount."""
+        return Amount(self.spent_requests, self.spent_inputs, self.spent_outputs, self.spent_cost)
+
+    @property
+    def reserved(self) -> Amount:
+        """What is reserved: a new amount."""
+        return Amount(
+            self.bound_requests - self.spent_requests,
+            self.bound_inputs - self.spent_inputs,
+            self.bound_outputs - self.spent_outputs,
+            self.bound_cost - self.spent_cost,
+        )
+
+    @property
+    def bound(self) -> Amount:
+        """Both together: a new amount."""
+        return Amount(self.bound_requests, self.bound_inputs, self.bound_outputs, self.bound_cost)
 
     def fits(self, need: Amount) -> bool:
         """Whether the amount can be reserved now."""
-        spent, reserved = self.spent, self.reserved
-        limit = self._requests
-        if limit is not None and spent.requests + reserved.requests + need.requests > limit:
-            return False
-        inputs = spent.input_tokens + reserved.input_tokens + need.input_tokens
-        limit = self._inputs
-        if limit is not None and inputs > limit:
-            return False
-        outputs = spent.output_tokens + reserved.output_tokens + need.output_tokens
-        limit = self._outputs
-        if limit is not None and outputs > limit:
-            return False
-        limit = self._tokens
-        if limit is not None and inputs + outputs > limit:
-            return False
-        cost = self._cost
-        return cost is None or spent.cost + reserved.cost + need.cost <= cost
+        inputs, outputs = need.input_tokens, need.output_tokens
+        return not (
+            ((most := self.most_tokens) is not None
+            and self.bound_inputs + inputs + self.bound_outputs + outputs > most)
+            or ((most := self.most_requests) is not None and self.bound_requests + need.requests > most)
+            or ((most := self.most_inputs) is not None and self.bound_inputs + inputs > most)
+            or ((most := self.most_outputs) is not None and self.bound_outputs + outputs > most)
+            or ((most := self.most_cost) is not None and self.bound_cost + need.cost > most)
+        )  # fmt: skip
 
     def missing(self, need: Amount) -> str | None:
         """Which limit keeps it from ever fitting, in words; None where none does."""
@@ -175,49 +199,21 @@ class Meter:
                 )
         return None
 
-    def reserve(self, need: Amount) -> None:
-        """Reserve what fits."""
-        reserved = self.reserved  # as `Amount.add`, here because it is done thrice a request
-        reserved.requests += need.requests
-        reserved.input_tokens += need.input_tokens
-        reserved.output_tokens += need.output_tokens
-        if need.cost is not _ZERO:
-            reserved.cost += need.cost
-        if need.open_ended:
-            self.unbounded += 1
-            self.open_ended += 1
-
-    def settle(self, need: Amount, used: Amount) -> None:
-        """Undo `reserve`: the request is over, and what it used is spent."""
-        reserved, spent = self.reserved, self.spent
-        reserved.requests -= need.requests
-        reserved.input_tokens -= need.input_tokens
-        reserved.output_tokens -= need.output_tokens
-        if need.cost is not _ZERO:
-            reserved.cost -= need.cost
-        spent.requests += used.requests
-        spent.input_tokens += used.input_tokens
-        spent.output_tokens += used.output_tokens
-        if used.cost is not _ZERO:
-            spent.cost += used.cost
-        if need.open_ended:
-            self.open_ended -= 1
-            self.largest = max(self.largest, used.output_tokens)
-
     def state(self) -> BudgetState:
         """How it stands, as a value."""
 
         def shown(amount: Amount) -> dict[str, Any]:
             return {name: _plain(getattr(amount, name)) for name in self.limits}
 
+        spent = self.spent
         over = {
-            name: _plain(getattr(self.spent, name) - limit)
+            name: _plain(getattr(spent, name) - limit)
             for name, limit in self.limits.items()
-            if getattr(self.spent, name) > limit
+            if getattr(spent, name) > limit
         }
         return BudgetState(
             limits={name: _plain(limit) for name, limit in self.limits.items()},
-            spent=shown(self.spent),
+            spent=shown(spent),
             reserved=shown(self.reserved),
             waiting=len(self.line),
             unbounded=self.unbounded,
@@ -241,7 +237,7 @@ class Purse:
         run: the budget of every run that brings none.
     """
 
-    __slots__ = ("_each_group", "_group_budgets", "_groups", "_only", "_spent", "root", "run")
+    __slots__ = ("_chains", "_each_group", "_group_budgets", "_groups", "_spent", "root", "run")
 
     def __init__(
         self,
@@ -257,7 +253,7 @@ class Purse:
             {} if groups is None or isinstance(groups, Budget) else dict(groups)
         )
         self._groups: dict[str, Meter | None] = {}
-        self._only: Meters | None = None  # where there is none but the supervisor's
+        self._chains: dict[str, Meters] = {}  # by group: the budgets of a run that has none of its own
         self.root = Meter(Budget() if root is None else root, spent(None))
         """The supervisor's: where it has no budget, it limits nothing and only counts."""
         self.run = run
@@ -273,11 +269,11 @@ class Purse:
         self, name: str, budget: Budget, spent: Callable[[str | None], Amount] | None = None
     ) -> None:
         """Make or change a group's; made, what counts as spent by now is as ``spent`` says."""
-        self._only = None
         self._group_budgets[name] = budget
         meter = self._groups.get(name)
         if meter is None:
             self._groups[name] = Meter(budget, (spent or self._spent)(name), f"group {name!r}")
+            self._chains.pop(name, None)
         else:
             meter.set(budget)
             self._serve(meter)
@@ -286,6 +282,7 @@ class Purse:
         """Forget a group that has no runs."""
         self._group_budgets.pop(name, None)
         self._groups.pop(name, None)
+        self._chains.pop(name, None)
 
     def set_run(self, meter: Meter, budget: Budget) -> None:
         """Change a run's."""
@@ -304,13 +301,11 @@ class Purse:
 
     def of(self, group: str, run: Meter | None) -> Meters:
         """The budgets that a request of a run is under."""
-        if run is None and self._only is not None:
-            return self._only
-        found = (self.root, self.group(group), run)
-        meters = tuple(meter for meter in found if meter is not None)
-        if run is None and self._each_group is None and not self._group_budgets:
-            self._only = meters
-        return meters
+        chain = self._chains.get(group)
+        if chain is None:
+            meter = self.group(group)
+            chain = self._chains[group] = (self.root,) if meter is None else (self.root, meter)
+        return chain if run is None else (*chain, run)
 
     @property
     def is_nested(self) -> bool:
@@ -335,17 +330,29 @@ class Purse:
         Raises:
             BudgetExhausted: it cannot fit.
         """
-        fits = True
+        # For every request, so `Meter.fits` is not called.
+        requests, inputs, outputs, cost = need.requests, need.input_tokens, need.output_tokens, need.cost
+        for meter in meters:
+            if (
+                meter.line
+                or ((most := meter.most_tokens) is not None
+                and meter.bound_inputs + inputs + meter.bound_outputs + outputs > most)
+                or ((most := meter.most_requests) is not None and meter.bound_requests + requests > most)
+                or ((most := meter.most_inputs) is not None and meter.bound_inputs + inputs > most)
+                or ((most := meter.most_outputs) is not None and meter.bound_outputs + outputs > most)
+                or ((most := meter.most_cost) is not None and meter.bound_cost + cost > most)
+            ):  # fmt: skip
+                self._raise_if_never(meters, need)
+                return False
+        _reserve(meters, need)
+        return True
+
+    def _raise_if_never(self, meters: Meters, need: Amount) -> None:
         for meter in meters:
             if meter.line or not meter.fits(need):
-                fits = False
                 missing = meter.missing(need)
                 if missing is not None:
                     raise BudgetExhausted(missing, scope=meter.scope)
-        if fits:
-            for meter in meters:
-                meter.reserve(need)
-        return fits
 
     async def reserve(self, meters: Meters, need: Amount) -> None:
         """Wait until the amount fits everywhere, and reserve it. Cancelled, nothing is reserved.
@@ -374,12 +381,33 @@ class Purse:
 
     def settle(self, meters: Meters, reserved: Amount | None, used: Amount) -> None:
         """The request is over: what it used takes the place of what was reserved."""
+        requests, inputs, outputs, cost = used.requests, used.input_tokens, used.output_tokens, used.cost
+        # What of it was not bound yet; less than nothing where less was used than was reserved.
+        more_requests, more_inputs, more_outputs, more_cost = requests, inputs, outputs, cost
+        open_ended = False
+        if reserved is not None:
+            more_requests -= reserved.requests
+            more_inputs -= reserved.input_tokens
+            more_outputs -= reserved.output_tokens
+            if reserved.cost is not _ZERO:
+                more_cost = cost - reserved.cost
+            open_ended = reserved.open_ended
         waited = False
         for meter in meters:
-            if reserved is not None:
-                meter.settle(reserved, used)
-            else:
-                meter.spent.add(used)
+            meter.bound_requests += more_requests
+            meter.bound_inputs += more_inputs
+            meter.bound_outputs += more_outputs
+            if more_cost is not _ZERO:
+                meter.bound_cost += more_cost
+            meter.spent_requests += requests
+            meter.spent_inputs += inputs
+            meter.spent_outputs += outputs
+            if cost is not _ZERO:
+                meter.spent_cost += cost
+            if open_ended:
+                meter.open_ended -= 1
+                if outputs > meter.largest:
+                    meter.largest = outputs
             if meter.line:
                 waited = True
         if waited:
@@ -407,8 +435,7 @@ class Purse:
                 if blocking is not None:  # another budget keeps it out now
                     blocking.line[task] = entry
                     continue
-                for each in meters:
-                    each.reserve(need)
+                _reserve(meters, need)
                 trio.lowlevel.reschedule(task)
 
     @property
@@ -416,6 +443,20 @@ class Purse:
         """How many requests wait at the supervisor's and the groups' budgets."""
         meters = [self.root, *self._groups.values()]
         return sum(len(meter.line) for meter in meters if meter is not None)
+
+
+def _reserve(meters: Meters, need: Amount) -> None:
+    """Reserve what fits."""
+    requests, inputs, outputs, cost = need.requests, need.input_tokens, need.output_tokens, need.cost
+    for meter in meters:
+        meter.bound_requests += requests
+        meter.bound_inputs += inputs
+        meter.bound_outputs += outputs
+        if cost is not _ZERO:
+            meter.bound_cost += cost
+        if need.open_ended:
+            meter.unbounded += 1
+            meter.open_ended += 1
 
 
 def _plain(value: Any) -> Any:

@@ -30,13 +30,12 @@ def covers(runtime: Runtime, claimed: Amount | None) -> bool:
     purse = runtime.gates.purse
     if claimed is None or purse is None:
         return purse is None
-    meter = purse.meter
-    spent, reserved = meter.spent, meter.reserved
+    meter = purse.root
     return (
-        spent.requests + reserved.requests <= claimed.requests
-        and spent.input_tokens + reserved.input_tokens <= claimed.input_tokens
-        and spent.output_tokens + reserved.output_tokens <= claimed.output_tokens
-        and spent.cost + reserved.cost <= claimed.cost
+        meter.bound_requests <= claimed.requests
+        and meter.bound_inputs <= claimed.input_tokens
+        and meter.bound_outputs <= claimed.output_tokens
+        and meter.bound_cost <= claimed.cost
     )
 
 
@@ -46,9 +45,7 @@ def next_claim(runtime: Runtime) -> Amount | None:
     if purse is None:
         return None
     meter = purse.meter
-    claim = Amount()
-    claim.add(meter.spent)
-    claim.add(meter.reserved)
+    claim = meter.bound
     if runtime.gates.has_nested_budgets:
         return claim  # what is ahead of the whole says nothing of the parts
     for name, limit in meter.limits.items():

@@ -300,18 +300,14 @@ class Gates:
         spent = dict(self.spent_by_group_before)
         if self.purse is not None:
             for name, meter in self.purse.budgeted_groups.items():
-                spent[name] = amount = Amount()
-                amount.add(meter.spent)
-                amount.add(meter.reserved)
+                spent[name] = meter.bound
         return {name: one.to_list() for name, one in spent.items()}
 
     def spent_by_run(self) -> dict[str, list[Any]]:
         """What open runs have spent of their own budgets, likewise."""
         spent = dict(self.spent_by_run_before)
         for run_id, meter in self.metered.items():
-            spent[run_id] = amount = Amount()
-            amount.add(meter.spent)
-            amount.add(meter.reserved)
+            spent[run_id] = meter.bound
         return {run_id: one.to_list() for run_id, one in spent.items()}
 
     @property

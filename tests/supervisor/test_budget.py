@@ -24,6 +24,7 @@ from runmgr.models.function import FunctionModel
 from runmgr.records.budgets import Budget, Price, RateLimit
 from runmgr.records.definitions import ModelRequestParameters, ToolDefinition
 from runmgr.supervisor import RunSpec, open_supervisor
+from runmgr.supervisor import budget as budgets
 from runmgr.supervisor.bounds import Sizes, bound
 from runmgr.usage import RequestUsage
 
@@ -290,7 +291,7 @@ def test_a_thousand_at_once_never_pass_any_budget_and_leave_little(data):
             rng=rng,
         ) as sup:
             purse = sup._runtime.gates.purse
-            reserve = type(purse.root).reserve
+            reserve = budgets._reserve
             reserve_nowait = type(purse).reserve_nowait
 
             def asked(purse, meters, need):
@@ -298,17 +299,18 @@ def test_a_thousand_at_once_never_pass_any_budget_and_leave_little(data):
                 largest = max(largest, need.tokens)
                 return reserve_nowait(purse, meters, need)
 
-            def watched(meter, need):
-                reserve(meter, need)
-                assert meter.spent.tokens + meter.reserved.tokens <= meter.limits["tokens"]
+            def watched(meters, need):
+                reserve(meters, need)
+                for meter in meters:
+                    assert meter.spent.tokens + meter.reserved.tokens <= meter.limits["tokens"]
 
-            type(purse.root).reserve = watched
+            budgets._reserve = watched
             type(purse).reserve_nowait = asked
             try:
                 async with sup.map(agent, specs) as outcomes:
                     ended = [outcome async for outcome in outcomes]
             finally:
-                type(purse.root).reserve = reserve
+                budgets._reserve = reserve
                 type(purse).reserve_nowait = reserve_nowait
             assert len(ended) == 1_000
             assert sup.usage().total_tokens <= limit
