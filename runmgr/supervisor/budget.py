@@ -406,8 +406,7 @@ class Purse:
                 meter.spent_cost += cost
             if open_ended:
                 meter.open_ended -= 1
-                if outputs > meter.largest:
-                    meter.largest = outputs
+                meter.largest = max(meter.largest, outputs)
             if meter.line:
                 waited = True
         if waited:
