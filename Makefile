@@ -8,13 +8,21 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
 
-$(STAMP): requirements/dev.txt pyproject.toml
+# $(call install,ENVIRONMENT,FILE): by uv, in a tenth of pip's time. uv does not read pip's settings, such as an index of one's own:
+# where it fails, pip installs the same files, held to the same hashes.
+define install
+@test -x $(1)/bin/python || $(PYTHON) -m venv $(1)
+@echo "setting up $(1) ..."
+@$(1)/bin/python -m pip install --quiet --require-hashes -r requirements/uv.txt
+@$(1)/bin/uv pip install --quiet --python $(1)/bin/python --require-hashes -r $(2) \
+  || { echo "uv could not, as it says above; pip tries"; $(1)/bin/python -m pip install --quiet --require-hashes -r $(2); }
+endef
+
+$(STAMP): requirements/dev.txt requirements/uv.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 	  || { echo "runmgr needs Python 3.11 or newer; '$(PYTHON)' is older. Try: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 2; }
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@echo "setting up $(VENV) ..."
-	@$(BIN)/python -m pip install --quiet --require-hashes -r requirements/dev.txt
-	@$(BIN)/python -m pip install --quiet --no-build-isolation --no-deps -e .
+	$(call install,$(VENV),requirements/dev.txt)
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-build-isolation --no-deps -e .
 	@touch $@
 
 .PHONY: help
@@ -46,13 +54,11 @@ layers: $(STAMP) ## import contracts
 	$(BIN)/lint-imports
 
 .PHONY: pytest
-pytest: $(STAMP) ## the tests
-	$(BIN)/python -m pytest
+pytest: $(STAMP) ## the tests, in two processes
+	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
 .venv-examples/.stamp: requirements/examples.txt
-	@test -x .venv-examples/bin/python || $(PYTHON) -m venv .venv-examples
-	@echo "setting up .venv-examples ..."
-	@.venv-examples/bin/python -m pip install --quiet --require-hashes -r $<
+	$(call install,.venv-examples,$<)
 	@touch $@
 
 .PHONY: test-examples
@@ -60,9 +66,7 @@ test-examples: .venv-examples/.stamp ## the services of docs/examples/pool_*: Fa
 	PYTHONPATH=. .venv-examples/bin/python -m pytest tests/examples -rs
 
 .venv-ray/.stamp: requirements/ray.txt
-	@test -x .venv-ray/bin/python || $(PYTHON) -m venv .venv-ray
-	@echo "setting up .venv-ray ..."
-	@.venv-ray/bin/python -m pip install --quiet --require-hashes -r $<
+	$(call install,.venv-ray,$<)
 	@touch $@
 
 # Ray binds the machine's outside address; in a network namespace of its own there is only loopback.
@@ -73,9 +77,7 @@ test-ray: .venv-ray/.stamp ## runmgr.cluster on Ray, for real; skipped where net
 	else PYTHONPATH=.:tests/ray .venv-ray/bin/python -m pytest tests/ray -rs; fi
 
 .venv-datasets/.stamp: requirements/datasets.txt
-	@test -x .venv-datasets/bin/python || $(PYTHON) -m venv .venv-datasets
-	@echo "setting up .venv-datasets ..."
-	@.venv-datasets/bin/python -m pip install --quiet --require-hashes -r $<
+	$(call install,.venv-datasets,$<)
 	@touch $@
 
 .PHONY: test-datasets
@@ -128,15 +130,13 @@ format: $(STAMP) ## ruff: mend what it can
 
 .PHONY: requirements
 requirements: $(STAMP) ## pin again: requirements/*.txt and bench/peers/*.txt from their .in
-	cd requirements && for name in runtime dev examples datasets; do ../$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes \
+	cd requirements && for name in uv runtime dev examples datasets ray; do ../$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes \
 	  --no-emit-index-url --no-header --no-emit-package runmgr --quiet --upgrade $$name.in -o $$name.txt; done
 	cd $(PEERS) && for name in *.in; do ../../$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes \
 	  --no-emit-index-url --no-header --quiet --upgrade $$name -o $${name%.in}.txt; done
 
 $(PEERS)/.venv-%/.stamp: $(PEERS)/%.txt
-	@echo "setting up the peer $* ..."
-	@test -x $(PEERS)/.venv-$*/bin/python || $(PYTHON) -m venv $(PEERS)/.venv-$*
-	@$(PEERS)/.venv-$*/bin/python -m pip install --quiet --require-hashes -r $<
+	$(call install,$(PEERS)/.venv-$*,$<)
 	@touch $@
 
 .PHONY: bench-overhead
@@ -216,4 +216,4 @@ bench-short: $(STAMP) ## counts instead of times, in seconds: what `make test` h
 
 .PHONY: clean
 clean: ## remove environments and what tests and benches leave
-	rm -rf $(VENV) .venv-examples .venv-datasets $(PEERS)/.venv-* $(PEERS)/aimock/node_modules .pytest_cache .ruff_cache .hypothesis .import_linter_cache build dist
+	rm -rf $(VENV) .venv-examples .venv-datasets .venv-ray $(PEERS)/.venv-* $(PEERS)/aimock/node_modules .pytest_cache .ruff_cache .hypothesis .import_linter_cache build dist
