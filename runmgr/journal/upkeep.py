@@ -166,21 +166,9 @@ def _salvage(old: sqlite3.Connection, new: sqlite3.Connection) -> Salvaged:
         new.execute("INSERT INTO runs VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
     for row in _rows(old, "superseded", "run", lost, _any):
         new.execute("INSERT INTO superseded VALUES (?)", row)
-    sequence: dict[int, int] = {}
-    gaps: list[tuple[int, int | None]] = []
-    for identity, body in _rows(old, "checkpoints", "id", lost, lambda row: _is_json(row[1]), gaps):
-        run, number = identity >> SEQUENCE_BITS, identity & (1 << SEQUENCE_BITS) - 1
-        if run in runs and number == sequence.get(
-            run, 0
-        ):  # else what comes before it is missing: it cannot be added up
-            sequence[run] = number + 1
-            new.execute("INSERT INTO checkpoints VALUES (?, ?)", (identity, body))
-    torn: set[int] = set()
-    for after, before in gaps:
-        last = max(runs, default=0) if before is None else before >> SEQUENCE_BITS
-        torn.update(range(max(after, 0) >> SEQUENCE_BITS, last + 1))
+    torn = _salvage_checkpoints(old, new, runs, lost)
     finished: set[int] = set()
-    gaps = []
+    gaps: list[tuple[int, int | None]] = []
     for row in _rows(old, "outcomes", "run", lost, _is_outcome, gaps):
         if row[0] in runs and row[0] not in torn:
             finished.add(row[0])
@@ -196,6 +184,49 @@ def _salvage(old: sqlite3.Connection, new: sqlite3.Connection) -> Salvaged:
     return Salvaged(len(runs), len(finished), named, tuple(lost))
 
 
+def _salvage_checkpoints(
+    old: sqlite3.Connection, new: sqlite3.Connection, runs: dict[int, str], lost: list[str]
+) -> set[int]:
+    """Copy those that can be read; gives the numbers of the runs of which one is missing, or may be."""
+    named: list[str] = []
+    gaps: list[tuple[int, int | None]] = []
+    for identity, body in _rows(old, "checkpoints", "id", named, lambda row: _is_json(row[1]), gaps):
+        if identity >> SEQUENCE_BITS in runs:
+            new.execute("INSERT INTO checkpoints VALUES (?, ?)", (identity, body))
+    if gaps and _has_index(old):
+        # What was found to be damaged is the index or the table. Without the index there are all that the table has.
+        missing: list[str] = []
+        table = "checkpoints NOT INDEXED"
+        for _, identity, body in _rows(
+            old, table, "rowid", missing, lambda row: _is_json(row[2]), columns="rowid, *"
+        ):
+            if identity >> SEQUENCE_BITS in runs:
+                new.execute("INSERT OR IGNORE INTO checkpoints VALUES (?, ?)", (identity, body))
+        if not missing:
+            named, gaps = ["the index of checkpoints is damaged; all were read without it"], []
+    lost += named
+    sequence: dict[int, int] = {}
+    loose: list[tuple[int]] = []
+    for (identity,) in new.execute("SELECT id FROM checkpoints ORDER BY id"):
+        run, number = identity >> SEQUENCE_BITS, identity & (1 << SEQUENCE_BITS) - 1
+        if number == sequence.get(run, 0):
+            sequence[run] = number + 1
+        else:  # what comes before it is missing: it cannot be added up
+            loose.append((identity,))
+    new.executemany("DELETE FROM checkpoints WHERE id = ?", loose)
+    torn: set[int] = set()
+    for after, before in gaps:
+        last = max(runs, default=0) if before is None else before >> SEQUENCE_BITS
+        torn.update(range(max(after, 0) >> SEQUENCE_BITS, last + 1))
+    return torn
+
+
+def _has_index(connection: sqlite3.Connection) -> bool:
+    """Whether checkpoints lie in the order in which they were written: see `schema.APPENDED`."""
+    row = connection.execute("SELECT 1 FROM sqlite_master WHERE type = 'index' AND tbl_name = 'checkpoints'")
+    return row.fetchone() is not None
+
+
 def _rows(
     connection: sqlite3.Connection,
     table: str,
@@ -203,13 +234,15 @@ def _rows(
     lost: list[str],
     good: Callable[[tuple[Any, ...]], bool],
     gaps: list[tuple[int, int | None]] | None = None,
+    columns: str = "*",
 ) -> Iterator[tuple[Any, ...]]:
     """All rows that can be read, in order. What cannot is a stretch of keys: the next that can is looked for by halving."""
     at = last = -1
     broken = False
     while True:
         try:
-            for row in connection.execute(f"SELECT * FROM {table} WHERE {key} > ? ORDER BY {key}", (at,)):  # noqa: S608
+            query = f"SELECT {columns} FROM {table} WHERE {key} > ? ORDER BY {key}"  # noqa: S608
+            for row in connection.execute(query, (at,)):
                 if row[0] <= at:
                     raise sqlite3.DatabaseError("keys out of order")
                 at = row[0]
@@ -222,7 +255,7 @@ def _rows(
                     lost.append(f"{table}: {_named(table, at)}: it is damaged")
                     broken = True
         except sqlite3.Error as error:
-            following = _next_readable(connection, table, key, at)
+            following = _next_readable(connection, table, key, at, columns)
             if following is not None and following <= at:
                 following = None
             begin = f"{table} from the first" if at < 0 else f"{table} after {_named(table, at)}"
@@ -239,13 +272,13 @@ def _rows(
             return
 
 
-def _next_readable(connection: sqlite3.Connection, table: str, key: str, at: int) -> int | None:
+def _next_readable(connection: sqlite3.Connection, table: str, key: str, at: int, columns: str) -> int | None:
     """The key of the first row after ``at`` from which on rows can be read again; None where there is none."""
 
     def probe(first: int) -> tuple[bool, int | None]:
         try:
             row = connection.execute(
-                f"SELECT * FROM {table} WHERE {key} >= ? ORDER BY {key} LIMIT 1",  # noqa: S608
+                f"SELECT {columns} FROM {table} WHERE {key} >= ? ORDER BY {key} LIMIT 1",  # noqa: S608
                 (first,),
             ).fetchone()
         except sqlite3.Error:

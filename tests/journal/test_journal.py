@@ -17,6 +17,7 @@ import trio
 from runmgr.exceptions import JournalError
 from runmgr.journal import open_journal, open_journal_writer
 from runmgr.journal.codec import encode_checkpoint, encode_outcome
+from runmgr.journal.schema import APPLICATION_ID, MIGRATIONS, SEQUENCE_BITS
 from runmgr.messages import ModelRequest, ModelResponse, TextPart, ToolCallPart, UserPromptPart
 from runmgr.records.outcomes import RunError, RunOutcome, RunState
 from runmgr.records.snapshots import PendingCallTools, PendingModelRequest, RunSnapshot
@@ -346,6 +347,50 @@ async def test_what_is_no_journal_is_refused(path, tmp_path):
     with pytest.raises(JournalError, match="existing, writable directory"):
         async with open_journal_writer(tmp_path / "no" / "where.sqlite"):
             pass
+
+
+def make_old(path, *, rows):
+    """A journal as version 1 made it."""
+    with sqlite3.connect(path) as connection:
+        for statement in MIGRATIONS[0].split(";"):
+            connection.execute(statement)
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        connection.execute("PRAGMA user_version = 1")
+        call = ModelResponse(parts=[ToolCallPart("add", {"a": 1}, "c1")])
+        for run in range(1, rows + 1):
+            connection.execute(
+                "INSERT INTO runs VALUES (?, ?, 0, '', NULL, 1.0, ?, NULL)", (run, f"r{run}", b'"hi"')
+            )
+            body = body_of(snapshot_of([ask(), call], PendingCallTools(call)), 0)
+            connection.execute("INSERT INTO checkpoints VALUES (?, ?)", (run << SEQUENCE_BITS, body))
+    connection.close()
+
+
+@pytest.mark.parametrize("rows", [0, 3])
+async def test_a_journal_of_version_1_is_gone_on_with(path, rows, threaded):
+    make_old(path, rows=rows)
+    with open_journal(path) as reader:
+        assert reader.counts() == {"open": rows}
+    async with open_journal_writer(path, threaded=threaded) as writer:
+        assert writer.runs == rows
+        for run in range(1, rows + 1):
+            write(writer, outcome_of(f"r{run}", messages=[ask(), answer("a"), answer("b")]), known=2, run=run)
+        new = writer.admitted("new", 0, "", None, 1.0, None, None)
+        call = ModelResponse(parts=[ToolCallPart("add", {"a": 1}, "c1")])
+        writer.checkpoint(new, 0, body_of(snapshot_of([ask(), call], PendingCallTools(call)), 0))
+    with open_journal(path) as reader:
+        assert [one.run_id for one in reader.unfinished()] == ["new"]
+        assert reader.look_up("new")[1].checkpoints == 1
+        for outcome in reader.outcomes(messages=True):
+            assert [type(part).__name__ for message in outcome.messages for part in message.parts] == [
+                "UserPromptPart",
+                "ToolCallPart",
+                "TextPart",
+            ]
+    connection = sqlite3.connect(path)
+    assert connection.execute("PRAGMA user_version").fetchone() == (2,)
+    assert bool(connection.execute("PRAGMA index_list(checkpoints)").fetchall()) == (not rows)
+    connection.close()
 
 
 async def test_a_newer_schema_is_refused(path):

@@ -141,6 +141,74 @@ async def test_a_truncated_journal(path, autojump_clock, share):
     assert all(whole[run_id] == outcome for run_id, outcome in kept.items())
 
 
+def pages_of(path, name):
+    """Page size, and the numbers of the pages of a table or an index."""
+    with sqlite3.connect(path) as connection:
+        size = connection.execute("PRAGMA page_size").fetchone()[0]
+        kinds = {
+            kind: connection.execute("SELECT rootpage FROM sqlite_master WHERE name = ?", (kind,)).fetchone()[
+                0
+            ]
+            for kind in (name,)
+        }
+    connection.close()
+    data = path.read_bytes()
+    pages, root = [], kinds[name]
+    todo = [root]
+    while todo:
+        page = todo.pop()
+        pages.append(page)
+        start = (page - 1) * size
+        if data[start] in {2, 5}:  # an inner page: its children
+            count = int.from_bytes(data[start + 3 : start + 5], "big")
+            todo.append(int.from_bytes(data[start + 8 : start + 12], "big"))
+            for cell in range(count):
+                at = start + 12 + 2 * cell
+                offset = start + int.from_bytes(data[at : at + 2], "big")
+                todo.append(int.from_bytes(data[offset : offset + 4], "big"))
+    return size, sorted(pages)
+
+
+def overwrite(path, size, page):
+    with path.open("r+b") as file:
+        file.seek((page - 1) * size)
+        file.write(bytes(size))
+
+
+INDEX = "sqlite_autoindex_checkpoints_1"
+
+
+async def test_where_only_the_index_is_damaged_nothing_is_lost(path, autojump_clock):
+    await fill(path, 200)
+    whole = everything(path)
+    size, pages = pages_of(path, INDEX)
+    assert len(pages) > 1
+    overwrite(path, size, pages[-1])
+    with pytest.raises(JournalError, match="damaged"):
+        everything(path)
+    saved = salvage(path, path.with_name("new.sqlite"))
+    assert saved.lost == ("the index of checkpoints is damaged; all were read without it",)
+    assert (saved.finished, saved.reopened) == (200, ())
+    assert everything(path.with_name("new.sqlite")) == whole
+
+
+async def test_runs_of_a_damaged_page_of_checkpoints_are_begun_where_they_are_whole(path, autojump_clock):
+    """Rows lie by time: a page holds those of many runs, and those runs alone are named."""
+    await fill(path, 200)
+    whole, _ = everything(path)
+    size, pages = pages_of(path, "checkpoints")
+    overwrite(path, size, pages[len(pages) // 2])
+    saved = salvage(path, path.with_name("new.sqlite"))
+    assert saved.lost
+    assert 0 < len(saved.reopened) <= 30
+    assert saved.finished == 200 - len(saved.reopened)
+    kept, counts = everything(path.with_name("new.sqlite"))
+    assert counts == {"succeeded": saved.finished, "open": len(saved.reopened)}
+    assert all(whole[run_id] == outcome for run_id, outcome in kept.items())
+    await fill(path.with_name("new.sqlite"), 200)
+    assert everything(path.with_name("new.sqlite"))[1] == {"succeeded": 200, "open": 0}
+
+
 async def test_an_undamaged_journal_is_saved_whole(path, autojump_clock, capsys):
     await fill(path, 20, stop=0.35)
     new = path.with_name("new.sqlite")
