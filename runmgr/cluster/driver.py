@@ -1,6 +1,6 @@
 """The driver: leases runs to workers, takes what comes of them once, and leases again what a lost worker had.
 
-Three tasks a worker: one starts it and reads what it says, one sends, one pings it. What is decided is decided in
+Three tasks a worker: one starts it and reads what it says, one sends, one pings it. A run has none. What is decided is decided in
 `runmgr.cluster.leases` and `runmgr.cluster.quotas`; what is counted, in the supervisor.
 """
 
@@ -14,7 +14,6 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, cast
 
 import attrs
-import outcome as outcomes
 import trio
 
 from runmgr.concurrency import full_jitter
@@ -23,8 +22,8 @@ from runmgr.records.codec import decode_event
 from runmgr.records.events import EventsMissed
 from runmgr.records.outcomes import RunError
 from runmgr.records.snapshots import ModelState, WorkerState
+from runmgr.supervisor import elsewhere
 from runmgr.supervisor.behalf import LentAmount
-from runmgr.supervisor.elsewhere import Carried, count_in_vain
 from runmgr.supervisor.lending import Lender
 
 from . import freight, wire
@@ -115,12 +114,11 @@ class Driver:
         self._options = options
         self._rng = rng or random.Random()
         self._packer = freight.Packer(importable=options.importable)
-        self._leases: Leases[wire.Task] = Leases(options.per_worker)
+        self._leases: Leases[Actor] = Leases(options.per_worker)
         self._members: dict[str, Member] = {}
-        self._waiting: dict[str, trio.lowlevel.Task] = {}
-        """Tasks of runs that wait for what comes of them."""
-        self._last: dict[str, Carried] = {}
-        """Of runs that were cancelled: what came of them until then."""
+        self._called_off: deque[tuple[float, Actor]] = deque()
+        """Runs that were cancelled while a worker had them, and until when it has time to say what they used."""
+        self._any_called_off = trio.Event()
         self._work = trio.Event()
         self._started = 0
         self._closing = False
@@ -169,75 +167,59 @@ class Driver:
         """See `Carrier.pack`."""
         return self._packer.pack(job)
 
-    async def carry_out(self, actor: Actor) -> Carried:
-        """See `Carrier.carry_out`."""
+    def begin(self, actor: Actor) -> None:
+        """See `Carrier.begin`."""
+        self._leases.add(actor.run_id, actor)
+        self._work.set()
+
+    def waiting(self) -> list[Actor]:
+        """See `Carrier.waiting`."""
+        return self._leases.all_waiting()
+
+    def call_off(self, actor: Actor) -> None:
+        """See `Carrier.call_off`."""
         run_id = actor.run_id
-        kind, work = cast("CarriedJob", actor._job).packed
-        left = actor._deadline
-        self._leases.add(
-            run_id,
-            wire.Task(
-                run_id,
-                actor._index,
-                kind,
-                work,
-                actor.group,
-                actor.priority,
-                None,  # the time limits are kept here: the scope of the actor cancels it there
-                None if left is None else left - trio.current_time(),
-            ),
-        )
-        self._work.set()
-        try:
-            return await self._come_of(run_id)
-        except trio.Cancelled:
-            await self._call_off(run_id, actor._cancel_reason or "cancelled")
-            raise
-
-    async def _come_of(self, run_id: str) -> Carried:
-        self._waiting[run_id] = trio.lowlevel.current_task()
-
-        def leave(_: trio.lowlevel.RaiseCancelT) -> trio.lowlevel.Abort:
-            del self._waiting[run_id]
-            return trio.lowlevel.Abort.SUCCEEDED
-
-        return await trio.lowlevel.wait_task_rescheduled(leave)
-
-    async def _call_off(self, run_id: str, reason: str) -> None:
-        """Cancel a run where it is, and wait, within a bound, for what it used until then."""
         worker = self._leases.withdraw(run_id)
-        member = None if worker is None else self._members.get(worker)
-        if member is None:
+        if worker is None:
+            elsewhere.never_came(self._runtime, actor)
             return
-        member.say(wire.Cancel([run_id], reason))
-        with trio.move_on_after(FINAL_SECONDS, shield=True):
-            self._last[run_id] = await self._come_of(run_id)
-        self._leases.settle(run_id)
-        self._work.set()
+        self._members[worker].cancel(run_id, elsewhere.called_off_for(actor))
+        self._called_off.append((trio.current_time() + FINAL_SECONDS, actor))
+        self._any_called_off.set()
 
-    def paid_before(self, actor: Actor) -> Carried | None:
-        """See `Carrier.paid_before`."""
-        return self._last.pop(actor.run_id, None)
+    async def _watch_called_off(self) -> None:
+        """End those whose workers do not say in time what they used."""
+        while True:
+            await self._any_called_off.wait()
+            self._any_called_off = trio.Event()
+            while self._called_off:
+                ends, actor = self._called_off[0]
+                await trio.sleep_until(ends)
+                self._called_off.popleft()
+                if self._leases.settle_if(actor.run_id, actor):
+                    self._work.set()  # there is a place for another
+                    elsewhere.never_came(self._runtime, actor)
+
+    async def _until_cancelled(self) -> None:
+        """What has no task here is not cancelled with those that have one: so it is from here."""
+        try:
+            await trio.sleep_forever()
+        finally:
+            elsewhere.call_off_all(self._runtime)
 
     def _came(self, member: Member, ended: wire.Ended) -> None:
         """A worker says what came of a run."""
         run_id = ended.run_id
-        holder = self._leases.holder(run_id)
-        if not self._leases.settle(run_id):
-            count_in_vain(self._runtime, run_id, ended.shares)
+        leases = self._leases
+        holder = leases.holder(run_id)
+        actor = leases.settle(run_id)
+        if actor is None:
+            elsewhere.count_in_vain(self._runtime, run_id, ended.shares)
             return
         if holder is not None and holder != member.name:
             # It was taken for lost, and the run given to another.
-            self._members[holder].say(wire.Cancel([run_id], "another worker was first"))
-        self._give(run_id, ended)
-
-    def _give(self, run_id: str, came: wire.Ended | RunError) -> None:
-        if self._leases.waiting:
-            self._work.set()  # there is a place for another
-        task = self._waiting.pop(run_id, None)
-        if task is not None:
-            carried = failed(came) if isinstance(came, RunError) else carried_from(came)
-            trio.lowlevel.reschedule(task, outcomes.Value(carried))
+            self._members[holder].cancel(run_id, "another worker was first")
+        elsewhere.came(self._runtime, actor, carried_from(ended))
 
     # ---------------------------------------------------------------- sharing out
 
@@ -246,12 +228,15 @@ class Driver:
         while True:
             await self._work.wait()
             self._work = trio.Event()
-            for name, tasks in self._leases.shard().items():
+            if self._runtime.events.behind:
+                await self._runtime.events.caught_up()
+            now = trio.current_time()
+            for name, actors in self._leases.shard().items():
                 member = self._members[name]
                 kinds = self._packer.kinds
                 new = {number: kinds[number] for number in range(member.kinds, len(kinds))}
                 member.kinds = len(kinds)
-                member.say(wire.Lease(tasks, new))
+                member.say(wire.Lease([_task(actor, now) for actor in actors], new))
 
     # ---------------------------------------------------------------- money
 
@@ -432,15 +417,18 @@ class Driver:
             assert self._nursery is not None
             self._nursery.start_soon(self._end_quota, member)
         lost = self._leases.lost(member.name, blamed=not member.clean)
-        for run_id in lost.given_up:
-            self._give(
-                run_id,
-                RunError(
-                    "WorkerLost",
-                    f"the worker that worked on it was lost {len(AT_ONCE)} times, the last time with no other suspect: {reason}. What this "
-                    "run does seems to end the process (memory, a crash in C code) or to block its event loop",
-                ),
+        for actor in lost.given_up:
+            error = RunError(
+                "WorkerLost",
+                f"the worker that worked on it was lost {len(AT_ONCE)} times, the last time with no other suspect: {reason}. What this "
+                "run does seems to end the process (memory, a crash in C code) or to block its event loop",
             )
+            elsewhere.came(self._runtime, actor, failed(error))
+        if self._called_off or self._runtime.stop_reason is not None:
+            for actor in lost.again:
+                if elsewhere.is_called_off(self._runtime, actor):
+                    self._leases.withdraw(actor.run_id)
+                    elsewhere.never_came(self._runtime, actor)
         if lost.again:
             self._work.set()
         self._share.set()
@@ -486,9 +474,13 @@ class Driver:
                     self._lender.reported(member.name, message.spent)
                 for ended in message.ended:
                     self._came(member, ended)
+                if self._leases.waiting:
+                    self._work.set()  # there are places for others
             case wire.Refused():
-                if self._leases.settle(message.run_id):
-                    self._give(message.run_id, message.error)
+                actor = self._leases.settle(message.run_id)
+                if actor is not None:
+                    elsewhere.came(self._runtime, actor, failed(message.error))
+                    self._work.set()
             case wire.Ask():
                 nursery.start_soon(self._lend, member, message.group, message.need)
             case wire.GivenBack():
@@ -552,7 +544,14 @@ class Driver:
             # Shielded: when everything is cancelled from outside, there is still to be heard what the runs used until then.
             scopes: list[trio.CancelScope] = []
             tasks = [lambda slot=slot: self._keep(slot) for slot in range(self._options.workers)]
-            for task in (*tasks, self._share_out, self._share_rates, self._watch_alone):
+            nursery.start_soon(self._until_cancelled)
+            for task in (
+                *tasks,
+                self._share_out,
+                self._share_rates,
+                self._watch_alone,
+                self._watch_called_off,
+            ):
                 scope = trio.CancelScope(shield=True)
                 scopes.append(scope)
                 nursery.start_soon(_within, scope, task)
@@ -572,6 +571,22 @@ class Driver:
             member.say(wire.Stop("the supervisor has ended"))
         if self._members:
             await self._all_gone.wait()
+
+
+def _task(actor: Actor, now: float) -> wire.Task:
+    """A run as it is leased. Its time limits are kept here; the deadline is for those that it submits."""
+    kind, work = cast("CarriedJob", actor._job).packed
+    deadline = actor._deadline
+    return wire.Task(
+        actor.run_id,
+        actor._index,
+        kind,
+        work,
+        actor.group,
+        actor.priority,
+        None,
+        None if deadline is None else deadline - now,
+    )
 
 
 async def _within(scope: trio.CancelScope, work: Callable[[], Awaitable[None]]) -> None:

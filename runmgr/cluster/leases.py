@@ -19,18 +19,18 @@ from typing import Generic, NamedTuple, TypeVar
 
 __all__ = ("AT_ONCE", "Leases", "Lost")
 
+T = TypeVar("T")
+
 AT_ONCE: tuple[int | None, ...] = (None, None, 32, 1)
 """How many runs that were lost so often a worker has at once; None: any number. Beyond the last one they are given up."""
 
-T = TypeVar("T")
 
-
-class Lost(NamedTuple):
+class Lost(NamedTuple, Generic[T]):
     """What becomes of a lost worker's runs."""
 
-    again: list[str]
+    again: list[T]
     """These wait again."""
-    given_up: list[str]
+    given_up: list[T]
     """These were lost too often."""
 
 
@@ -60,20 +60,21 @@ class Leases(Generic[T]):
 
     def withdraw(self, run_id: str) -> str | None:
         """A run is not wanted any more. One that waits is forgotten; of one that is leased, its worker is given."""
-        if self._unqueue(run_id):
+        if self._unqueue(run_id) is not None:
             self._losses.pop(run_id, None)
             return None
         return self._leased.get(run_id)
 
-    def _unqueue(self, run_id: str) -> bool:
-        return self._waiting.pop(run_id, None) is not None or self._suspects.pop(run_id, None) is not None
+    def _unqueue(self, run_id: str) -> T | None:
+        task = self._waiting.pop(run_id, None)
+        return self._suspects.pop(run_id, None) if task is None else task
 
     def is_open(self, run_id: str) -> bool:
         """Whether it waits or is leased."""
         return run_id in self._leased or run_id in self._waiting or run_id in self._suspects
 
-    def settle(self, run_id: str) -> bool:
-        """A worker says what came of a run: True where it is believed, which is once for each run.
+    def settle(self, run_id: str) -> T | None:
+        """A worker says what came of a run: gives it where that is believed, which is once for each run, else None.
 
         A worker that was lost meanwhile is believed too, unless somebody else was first: what it says is as true, and the
         run need not be worked on again.
@@ -82,9 +83,13 @@ class Leases(Generic[T]):
             self._losses.pop(run_id, None)
         holder = self._leased.pop(run_id, None)
         if holder is not None:
-            del self._held[holder][run_id]
-            return True
+            return self._held[holder].pop(run_id)
         return self._unqueue(run_id)
+
+    def settle_if(self, run_id: str, task: T) -> bool:
+        """`settle`, where this very run is leased under that id; gives whether it is."""
+        holder = self._leased.get(run_id)
+        return holder is not None and self._held[holder][run_id] is task and self.settle(run_id) is not None
 
     def losses(self, run_id: str) -> int:
         """How often a run was lost with its worker and is blamed for it."""
@@ -100,7 +105,7 @@ class Leases(Generic[T]):
         """A worker can take runs."""
         self._held[worker] = {}
 
-    def lost(self, worker: str, *, blamed: bool = True) -> Lost:
+    def lost(self, worker: str, *, blamed: bool = True) -> Lost[T]:
         """A worker is gone: its runs wait again, before all others, in the order in which it had them.
 
         Args:
@@ -110,8 +115,8 @@ class Leases(Generic[T]):
         held = self._held.pop(worker, {})
         losses = self._losses
         worst = max((losses.get(run_id, 0) for run_id in held), default=0) if losses else 0
-        given_up: list[str] = []
-        again: list[str] = []
+        given_up: list[T] = []
+        again: list[T] = []
         for run_id in reversed(held):
             del self._leased[run_id]
             count = losses.get(run_id, 0)
@@ -120,12 +125,12 @@ class Leases(Generic[T]):
                 losses[run_id] = count
             if count >= len(AT_ONCE):
                 del losses[run_id]
-                given_up.append(run_id)
+                given_up.append(held[run_id])
                 continue
             line = self._waiting if AT_ONCE[count] is None else self._suspects
             line[run_id] = held[run_id]
             line.move_to_end(run_id, last=False)
-            again.append(run_id)
+            again.append(held[run_id])
         return Lost(again[::-1], given_up[::-1])
 
     @property
@@ -137,6 +142,10 @@ class Leases(Generic[T]):
     def waiting(self) -> int:
         """Runs without a worker."""
         return len(self._waiting) + len(self._suspects)
+
+    def all_waiting(self) -> list[T]:
+        """Those, in the order in which they are to be leased. O(runs that wait)."""
+        return [*self._suspects.values(), *self._waiting.values()]
 
     def held_by(self, worker: str) -> int:
         """How many runs a worker has."""

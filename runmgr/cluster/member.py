@@ -69,6 +69,14 @@ class Member:
         self._outbox.append(message)
         self._wake.set()
 
+    def cancel(self, run_id: str, reason: str) -> None:
+        """Have a run cancelled, in one message with others for the same reason."""
+        last = self._outbox[-1] if self._outbox else None
+        if type(last) is wire.Cancel and last.reason == reason:
+            last.run_ids.append(run_id)
+        else:
+            self.say(wire.Cancel([run_id], reason))
+
     async def send(self) -> None:
         """Send what there is to say, until the worker is lost."""
         try:

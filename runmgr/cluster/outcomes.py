@@ -33,12 +33,13 @@ class _Record(msgspec.Struct, gc=False):
 
 
 _decode = msgspec.json.Decoder(_Record).decode
+_STATES = {state.value: state for state in RunState}
 
 
 def carried_from(ended: wire.Ended) -> Carried:
     """What came of a run. Where its output cannot be had here, it has failed."""
     record = _decode(ended.body)
-    status = RunState(ended.status)
+    status = _STATES[ended.status]
     output: Any = None
     error = record.error
     body: bytes | None = ended.body
@@ -56,23 +57,23 @@ def carried_from(ended: wire.Ended) -> Carried:
         output = msgspec.json.decode(data) if data else record.output_repr
     messages = bytes(record.messages)
     return Carried(
-        status=status,
-        output=output,
-        error=error,
-        shares=ended.shares,
-        messages=decode_messages(messages) if messages else [],
-        new_message_index=record.new_from,
-        metadata=None if ended.metadata is None else msgspec.json.decode(ended.metadata),
-        model=record.model,
-        attempts=record.attempts,
-        earlier_errors=record.earlier_errors,
-        started_at=record.started_at,
-        finished_at=ended.finished_at,
-        abandoned_threads=record.abandoned_threads,
-        body=body,
+        status,
+        output,
+        error,
+        ended.shares,
+        decode_messages(messages) if messages else [],
+        record.new_from,
+        None if ended.metadata is None else msgspec.json.decode(ended.metadata),
+        record.model,
+        record.attempts,
+        record.earlier_errors,
+        record.started_at,
+        ended.finished_at,
+        record.abandoned_threads,
+        body,
     )
 
 
 def failed(error: RunError) -> Carried:
     """A run that no worker could work on, or that none came back from."""
-    return Carried(status=RunState.FAILED, error=error)
+    return Carried(RunState.FAILED, error=error)

@@ -24,7 +24,6 @@ from runmgr.records.events import RunNode, RunStarted, RunStream
 from runmgr.records.outcomes import RunError, RunOutcome, RunState
 
 from . import commands, deadlines, doors, interrupted
-from .elsewhere import CarriedFailure, CarriedStepper
 from .extras import Extras
 from .family import end_children, wait_alone
 from .handle import RunHandle
@@ -282,15 +281,13 @@ class Actor(RunHandle):
                 await interrupted.look(sup, self, stepper)
             node = stepper.next_node
             quick = hasattr(stepper, "_step")
-            carried = type(stepper) is CarriedStepper  # its nodes are told from where they are worked on
             while not isinstance(node, End):
                 self._ours = True  # what is raised from here on is a bug of ours
                 if self._interrupts:
                     node = await self._heed(node)
                 if events.listening:
-                    if not carried:
-                        at = sup._wall_offset + sup._time()
-                        events.tell(RunNode(self.run_id, self.group, node.get_node_id(), self._steps, at))
+                    at = sup._wall_offset + sup._time()
+                    events.tell(RunNode(self.run_id, self.group, node.get_node_id(), self._steps, at))
                     if events.behind:
                         await self._wait_for(events.caught_up, "events")
                 self._ours = False
@@ -363,8 +360,6 @@ class Actor(RunHandle):
 
     def _failure(self, exc: Exception) -> RunError:
         self._exception = exc
-        if isinstance(exc, CarriedFailure):
-            return exc.run_error
         theirs = not isinstance(exc, AgentRunError)
         return RunError(
             type=type(exc).__name__,
@@ -376,4 +371,4 @@ class Actor(RunHandle):
     def _timed_out(self) -> RunError:
         if self._deadline is not None and self._scope is not None and self._scope.deadline == self._deadline:
             return deadlines.passed()
-        return RunError("TimeoutError", f"the run took longer than its timeout of {self._timeout:g} s")
+        return deadlines.took_too_long(self)

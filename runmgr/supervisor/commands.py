@@ -119,7 +119,7 @@ def check_here(actor: Actor, verb: str) -> None:
 def pause(runtime: Runtime, actor: Actor) -> Answer[None]:
     """See `RunHandle.pause`."""
     check_live(actor, "pause")
-    if actor._scope is not None:
+    if actor._holds:
         check_here(actor, "pause")
     extras = actor.extras()
     extras.pausing = True

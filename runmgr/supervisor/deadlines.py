@@ -1,4 +1,6 @@
-"""Deadlines that count from submission, of runs that have not begun: a run that began has its own cancel scope for it."""
+"""Deadlines of runs that have no task: of those that have not begun, and of those that are worked on elsewhere. A run with a task has its
+own cancel scope for it.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +12,7 @@ import trio
 
 from runmgr.records.outcomes import RunError, RunState
 
+from . import elsewhere
 from .states import TERMINAL
 
 if TYPE_CHECKING:
@@ -22,7 +25,7 @@ _SWEEP_OVER = 64
 
 
 class Deadlines:
-    """Fails runs of one supervisor whose deadline passes before they have a task. Its task begins with the first deadline."""
+    """Fails runs of one supervisor whose deadline passes while they have no task. Its task begins with the first deadline."""
 
     __slots__ = ("_heap", "_number", "_runtime", "_scope")
 
@@ -33,10 +36,10 @@ class Deadlines:
         self._scope: trio.CancelScope | None = None
 
     def add(self, actor: Actor, deadline: float) -> None:
-        """The run was admitted."""
+        """The run was admitted; or it was handed over, and this is when its timeout ends."""
         heap = self._heap
         if len(heap) > _SWEEP_OVER and len(heap) > 2 * len(self._runtime.live):
-            heap = self._heap = [entry for entry in heap if _waits(entry[2])]
+            heap = self._heap = [entry for entry in heap if _waits(entry[2]) or self._is_elsewhere(entry[2])]
             heapq.heapify(heap)
         self._number += 1
         heapq.heappush(heap, (deadline, self._number, actor))
@@ -62,7 +65,13 @@ class Deadlines:
             heapq.heappop(heap)
             if _waits(actor):
                 self._runtime.finish(actor, RunState.FAILED, None, passed())
+            elif self._is_elsewhere(actor):
+                error = passed() if deadline == actor._deadline else took_too_long(actor)
+                elsewhere.call_off(self._runtime, actor, RunState.FAILED, error, stays_open=False)
         return math.inf
+
+    def _is_elsewhere(self, actor: Actor) -> bool:
+        return self._runtime.carrier is not None and actor._holds and actor.state not in TERMINAL
 
 
 def _waits(actor: Actor) -> bool:
@@ -72,3 +81,8 @@ def _waits(actor: Actor) -> bool:
 def passed() -> RunError:
     """What the outcome of such a run says."""
     return RunError("TimeoutError", "the run's deadline passed, counted from its submission")
+
+
+def took_too_long(actor: Actor) -> RunError:
+    """What the outcome of a run says whose time ran out."""
+    return RunError("TimeoutError", f"the run took longer than its timeout of {actor._timeout:g} s")

@@ -9,12 +9,13 @@ from runmgr.records.outcomes import RunError, RunOutcome, RunState
 from runmgr.usage import RunUsage
 
 from .commands import refuse_all
-from .elsewhere import CarriedStepper
+from .elsewhere import exact_body
 from .family import died
 from .jobs import new_message_index
 
 if TYPE_CHECKING:
     from .actor import Actor
+    from .elsewhere import Carried
     from .runtime import Runtime
     from .states import Trigger
 
@@ -35,6 +36,8 @@ def finish(
     error: RunError | None,
     *,
     stays_open: bool = False,
+    carried: Carried | None = None,
+    usage: RunUsage | None = None,
 ) -> None:
     """The run has ended, this once. Its outcome is told, with a journal once it is committed; then its place goes on to
     others: whatever kills the process, no more runs than have a place can have an answer that the journal has not.
@@ -46,6 +49,8 @@ def finish(
         output: what it gave, where it succeeded.
         error: why not, where it did not.
         stays_open: the journal is not to hold the outcome: the run can be resumed.
+        carried: what came of it, where it was worked on elsewhere.
+        usage: what it used, where that is known to whoever calls.
     """
     queued = actor._seated
     if actor.state is RunState.WAITING and status is RunState.SUCCEEDED:
@@ -65,12 +70,13 @@ def finish(
         if metadata is None:
             metadata = stepper.metadata
         self.count_tool_calls(actor)
-    elif type(stepper) is CarriedStepper:
-        if stepper.carried is not None and stepper.carried.status is status:
-            body = stepper.body
-        messages, new_from = stepper.all_messages(), stepper.new_message_index
-        metadata = metadata if metadata is not None else stepper.metadata
-        actor._result = None  # made from the outcome, when somebody asks for it
+    elif carried is not None:
+        if carried.status is status:
+            body = exact_body(actor, carried)
+        messages, new_from = carried.messages, carried.new_message_index
+        epoch = -1  # it began anew there: whatever the journal has of its history no longer holds
+        if metadata is None:
+            metadata = carried.metadata
     elif actor._snapshot is not None:  # it was to go on from there, and never began to
         messages, new_from = actor._snapshot.messages, actor._snapshot.new_message_index
     extras = actor._extras
@@ -83,13 +89,19 @@ def finish(
             died(extras.parent, actor)
     tally = actor._tally
     paid = actor.paid()
+    if usage is None:
+        usage = RunUsage() if paid is None else paid.usage()
+    if carried is not None:
+        abandoned = carried.abandoned_threads
+    else:
+        abandoned = () if stepper is None else actor._job.abandoned_threads(stepper)
     outcome = RunOutcome(
         run_id=actor.run_id,
         index=actor._index,
         status=status,
         output=output,
         error=error,
-        usage=RunUsage() if paid is None else paid.usage(),
+        usage=usage,
         cost=None if paid is None else paid.known_cost,
         attempts=actor._attempts,
         group=actor.group,
@@ -103,7 +115,7 @@ def finish(
         new_message_index=new_from,
         earlier_errors=() if extras is None or extras.errors is None else tuple(extras.errors),
         parent=None if extras is None or extras.parent is None else extras.parent.run_id,
-        abandoned_threads=() if stepper is None else actor._job.abandoned_threads(stepper),
+        abandoned_threads=abandoned,
     )
     actor._scope = actor._stepper = actor._context = None
     if tally is not None:

@@ -18,7 +18,7 @@ from runmgr.exceptions import SupervisorClosed, UserError
 from runmgr.records.events import RunAdmitted, RunStateChanged
 from runmgr.records.outcomes import RunOutcome, RunState
 
-from . import ending, standing, steering
+from . import elsewhere, ending, standing, steering
 from .actor import Actor
 from .admission import Admission
 from .channels import Channels
@@ -291,6 +291,10 @@ class Runtime:
             extras.resumed = None
         if actor._started_at is None:
             actor._started_at = self.now()
+        if self.carrier is not None:
+            actor._context = None
+            elsewhere.begin(self, actor)
+            return
         assert self.actors is not None
         # In the submitter's context: what happens to free the place, and where, is none of this run's business.
         context, actor._context = actor._context, None

@@ -8,6 +8,7 @@ import trio
 
 from runmgr.records.outcomes import RunError, RunState
 
+from . import elsewhere
 from .commands import come_back
 from .states import TERMINAL
 
@@ -30,6 +31,9 @@ def cancel_run(self: Runtime, actor: Actor, reason: str | None, *, stays_open: b
     elif not actor._holds:  # no task yet, and none to come
         error = RunError("Cancelled", actor._cancel_reason)
         self.finish(actor, RunState.CANCELLED, None, error, stays_open=actor._abandoned)
+    elif self.carrier is not None:
+        error = RunError("Cancelled", actor._cancel_reason)
+        elsewhere.call_off(self, actor, RunState.CANCELLED, error, stays_open=actor._abandoned)
     return True
 
 
@@ -65,7 +69,8 @@ def stop(self: Runtime, reason: str, grace: float = 0.0) -> None:
     Args:
         self: the supervisor.
         reason: why.
-        grace: seconds that runs have to come to a node boundary and end there, before they are cancelled where they are.
+        grace: seconds that runs have to come to a node boundary and end there, before they are cancelled where they are. Those that
+            are worked on elsewhere have them to come to their end: nothing would be kept of what they leave half done.
     """
     self.close(reason)
     if self.stop_reason is None:
@@ -81,6 +86,8 @@ def stop(self: Runtime, reason: str, grace: float = 0.0) -> None:
         if not self.leaving:
             self.leaving = True
             _ask_to_leave(self)
+            if self.carrier is not None:
+                elsewhere.call_off_all(self, begun=False)
             self.admission.closed = False
             self.admission.fill()
         assert self.services is not None
@@ -90,6 +97,8 @@ def stop(self: Runtime, reason: str, grace: float = 0.0) -> None:
     self.admission.closed = True
     if self.actors is not None:
         self.actors.cancel_scope.cancel(reason)
+    if self.carrier is not None:
+        elsewhere.call_off_all(self)
 
 
 def _ask_to_leave(self: Runtime) -> None:

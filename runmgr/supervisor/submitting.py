@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterable, Iterable
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import trio
 
@@ -178,7 +178,7 @@ class Submitting:
             run_id = runtime.journal.identify_graph(graph, start_node, state)
         job: Job = GraphJob(graph, start_node, state, deps)
         if runtime.carrier is not None:
-            job = CarriedJob(job, runtime.carrier)
+            job = cast("Job", CarriedJob(job, runtime.carrier))  # which no actor opens
         actor = runtime.make(
             job,
             run_id=run_id,
@@ -326,7 +326,7 @@ class Submitting:
                 fingerprint = runtime.journal.fingerprint(agent, options)
         job: Job = AgentJob(agent, prompt, options or None)
         if runtime.carrier is not None:
-            job = CarriedJob(job, runtime.carrier)
+            job = cast("Job", CarriedJob(job, runtime.carrier))  # which no actor opens
         actor = runtime.make(
             job,
             run_id=run_id,
