@@ -338,6 +338,8 @@ class Engine:
         if job is self._line_job:
             assert self._line_scope is not None
             self._line_scope.cancel()
+        elif self.line[-1] is job:  # a map is left from its youngest on
+            self.line.pop()
         else:
             self.line.remove(job)
 

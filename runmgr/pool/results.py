@@ -107,8 +107,8 @@ class Batch:
         return job
 
     def stop(self, reason: str) -> None:
-        """Cancel what has not ended."""
-        for job in self.open:
+        """Cancel what has not ended, the youngest first: no run that waits gets the place of one that was cancelled."""
+        for job in reversed(self.open):
             job.stop(reason)
 
     def stopped(self) -> bool:

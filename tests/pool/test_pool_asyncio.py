@@ -154,6 +154,19 @@ def test_leaving_a_map_cancels_its_runs(gated):
     asyncio.run(main())
 
 
+def test_leaving_a_map_begins_none_of_the_runs_that_wait(gated):
+    async def main():
+        async with RunPool(gated.agent, max_running=4).as_asyncio() as pool:
+            async with pool.map(map(str, range(1_000)), window=1_000) as results:
+                task = asyncio.create_task(anext(results))
+                await until(lambda: gated.began == 4)
+                task.cancel()
+                await asyncio.wait([task])
+            assert gated.began == gated.cancelled == 4
+
+    asyncio.run(main())
+
+
 def test_a_pool_shared_by_threads_and_a_loop_stays_open(gated):
     async def main(pool):
         async with pool.as_asyncio() as mine:
