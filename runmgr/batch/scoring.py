@@ -111,6 +111,8 @@ class Scoring:
         if answer is None:
             return dict.fromkeys([s.name for s in self._built_in], 0.0)
         targets = self._targets(case)
+        if len(targets) == 1:
+            return {s.name: s.score(answer, targets[0]) for s in self._built_in}
         return {
             s.name: max((s.score(answer, target) for target in targets), default=0.0) for s in self._built_in
         }

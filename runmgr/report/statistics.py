@@ -80,6 +80,10 @@ class ScoreStatistics:
         return math.sqrt(cases / (cases - 1) * total) / self.n if cases > 1 else None
 
 
+_WIDTH = math.log(1.1)
+_LEAST = 1e-9
+
+
 class Histogram:
     """Counts of positive values in buckets 10 % wide; any number of values in about a hundred integers.
 
@@ -87,9 +91,6 @@ class Histogram:
     """
 
     __slots__ = ("buckets", "largest", "n", "smallest", "total")
-
-    _WIDTH = math.log(1.1)
-    _LEAST = 1e-9
 
     def __init__(self) -> None:
         self.buckets: Counter[int] = Counter()
@@ -102,9 +103,13 @@ class Histogram:
         """Counts a value; those under 1e-9 count as that."""
         self.n += 1
         self.total += value
-        self.smallest = min(self.smallest, value)
-        self.largest = max(self.largest, value)
-        self.buckets[math.floor(math.log(max(value, self._LEAST)) / self._WIDTH)] += 1
+        if value < self.smallest:  # noqa: PLR1730  here and below: no call of a function
+            self.smallest = value
+        if value > self.largest:  # noqa: PLR1730
+            self.largest = value
+        bucket = math.floor(math.log(value if value > _LEAST else _LEAST) / _WIDTH)
+        buckets = self.buckets
+        buckets[bucket] = buckets.get(bucket, 0) + 1  # a Counter's own look-up of what is new is slow
 
     def percentile(self, share: float) -> float | None:
         """The value that this share (0 to 1) of all values does not pass, by nearest rank; None of nothing."""
@@ -114,7 +119,7 @@ class Histogram:
         for bucket in sorted(self.buckets):
             rank -= self.buckets[bucket]
             if rank <= 0:
-                return min(max(math.exp((bucket + 0.5) * self._WIDTH), self.smallest), self.largest)
+                return min(max(math.exp((bucket + 0.5) * _WIDTH), self.smallest), self.largest)
         return self.largest
 
     def bars(self, most: int) -> list[tuple[float, float, int]]:
@@ -126,8 +131,8 @@ class Histogram:
         edges = range(first, last + 1, step)
         return [
             (
-                math.exp(start * self._WIDTH),
-                math.exp((start + step) * self._WIDTH),
+                math.exp(start * _WIDTH),
+                math.exp((start + step) * _WIDTH),
                 sum(self.buckets.get(b, 0) for b in range(start, start + step)),
             )
             for start in edges

@@ -190,12 +190,14 @@ class Tally:
 
     def add(self, line: ResultLine) -> None:
         """Counts a result."""
-        self._all.add(line)
+        whole = self._all
         name = line.model or "unknown"
         model = self._models.get(name)
         if model is None:
-            model = self._models[name] = _Part(clustered=self._clustered)
-        model.add(line)
+            model = self._models[name] = self._another_model()
+        whole.add(line)
+        if model is not whole:
+            model.add(line)
         if line.variant:
             variant = self._variants.get(line.variant)
             if variant is None:
@@ -205,18 +207,25 @@ class Tally:
             self.costs.add(float(line.cost))
         if line.started_at is not None and line.finished_at is not None:
             self.seconds.add(max(line.finished_at - line.started_at, 0.0))
-            self.first_started = (
-                line.started_at if self.first_started is None else min(self.first_started, line.started_at)
-            )
-            self.last_finished = (
-                line.finished_at if self.last_finished is None else max(self.last_finished, line.finished_at)
-            )
+            if self.first_started is None or line.started_at < self.first_started:
+                self.first_started = line.started_at
+            if self.last_finished is None or line.finished_at > self.last_finished:
+                self.last_finished = line.finished_at
         if line.error is not None and line.status == "failed":
             kind = str(line.error.get("type"))
             if kind in self.errors or len(self.errors) < _MOST_ERROR_KINDS:
                 self.errors[kind] += 1
             if len(self.failures) < _MOST_FAILURES:
                 self.failures.append(line)
+
+    def _another_model(self) -> _Part:
+        """The figures of a model that is new: the whole's, as long as it is the only one, as in most batches."""
+        if not self._models:
+            return self._all
+        for name, part in self._models.items():
+            if part is self._all:
+                self._models[name] = copy.deepcopy(part)
+        return _Part(clustered=self._clustered)
 
     @property
     def ended(self) -> int:

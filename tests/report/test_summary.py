@@ -75,6 +75,25 @@ def test_what_results_come_to():
     assert tally.errors == {"E": 1}
 
 
+def test_each_models_figures_are_those_of_its_own_runs_however_late_another_comes():
+    lines = [
+        *(line(i, model="m", score=float(i % 2), tokens=i) for i in range(6)),
+        line(1, model="n", score=0.5, cost=None),
+        *(line(i, model="m", score=1.0) for i in range(3)),
+        line(2, "failed", model=None, error={"type": "E", "message": "why"}),
+        line(0, model="n", score=0.25),
+    ]
+    found = tally_of(*lines, epochs=2).summary(status="complete", runs=12, wall_seconds=1)
+    assert list(found.by_model) == ["m", "n", "unknown"]
+    for name, part in found.by_model.items():
+        alone = tally_of(*(each for each in lines if (each.model or "unknown") == name), epochs=2)
+        own = alone.summary(status="complete", runs=0, wall_seconds=1)
+        assert part == own.by_model[name]
+        assert (part.usage, part.scores, part.cost) == (own.usage, own.scores, own.cost)
+    whole = tally_of(*lines[:6], epochs=2)  # only one so far
+    assert whole.summary(status="complete", runs=6, wall_seconds=1).by_model["m"].scores == whole.scores()
+
+
 def test_an_unknown_price_makes_the_sum_unknown_and_never_zero():
     summary = tally_of(line(0), line(1, cost=None, model="n")).summary(
         status="complete", runs=2, wall_seconds=1
