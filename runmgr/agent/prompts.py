@@ -84,7 +84,11 @@ def as_list(instructions: Instructions[Any]) -> Sequence[Any]:
 def split_instructions(
     *given: Instructions[Any],
 ) -> tuple[str | None, list[SystemPromptRunner[Any]]]:
-    """Instructions as one constant text and the functions that make the rest."""
+    """Instructions as one constant text and the functions that make the rest.
+
+    Raises:
+        UserError: one is neither a text nor a function.
+    """
     texts: list[str] = []
     runners: list[SystemPromptRunner[Any]] = []
     for instructions in given:

@@ -81,7 +81,11 @@ class BatchDirectory:
         return any(file.exists() for file in (self.manifest, self.results, self.journal))
 
     def read_manifest(self) -> Manifest | None:
-        """What the batch here is; None where nothing says it."""
+        """What the batch here is; None where nothing says it.
+
+        Raises:
+            UserError: there is one that cannot be read.
+        """
         try:
             return msgspec.json.decode(self.manifest.read_bytes(), type=Manifest)
         except FileNotFoundError:

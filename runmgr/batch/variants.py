@@ -61,7 +61,11 @@ def combinations(settings: Mapping[str, Any], model: Any) -> list[dict[str, Any]
 
 
 def names_of(models: Sequence[Any], settings: Sequence[Sequence[dict[str, Any]]]) -> list[list[str]]:
-    """A label for each combination of each model: only what differs."""
+    """A label for each combination of each model: only what differs.
+
+    Raises:
+        UserError: there are more than `MOST_VARIANTS`, or a model is given twice.
+    """
     varies = {
         key
         for several in settings

@@ -86,14 +86,22 @@ class Gcra:
         return wait
 
     def force(self, now: float, cost: float) -> None:
-        """Take ``cost`` units whether they are there or not: for what turned out to cost more than was taken."""
+        """Take ``cost`` units whether they are there or not: for what turned out to cost more than was taken.
+
+        Raises:
+            ValueError: ``cost`` is negative.
+        """
         if not cost >= 0:
             raise ValueError(f"cost must not be negative: {cost}; use give_back")
         tat = self._tat
         self._tat = (tat if tat > now else now) + cost * self._interval
 
     def give_back(self, now: float, cost: float) -> None:
-        """Return ``cost`` units that were taken and not used. Never leaves more than the burst."""
+        """Return ``cost`` units that were taken and not used. Never leaves more than the burst.
+
+        Raises:
+            ValueError: ``cost`` is negative.
+        """
         if not cost >= 0:
             raise ValueError(f"cost must not be negative: {cost}; use force")
         # Whatever would bring TAT before now has been refilled by time already.

@@ -155,7 +155,11 @@ def connect_writer(path: Path, durability: Literal["process", "power"]) -> sqlit
 
 
 def connect_reader(path: Path) -> sqlite3.Connection:
-    """Open the file for reading, also while another process writes it."""
+    """Open the file for reading, also while another process writes it.
+
+    Raises:
+        JournalError: there is no such file, it is empty or is no journal, or SQLite cannot read it.
+    """
     if not path.exists():
         raise JournalError(f"{path}: there is no such journal")
     with explain(path, "read the journal"):

@@ -131,6 +131,9 @@ class ModelResponsePartsManager:
             thinking_tags: texts that begin and end thoughts within the text; each must come as a delta of its own, and
                 under an id.
             ignore_leading_whitespace: do not begin a part with white space only; some models send it before a tool call.
+
+        Raises:
+            UnexpectedModelBehavior: the part of that id is neither text nor thoughts.
         """
         slot = self._latest(TextPart) if vendor_part_id is None else self._by_id.get(vendor_part_id)
         opens = thinking_tags is not None and content == thinking_tags[0]
@@ -188,6 +191,9 @@ class ModelResponsePartsManager:
             signature: their signature.
             provider_name: who signed.
             provider_details: added to the part's, or a function that makes the new ones from those so far.
+
+        Raises:
+            UnexpectedModelBehavior: the part of that id is no thoughts, or none has begun and this begins none.
         """
         empty = content is None and signature is None and provider_details is None
         slot = self._latest(ThinkingPart) if vendor_part_id is None else self._by_id.get(vendor_part_id)
@@ -250,6 +256,9 @@ class ModelResponsePartsManager:
 
         Returns:
             The event, or None while the tool's name is not known.
+
+        Raises:
+            UnexpectedModelBehavior: the part of that id is no tool call.
         """
         if vendor_part_id is not None:
             slot = self._by_id.get(vendor_part_id)

@@ -56,7 +56,11 @@ _CONFIG = (
 
 
 def map_settings(settings: dict[str, Any], fields: dict[str, Any]) -> None:
-    """Put what settings decide into a request's fields."""
+    """Put what settings decide into a request's fields.
+
+    Raises:
+        UserError: ``extra_body`` is no dict.
+    """
     config: dict[str, Any] = dict(fields["generationConfig"])
     for name, field in _CONFIG:
         if (value := settings.get(name)) is not None:

@@ -181,7 +181,12 @@ class AsyncioRunPool(Generic[OutputT]):
     # ---------------------------------------------------------------- watching
 
     async def ask(self, question: Callable[[Supervisor], T], *, timeout: float | None = 1.0) -> T:
-        """Call a function with the supervisor, in the pool's thread, and wait for what it returns; see `RunPool.ask`."""
+        """Call a function with the supervisor, in the pool's thread, and wait for what it returns; see `RunPool.ask`.
+
+        Raises:
+            TimeoutError: the pool's thread did not answer: something blocks it.
+            SupervisorClosed: it has ended.
+        """
         host = await self._begin()
         answer = self._engine.ask(question)
         try:

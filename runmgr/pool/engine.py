@@ -203,7 +203,11 @@ class Engine:
         return not thread.is_alive()
 
     def raise_error(self) -> None:
-        """Raise what ended the thread, if that was an error."""
+        """Raise what ended the thread, if that was an error.
+
+        Raises:
+            Exception: what it was; a `RunmgrError` from it where it is no ``Exception``.
+        """
         error = self.error
         if error is None:
             return
@@ -248,7 +252,12 @@ class Engine:
         return asked.future
 
     def check_started(self) -> None:
-        """Raise where there is nobody to ask."""
+        """Raise where there is nobody to ask.
+
+        Raises:
+            UserError: it has not been started.
+            SupervisorClosed: it has ended, or is another process's.
+        """
         if self._thread is None:
             raise UserError(f"{self.name} has not been started: enter 'with RunPool(...)', or submit a run")
         if self._finished or self._is_child:

@@ -230,6 +230,8 @@ class RunPool(Generic[OutputT]):
 
         Raises:
             TimeoutError: the pool's thread did not answer: something blocks it.
+            UserError: the pool has not been started.
+            SupervisorClosed: its thread has ended.
         """
         answer = self._engine.ask(question)
         try:

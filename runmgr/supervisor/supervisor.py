@@ -282,6 +282,9 @@ class Supervisor(Submitting):
             reason: becomes their outcomes' error message; ``'shutdown'`` when left out.
             grace: seconds that runs have to end at their next node boundary, before they are cancelled wherever they are:
                 what they have asked a model for is then answered, paid and kept.
+
+        Raises:
+            UserError: ``grace`` is no number of seconds, or negative.
         """
         if not grace >= 0:
             raise UserError(f"cancel(grace={grace!r}): must be a number of seconds, not negative")

@@ -72,6 +72,9 @@ class BatchHttp:
             params: of the query.
             headers: besides the client's own.
             options: what httpx2's ``request`` takes (``content``, ``files``, ``data``).
+
+        Raises:
+            ModelAPIError: the status is not 200, nothing came, or no JSON object did; by its kinds, as a model raises them.
         """
         given = dict(headers or {})
         if body is not None:
@@ -94,7 +97,11 @@ class BatchHttp:
             ) from error
 
     async def lines(self, path: str) -> AsyncGenerator[bytes]:
-        """The lines of a file at the provider, as they come. Close it (``aclosing``) where it is left early."""
+        """The lines of a file at the provider, as they come. Close it (``aclosing``) where it is left early.
+
+        Raises:
+            ModelAPIError: the status is not 200, it broke off or took too long, or is too large; by its kinds.
+        """
         import httpx2
 
         url = self.url(path)

@@ -105,7 +105,12 @@ class OpenAIBatches:
         return None
 
     async def look(self, batch_id: str) -> Seen:
-        """``GET /batches/{id}``."""
+        """``GET /batches/{id}``.
+
+        Raises:
+            BatchRefused: the provider found a mistake in the whole batch.
+            ModelAPIError: as `BatchHttp.json`.
+        """
         seen = _seen(await self._http.json("GET", f"/batches/{batch_id}"))
         if seen.status == "failed":
             listed: dict[str, Any] = seen.raw.get("errors") or {}

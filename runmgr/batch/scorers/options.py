@@ -45,7 +45,11 @@ class Options:
         return self._values.pop(key, otherwise)
 
     def number(self, key: str, otherwise: float) -> float:
-        """The option as a number from 0 on; ``1%`` is 0.01."""
+        """The option as a number from 0 on; ``1%`` is 0.01.
+
+        Raises:
+            UserError: it is another text.
+        """
         word = self.text(key)
         if word is None:
             return otherwise
@@ -60,7 +64,11 @@ class Options:
         return value
 
     def choice(self, key: str, choices: tuple[str, ...]) -> str:
-        """One of these; the first where nothing is said."""
+        """One of these; the first where nothing is said.
+
+        Raises:
+            UserError: it is none of them.
+        """
         word = self.text(key, choices[0])
         if word not in choices:
             raise UserError(f"--scorer {self.scorer}: {key}={word}: one of {', '.join(choices)} is needed")

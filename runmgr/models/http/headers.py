@@ -22,7 +22,11 @@ def user_agent() -> str:
 
 
 def checked_headers(headers: Mapping[str, str]) -> dict[str, str]:
-    """Headers with lower-case names, refused where they would break out of their line. Never shows a value."""
+    """Headers with lower-case names, refused where they would break out of their line. Never shows a value.
+
+    Raises:
+        UserError: a name or a value cannot be sent.
+    """
     checked: dict[str, str] = {}
     for name, value in headers.items():
         if not name or not name.isascii() or any(character <= " " or character == ":" for character in name):

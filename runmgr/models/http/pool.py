@@ -69,7 +69,11 @@ class Pool:
         return self._limit
 
     def resize(self, limit: int) -> None:
-        """Change the limit. Raising it lets waiters in at once; lowering it interrupts nobody."""
+        """Change the limit. Raising it lets waiters in at once; lowering it interrupts nobody.
+
+        Raises:
+            ValueError: ``limit`` is under 1.
+        """
         if limit < 1:
             raise ValueError(f"a pool needs room for at least one connection, not {limit}")
         self._limit = limit
