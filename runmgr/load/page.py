@@ -10,7 +10,7 @@ from runmgr.load.charts import chart, plain
 from runmgr.load.histogram import Histogram
 from runmgr.load.measures import Measures
 from runmgr.report import svg, text
-from runmgr.report.page import _asset, _hash
+from runmgr.report.page import asset, content_hash
 
 __all__ = ("build_page", "build_sweep_page", "page_of")
 
@@ -153,8 +153,8 @@ def build_sweep_page(summary: dict[str, Any]) -> bytes:
 
 def page_of(title: str, body: str) -> bytes:
     """A whole page: one file, no script, nothing from the network."""
-    style = _asset("page.css") + _STYLE
-    policy = f"default-src 'none'; style-src {_hash(style)}; base-uri 'none'; form-action 'none'"
+    style = asset("page.css") + _STYLE
+    policy = f"default-src 'none'; style-src {content_hash(style)}; base-uri 'none'; form-action 'none'"
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         f'<meta http-equiv="Content-Security-Policy" content="{escape(policy, quote=True)}">'

@@ -22,7 +22,7 @@ from runmgr.report.lines import ResultLine
 from runmgr.report.summary import Summary, Tally
 from runmgr.report.transcript import Entry, as_text
 
-__all__ = ("MOST_BYTES", "PageInput", "build_page")
+__all__ = ("MOST_BYTES", "PageInput", "asset", "build_page", "content_hash")
 
 MOST_BYTES = 1_900_000
 """A page stays under 2 MB: texts are cut shorter until it does."""
@@ -57,7 +57,7 @@ class PageInput:
 
 def build_page(given: PageInput) -> bytes:
     """The page; under 2 MB, as long as the number of cases is what `sample` gives."""
-    script, style = _asset("page.js"), _asset("page.css")
+    script, style = asset("page.js"), asset("page.css")
     before = _head(given, script, style) + _figures(given) + _cases_frame(given)
     after = f"<script>{script}</script></body></html>\n"
     room = MOST_BYTES - len(before.encode()) - len(after.encode())
@@ -75,17 +75,19 @@ def build_page(given: PageInput) -> bytes:
 
 
 @cache
-def _asset(name: str) -> str:
+def asset(name: str) -> str:
+    """The text of a file that is shipped beside this module."""
     return files("runmgr.report").joinpath(name).read_text(encoding="utf-8")
 
 
-def _hash(code: str) -> str:
+def content_hash(code: str) -> str:
+    """How a content security policy names one script or style."""
     return "'sha256-" + base64.b64encode(hashlib.sha256(code.encode()).digest()).decode() + "'"
 
 
 def _head(given: PageInput, script: str, style: str) -> str:
     summary = given.summary
-    policy = f"default-src 'none'; script-src {_hash(script)}; style-src {_hash(style)}; base-uri 'none'; form-action 'none'"
+    policy = f"default-src 'none'; script-src {content_hash(script)}; style-src {content_hash(style)}; base-uri 'none'; form-action 'none'"
     facts = "".join(
         f'<span class="dim">{escape(name)}</span> <span class="mono">{escape(value)}</span>&ensp; '
         for name, value in given.facts
