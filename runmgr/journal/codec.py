@@ -32,6 +32,7 @@ __all__ = (
     "encode_any",
     "encode_checkpoint",
     "encode_outcome",
+    "encode_step",
     "outcome_from",
     "restore",
     "with_all_messages",
@@ -39,6 +40,21 @@ __all__ = (
 
 _NO_MESSAGES = msgspec.Raw(b"[]")
 _NOTHING = msgspec.Raw(b"")
+
+
+class UsageRecord(msgspec.Struct, omit_defaults=True, gc=False):
+    """A `RunUsage` without its zeros: most counts are, and 150 bytes a row."""
+
+    requests: int = 0
+    tool_calls: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cache_write_tokens: int = 0
+    cache_read_tokens: int = 0
+    input_audio_tokens: int = 0
+    cache_audio_read_tokens: int = 0
+    output_audio_tokens: int = 0
+    details: dict[str, int] = {}  # as below
 
 
 class CheckpointRecord(msgspec.Struct, omit_defaults=True, gc=False):
@@ -71,13 +87,15 @@ class CheckpointRecord(msgspec.Struct, omit_defaults=True, gc=False):
     model: str | None = None
     graph: msgspec.Raw = _NOTHING
     """Of ``graph``: the state and the next node."""
+    asked: bool = False
+    """The request that the checkpoint before holds comes before these messages: it was sent as it was kept."""
 
 
 class OutcomeRecord(msgspec.Struct, omit_defaults=True, gc=False):
     """How a run ended, without what the file's columns and the run's checkpoints say already."""
 
     usage: Any
-    output: msgspec.Raw = _NOTHING
+    output: Any = _NOTHING
     output_repr: str | None = None
     """In the place of ``output``, where that has no JSON form."""
     error: RunError | None = None
@@ -85,12 +103,14 @@ class OutcomeRecord(msgspec.Struct, omit_defaults=True, gc=False):
     attempts: int = 1
     started_at: float | None = None
     model: str | None = None
-    messages: msgspec.Raw = _NO_MESSAGES
+    messages: Any = _NO_MESSAGES
     reset: bool = False
     new_from: int = 0
     earlier_errors: tuple[RunError, ...] = ()
     parent: str | None = None
     abandoned_threads: tuple[str, ...] = ()
+    asked: bool = False
+    """As of a checkpoint."""
 
 
 class _ReadCheckpoint(CheckpointRecord):
@@ -103,10 +123,12 @@ class _ReadCheckpoint(CheckpointRecord):
 
 class _ReadOutcome(OutcomeRecord):
     usage: RunUsage  # pyright: ignore[reportGeneralTypeIssues, reportIncompatibleVariableOverride]
+    output: msgspec.Raw = _NOTHING  # pyright: ignore[reportIncompatibleVariableOverride]
+    messages: msgspec.Raw = _NO_MESSAGES  # pyright: ignore[reportIncompatibleVariableOverride]
 
 
 _encode = msgspec.json.Encoder().encode
-_encode_checkpoint = msgspec.json.Encoder(enc_hook=wire_hook).encode
+_encode_whole = msgspec.json.Encoder(enc_hook=wire_hook).encode
 """With messages in it as they are, in their wire form: one pass, where one a message and their copies would be six."""
 _decode_checkpoint = msgspec.json.Decoder(_ReadCheckpoint).decode
 _decode_outcome = msgspec.json.Decoder(_ReadOutcome).decode
@@ -138,7 +160,6 @@ def encode_checkpoint(
     snapshot: RunSnapshot,
     known: int,
     *,
-    upto: int | None = None,
     reset: bool,
     paid: Any,
     cost: Decimal,
@@ -146,13 +167,13 @@ def encode_checkpoint(
     attempts: int,
     started_at: float | None,
     model: str | None,
+    asked: bool = False,
 ) -> bytes:
     """A checkpoint's body.
 
     Args:
         snapshot: where the run stands.
         known: how many of its messages the journal has already.
-        upto: how many of its messages there were then; None if it has not gone on since.
         reset: the history was rewritten: put all of it.
         paid: the ledger's usage where it differs from the snapshot's.
         cost: of the run so far, in dollars.
@@ -160,12 +181,12 @@ def encode_checkpoint(
         attempts: 1 + restarts.
         started_at: Unix seconds.
         model: which answered last.
+        asked: one of the messages that it has is the request of the checkpoint before.
 
     Raises:
         ValueError, TypeError: a message's content has no JSON form.
     """
     messages = snapshot.messages
-    new: Any = [wire_form(message) for message in messages[0 if reset else known : upto]] or None
     pending = snapshot.pending
     kind = cast("type[Any]", type(pending))
     request = response = None
@@ -175,77 +196,145 @@ def encode_checkpoint(
         request = wire_form(pending.request)
     elif kind is PendingCallTools:
         name = "call_tools"
-        if not messages or messages[-1 if upto is None else upto - 1] is not pending.response:
+        if not messages or messages[-1] is not pending.response:
             response = wire_form(pending.response)
     elif kind is PendingGraph:
         name = "graph"
         graph = msgspec.Raw(pending.data)
     else:
         name = "user_prompt"
-    return _encode_checkpoint(
+    return encode_step(
+        name,
+        snapshot.usage,
+        messages[0 if reset else known :],
+        reset,
+        request,
+        response,
+        snapshot.new_message_index,
+        snapshot.run_step,
+        snapshot.output_retries,
+        snapshot.tool_retries,
+        snapshot.metadata,
+        paid,
+        cost,
+        unpriced,
+        attempts,
+        started_at,
+        model,
+        graph,
+        asked,
+    )
+
+
+def encode_step(
+    pending: str,
+    usage: RunUsage,
+    new: Sequence[Any],
+    reset: bool,
+    request: Any,
+    response: Any,
+    new_from: int,
+    step: int,
+    output_retries: int,
+    tool_retries: dict[str, int],
+    metadata: dict[str, Any] | None,
+    paid: RunUsage | None,
+    cost: Decimal,
+    unpriced: int,
+    attempts: int,
+    started_at: float | None,
+    model: str | None,
+    graph: msgspec.Raw = _NOTHING,
+    asked: bool = False,
+) -> bytes:
+    """A checkpoint's body from what a `CheckpointRecord` holds; ``new`` are messages, ``request`` and ``response`` wire forms.
+
+    Raises:
+        ValueError, TypeError: a message's content has no JSON form.
+    """
+    return _encode_whole(
         CheckpointRecord(
-            name,
-            snapshot.usage,
-            new,
+            pending,
+            _counts(usage),
+            [wire_form(message) for message in new] if new else None,
             reset,
             request,
             response,
-            snapshot.new_message_index,
-            snapshot.run_step,
-            snapshot.output_retries,
-            snapshot.tool_retries,
-            snapshot.metadata,
-            paid,
+            new_from,
+            step,
+            output_retries,
+            tool_retries,
+            metadata,
+            None if paid is None else _counts(paid),
             str(cost) if cost else "0",
             unpriced,
             attempts,
             started_at,
             model,
             graph,
+            asked,
         )
     )
 
 
-def encode_outcome(outcome: RunOutcome, known: int, *, reset: bool) -> bytes:
+def _counts(usage: RunUsage) -> UsageRecord:
+    return UsageRecord(
+        usage.requests,
+        usage.tool_calls,
+        usage.input_tokens,
+        usage.output_tokens,
+        usage.cache_write_tokens,
+        usage.cache_read_tokens,
+        usage.input_audio_tokens,
+        usage.cache_audio_read_tokens,
+        usage.output_audio_tokens,
+        usage.details,
+    )
+
+
+def encode_outcome(outcome: RunOutcome, known: int, *, reset: bool, asked: bool = False) -> bytes:
     """An outcome's body. Never fails: what has no JSON form is kept as its repr, or left out.
 
     Args:
         outcome: how the run ended.
         known: how many of its messages the checkpoints hold.
         reset: the history was rewritten since: put all of it.
+        asked: one of the messages that they hold is the request of the last.
     """
     new = outcome.messages if reset else outcome.messages[known:]
-    output: msgspec.Raw = _NOTHING
+    output: Any = outcome.output
     output_repr: str | None = None
-    if outcome.output is not None:
+    if output is None:
+        output = _NOTHING
+    elif type(output) is not str:
         try:
-            output = msgspec.Raw(encode_any(outcome.output))
+            output = msgspec.Raw(encode_any(output))
         except (ValueError, TypeError):
-            output_repr = repr(outcome.output)
-    messages = _NO_MESSAGES
-    if new:
-        try:
-            messages = msgspec.Raw(encode_messages(new))
-        except (ValueError, TypeError):
-            messages = msgspec.Raw(_encode_what_goes(new))
-    return _encode(
-        OutcomeRecord(
-            outcome.usage,
-            output,
-            output_repr,
-            outcome.error,
-            None if outcome.cost is None else str(outcome.cost),
-            outcome.attempts,
-            outcome.started_at,
-            outcome.model,
-            messages,
-            reset,
-            outcome.new_message_index,
-            outcome.earlier_errors,
-            outcome.parent,
-            outcome.abandoned_threads,
-        )
+            output, output_repr = _NOTHING, repr(output)
+    record = OutcomeRecord(
+        _counts(outcome.usage),
+        output,
+        output_repr,
+        outcome.error,
+        None if outcome.cost is None else str(outcome.cost),
+        outcome.attempts,
+        outcome.started_at,
+        outcome.model,
+        _NO_MESSAGES,
+        reset,
+        outcome.new_message_index,
+        outcome.earlier_errors,
+        outcome.parent,
+        outcome.abandoned_threads,
+        asked,
     )
+    try:
+        if new:
+            record.messages = [wire_form(message) for message in new]
+        return _encode_whole(record)
+    except (ValueError, TypeError):
+        record.messages = msgspec.Raw(_encode_what_goes(new))
+        return _encode(record)
 
 
 def _encode_what_goes(messages: Sequence[Any]) -> bytes:
@@ -283,13 +372,24 @@ def history(bodies: Sequence[bytes]) -> tuple[list[Any], CheckpointRecord | None
     messages: list[Any] = []
     record: CheckpointRecord | None = None
     for body in bodies:
-        record = _decode_checkpoint(body)
-        new = decode_messages(bytes(record.messages))
-        if record.reset:
-            messages = new
-        else:
-            messages += new
+        before, record = record, _decode_checkpoint(body)
+        messages = _added(messages, before, record)
     return messages, record
+
+
+def _added(
+    messages: list[Any], before: CheckpointRecord | None, record: CheckpointRecord | OutcomeRecord
+) -> list[Any]:
+    """The messages up to the last checkpoint, and those of a record that follows it."""
+    new = decode_messages(bytes(record.messages))
+    if record.reset:
+        return new
+    if record.asked:
+        if before is None or not before.request:
+            raise ValueError("the checkpoint with its request is missing")
+        messages.append(decode_message(bytes(before.request)))
+    messages += new
+    return messages
 
 
 def restore(
@@ -350,9 +450,8 @@ def with_all_messages(body: bytes, bodies: Sequence[bytes]) -> bytes:
     """
     record = _decode_outcome(body)
     if not record.reset:
-        messages = history(bodies)[0] + decode_messages(bytes(record.messages))
-        record.messages = msgspec.Raw(encode_messages(messages))
-        record.reset = True
+        record.messages = msgspec.Raw(encode_messages(_added(*history(bodies), record)))
+        record.reset, record.asked = True, False
     return _encode(record)
 
 
@@ -370,12 +469,7 @@ def outcome_from(row: Sequence[Any], bodies: Sequence[bytes] | None) -> RunOutco
     record = _decode_outcome(body)
     messages: list[Any] = []
     if bodies is not None:
-        messages = history(bodies)[0]
-        new = decode_messages(bytes(record.messages))
-        if record.reset:
-            messages = new
-        else:
-            messages += new
+        messages = _added(*history(bodies), record)
     return RunOutcome(
         run_id=run_id,
         index=position,

@@ -124,6 +124,8 @@ def finish(
         if meter is not None:
             self.gates.run_ended(actor, meter, stays_open=stays_open)
     if self.journal is None or stays_open:
+        if self.journal is not None:
+            self.journal.left_open(actor)
         self.tell(actor, outcome)
     else:
         self.journal.ended(actor, outcome, epoch, body)

@@ -19,10 +19,11 @@ import trio
 
 from runmgr.exceptions import JournalError, UserError
 from runmgr.journal import JournalReader, JournalWriter, Restored, open_journal, open_journal_writer
-from runmgr.journal.codec import encode_any, encode_checkpoint, encode_outcome
+from runmgr.journal.codec import encode_any, encode_checkpoint, encode_outcome, encode_step
 from runmgr.messages import ToolCallPart, ToolReturnPart, UserPromptPart
+from runmgr.messages.codec import wire_form
 from runmgr.records.outcomes import RunError, RunOutcome, RunState
-from runmgr.records.snapshots import PendingCallTools, PendingGraph, PendingModelRequest, RunSnapshot
+from runmgr.records.snapshots import PendingGraph, RunSnapshot
 from runmgr.usage import RunUsage
 
 from . import graph_form
@@ -47,6 +48,7 @@ class RunJournal:
     """The journal of one supervisor."""
 
     __slots__ = (
+        "_asked",
         "_claim",
         "_claimed",
         "_ended",
@@ -65,8 +67,10 @@ class RunJournal:
         self.writer = writer
         self._runtime = runtime
         self._reader = reader
-        self._late: dict[Actor, Any] = {}
-        """Checkpoints that are put off until the next commit: a `_Stand`, or the stepper where that stands still."""
+        self._late: dict[Actor, tuple[Any, int]] = {}
+        """Checkpoints that are put off until the next commit: the stepper, and the run's attempt."""
+        self._asked: dict[Actor, tuple[Any, int, Any, Any]] = {}
+        """Requests that runs' last rows hold and that were sent: the request, and what may change of it."""
         self._claim: Amount | None = None
         """What the commit that is under way says that may have been spent."""
         self._claimed: Amount | None = None
@@ -271,88 +275,165 @@ class RunJournal:
             # It was begun with calls that wait, approved perhaps: their tools are next.
             self._keep(actor, stepper.snapshot())
             return True
-        plan = stepper.ctx.deps.plan
         node = stepper.next_node
+        plan = stepper.ctx.deps.plan
         response = getattr(node, "model_response", None)
         if response is not None and node.tool_call_results is None:
             if plan.plain_text and not _has_calls(response):
                 # No tool, validator or output function will see it; mostly the run ends within this very step. It is kept
                 # with the next commit, if the run has not got further by then.
-                self._late[actor] = stepper
-                self.writer.wake()
+                self._put_off(actor, stepper)
                 return False
+            if self._late:
+                self._late.pop(actor, None)  # this one says more
+            self._keep_response(actor, stepper, response)
+            return True
+        messages = stepper.ctx.state.message_history
+        if messages and not _has_calls(messages[-1]):
+            # The last response was put off above, perhaps, and the next request acts on it.
             self._keep(actor, stepper.snapshot())
             return True
-        snapshot = stepper.snapshot()
-        messages = snapshot.messages
-        if not messages or _has_calls(messages[-1]):
-            # That response is committed already, and nobody waits for what its tools gave: it is kept with the next commit, unless
-            # the next response comes before that, whose checkpoint holds it too.
-            if (
-                messages
-                and not snapshot.tool_retries
-                and not plan.history_processors
-                and _is_plain(snapshot.pending)
-            ):
-                self._put_off(actor, snapshot)
-            else:
-                self._keep(actor, snapshot)  # it might be another by then, or have no JSON form
-            return False
-        # The last response was put off above, perhaps, and the next request acts on it.
-        self._keep(actor, snapshot)
-        return True
+        # That response is committed already, and nobody waits for what its tools gave: it is kept with the next commit, unless
+        # the next response comes before that, whose checkpoint holds it too.
+        if (
+            messages
+            and not plan.history_processors
+            and _is_plain(node)
+            and not stepper.ctx.deps.tool_manager.pending_retries()
+        ):
+            self._put_off(actor, stepper)
+        else:
+            self._keep(actor, stepper.snapshot())  # it might be another by then, or have no JSON form
+        return False
 
-    def _put_off(self, actor: Actor, snapshot: RunSnapshot) -> None:
-        """Keep this with the next commit. The run goes on, and its history and usage with it, so both are taken down."""
-        usage = snapshot.usage
-        snapshot.usage = usage.__copy__()
-        if usage.details:
-            snapshot.usage.details = usage.details.copy()
-        self._late[actor] = _Stand(actor, snapshot)
+    def _put_off(self, actor: Actor, stepper: Any) -> None:
+        """Keep with the next commit where the run stands then: nothing is made up of it until then."""
+        self._late[actor] = (stepper, actor._attempts)
         self.writer.wake()
+
+    def _keep_late(self, actor: Actor, stepper: Any) -> None:
+        """Keep where a run stands whose checkpoint was put off: it acts on that response now, or the request is on its way."""
+        node = stepper.next_node
+        response = getattr(node, "model_response", None)
+        if response is not None:
+            self._keep_response(actor, stepper, response)
+            return
+        request = getattr(node, "request", None)
+        if request is None:
+            return  # it has ended
+        state = stepper.ctx.state
+        history = state.message_history
+        if node._partial is not None or not history or history[-1] is not request:
+            self._keep(actor, stepper.snapshot())
+            return
+        # It was sent: it is in the history already, and comes there from this row when the next one says so.
+        self._write(
+            actor, state, stepper.ctx.deps, "model_request", len(history) - 1, wire_form(request), None
+        )
+        self._asked[actor] = (request, len(request.parts), request.timestamp, request.instructions)
+
+    def _keep_response(self, actor: Actor, stepper: Any, response: Any) -> None:
+        ctx = stepper.ctx
+        history = ctx.state.message_history
+        last = history[-1] is response
+        self._write(
+            actor,
+            ctx.state,
+            ctx.deps,
+            "call_tools",
+            len(history),
+            None,
+            None if last else wire_form(response),
+        )
+
+    def _write(
+        self, actor: Actor, state: Any, deps: Any, pending: str, upto: int, request: Any, response: Any
+    ) -> None:
+        """A checkpoint of an agent's run straight from what it holds: as `_keep`, without a snapshot."""
+        history, usage, epoch = state.message_history, state.usage, state.history_epoch
+        reset = epoch != actor._epoch
+        asked = bool(self._asked) and self._was_asked(actor, history) and not reset
+        known = 0 if reset else actor._known + asked
+        paid, cost, unpriced = _money(actor, usage)
+        try:
+            body = encode_step(
+                pending,
+                usage,
+                history[known:upto],
+                reset,
+                request,
+                response,
+                deps.new_message_index,
+                state.run_step if request is None else state.run_step - 1,
+                state.retries,
+                {}
+                if request is not None
+                else deps.tool_manager.retries,  # it is put off only where no tool failed
+                state.metadata,
+                paid,
+                cost,
+                unpriced,
+                actor._attempts,
+                actor._started_at,
+                actor._model,
+                asked=asked,
+            )
+        except (ValueError, TypeError) as error:
+            raise _no_form(error) from error
+        self._written(actor, body, upto, epoch)
 
     def _keep(self, actor: Actor, snapshot: RunSnapshot) -> None:
         if self._late:
             self._late.pop(actor, None)  # this one says more
-        self._write(actor, _Stand(actor, snapshot))
-
-    def _write(self, actor: Actor, stand: _Stand) -> None:
-        epoch = stand.snapshot.history_epoch
+        messages, epoch = snapshot.messages, snapshot.history_epoch
+        reset = epoch != actor._epoch
+        asked = bool(self._asked) and self._was_asked(actor, messages) and not reset
+        paid, cost, unpriced = _money(actor, snapshot.usage)
         try:
             body = encode_checkpoint(
-                stand.snapshot,
-                actor._known,
-                upto=stand.known,
-                reset=epoch != actor._epoch,
-                paid=stand.paid,
-                cost=stand.cost,
-                unpriced=stand.unpriced,
-                attempts=stand.attempts,
+                snapshot,
+                actor._known + asked,
+                reset=reset,
+                paid=paid,
+                cost=cost,
+                unpriced=unpriced,
+                attempts=actor._attempts,
                 started_at=actor._started_at,
-                model=stand.model,
+                model=actor._model,
+                asked=asked,
             )
         except (ValueError, TypeError) as error:
-            raise UserError(
-                f"a message of this run cannot be kept in the journal: {error}. Return plain data from tools, or open no journal"
-            ) from error
+            raise _no_form(error) from error
+        self._written(actor, body, len(messages), epoch)
+
+    def _written(self, actor: Actor, body: bytes, known: int, epoch: int) -> None:
         self.writer.checkpoint(actor._journal_run, actor._checkpoints, body)
         actor._checkpoints += 1
-        actor._known = stand.known
+        actor._known = known
         actor._epoch = epoch
+
+    def _was_asked(self, actor: Actor, history: list[Any]) -> bool:
+        """Whether the history goes on with the request that the run's last row holds, as it is there."""
+        kept = self._asked.pop(actor, None)
+        if kept is None or actor._known >= len(history):
+            return False
+        request, parts, timestamp, instructions = kept
+        return (
+            history[actor._known] is request
+            and len(request.parts) == parts
+            and request.timestamp is timestamp
+            and request.instructions is instructions
+        )
 
     def _before_commit(self) -> bytes:
         """Called as a transaction is about to be made up: add what was put off; gives what was spent."""
         while self._late:
-            actor, stand = self._late.popitem()
-            if type(stand) is not _Stand:
-                snapshot = stand.snapshot()
-                if type(snapshot.pending) is not PendingCallTools:
-                    continue  # it has ended
-                stand = _Stand(actor, snapshot)
-            elif stand.attempts != actor._attempts:
-                continue  # it was restarted since, and what is kept next begins from there
-            with suppress(UserError):  # what has no JSON form will be met again when the run goes on or ends
-                self._write(actor, stand)
+            actor, (stepper, attempts) = self._late.popitem()
+            if attempts == actor._attempts:  # else it was restarted, and what is kept next begins from there
+                with suppress(
+                    UserError
+                ):  # what has no JSON form will be met again when the run goes on or ends
+                    self._keep_late(actor, stepper)
         return self._spent()
 
     # ---------------------------------------------------------------- after a run
@@ -371,12 +452,19 @@ class RunJournal:
             return
         if self._late:
             self._late.pop(actor, None)
+        asked = bool(self._asked) and self._was_asked(actor, outcome.messages)
         if self._ended is not None:
             self._ended += 1
         if body is None:
-            body = encode_outcome(outcome, actor._known, reset=epoch != actor._epoch)
+            reset = epoch != actor._epoch
+            asked = asked and not reset
+            body = encode_outcome(outcome, actor._known + asked, reset=reset, asked=asked)
         told = _Told(self, actor, outcome)
         self.writer.ended(actor._journal_run, outcome.status.value, outcome.finished_at, body, told)
+
+    def left_open(self, actor: Actor) -> None:
+        """The run ends for this process, and the journal is not to hold how."""
+        self._asked.pop(actor, None)
 
     def _lost(self, outcome: RunOutcome) -> RunOutcome:
         """What is told in the place of an outcome that could not be committed: to the journal the run is open."""
@@ -385,30 +473,6 @@ class RunJournal:
         counts[outcome.status] -= 1
         counts[RunState.CANCELLED] += 1
         return msgspec.structs.replace(outcome, status=RunState.CANCELLED, output=None, error=error)
-
-
-class _Stand:
-    """Where a run stands at a node boundary, with what changes as soon as it goes on taken down."""
-
-    __slots__ = ("attempts", "cost", "known", "model", "paid", "snapshot", "unpriced")
-
-    def __init__(self, actor: Actor, snapshot: RunSnapshot) -> None:
-        self.snapshot = snapshot
-        self.known = len(snapshot.messages)
-        self.attempts = actor._attempts
-        self.model = actor._model
-        self.paid: RunUsage | None = None
-        # Without an earlier process or children its tally is all of it.
-        tally = actor._tally if actor._before is None and actor._extras is None else actor.paid()
-        if tally is None:
-            self.cost, self.unpriced = _ZERO, 0
-        else:
-            self.cost, self.unpriced = tally.cost, tally.unpriced
-            usage = snapshot.usage
-            if tally.requests != usage.requests or tally.input_tokens != usage.input_tokens:
-                self.paid = (
-                    tally.usage()
-                )  # failed attempts are paid too, so the ledger may know more than the agent
 
 
 class _Told:
@@ -440,14 +504,32 @@ def _has_calls(response: Any) -> bool:
     return False
 
 
-def _is_plain(pending: Any) -> bool:
-    """Whether this is a request that has a JSON form for sure, and stays as it is."""
-    if type(pending) is not PendingModelRequest:
+def _is_plain(node: Any) -> bool:
+    """Whether this sends a request that has a JSON form for sure."""
+    request = getattr(node, "request", None)
+    if request is None:
         return False
-    for part in pending.request.parts:
+    for part in request.parts:
         if type(part) is not ToolReturnPart or type(part.content) not in _PLAIN or part.metadata is not None:
             return False
     return True
+
+
+def _money(actor: Actor, usage: RunUsage) -> tuple[RunUsage | None, Decimal, int]:
+    """What the run has cost: its usage in the ledger, where that knows more than the agent; dollars; requests without a price."""
+    # Without an earlier process or children its tally is all of it.
+    tally = actor._tally if actor._before is None and actor._extras is None else actor.paid()
+    if tally is None:
+        return None, _ZERO, 0
+    if tally.requests == usage.requests and tally.input_tokens == usage.input_tokens:
+        return None, tally.cost, tally.unpriced
+    return tally.usage(), tally.cost, tally.unpriced  # failed attempts are paid too
+
+
+def _no_form(error: Exception) -> UserError:
+    return UserError(
+        f"a message of this run cannot be kept in the journal: {error}. Return plain data from tools, or open no journal"
+    )
 
 
 @asynccontextmanager

@@ -121,7 +121,7 @@ async def test_a_missing_directory_is_said(path):
             pass
 
 
-@pytest.mark.parametrize("pages", [60, 90])
+@pytest.mark.parametrize("pages", [40, 60])
 async def test_a_full_disk_ends_the_program_with_a_clear_error_and_it_goes_on_when_there_is_room(
     path, autojump_clock, pages
 ):

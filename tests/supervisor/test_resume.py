@@ -11,8 +11,8 @@ import trio
 
 from runmgr.agent import Agent
 from runmgr.exceptions import JournalError, ModelHTTPError, RunFailed, UserError
-from runmgr.journal import open_journal
-from runmgr.messages import ModelResponse, TextPart, ToolCallPart
+from runmgr.journal import compact, open_journal
+from runmgr.messages import ModelResponse, TextPart, ToolCallPart, UserPromptPart
 from runmgr.models.function import FunctionModel
 from runmgr.supervisor import RunSpec, open_supervisor
 from runmgr.tools import RunContext
@@ -305,11 +305,45 @@ async def test_results_of_tools_have_no_row_where_the_next_response_comes_first(
     world = World(seconds=seconds)
     async with open_supervisor(journal=path) as sup:
         outcome = await (await sup.submit(world.agent, "q", run_id="a")).outcome()
-        checkpoints = sup.journal.connection.execute("SELECT count(*) FROM checkpoints").fetchone()[0]
-    assert checkpoints == rows
+        select = "SELECT body FROM checkpoints UNION ALL SELECT body FROM outcomes"
+        bodies = [row[0] for row in sup.journal.connection.execute(select)]
+    assert len(bodies) - 1 == rows
+    text = b"".join(bodies)
+    assert text.count(b'"kind":"request"') == text.count(b'"kind":"response"') == 3  # each once
+    assert text.count(b'"cache_write_tokens":0') == 3  # counts of nothing are in messages only
     with open_journal(path) as journal:
         assert journal.outcome("a").messages == outcome.messages
         assert len(outcome.messages) == 6
+
+
+@pytest.mark.parametrize("stop", [2.5, 4.5])
+async def test_a_request_that_was_kept_and_is_sent_again_is_in_the_history_once(path, autojump_clock, stop):
+    world = World()
+    with trio.move_on_after(stop):
+        async with open_supervisor(journal=path) as sup:
+            await sup.submit(world.agent, "q", run_id="a")
+            await trio.sleep_forever()
+    async with open_supervisor(journal=path, resume=True) as sup:
+        outcome = await (await sup.submit(world.agent, "q", run_id="a")).outcome()
+    assert [type(message).__name__ for message in outcome.messages] == ["ModelRequest", "ModelResponse"] * 3
+    with open_journal(path) as journal:
+        assert journal.outcome("a").messages == outcome.messages
+    compact(path)
+    with open_journal(path) as journal:
+        assert journal.outcome("a").messages == outcome.messages
+
+
+async def test_a_kept_request_that_changes_before_it_is_answered_is_kept_again(path, autojump_clock):
+    world = World()
+    async with open_supervisor(journal=path) as sup:
+        handle = await sup.submit(world.agent, "q", run_id="a")
+        await trio.sleep(2.5)
+        request = sup.get("a")._stepper.all_messages()[-1]
+        request.parts.append(UserPromptPart("and this"))
+        outcome = await handle.outcome()
+    assert outcome.messages[2].parts[1].content == "and this"
+    with open_journal(path) as journal:
+        assert journal.outcome("a").messages == outcome.messages
 
 
 async def test_a_failing_disk_stops_the_supervisor_and_comes_out_bare(path, autojump_clock):
