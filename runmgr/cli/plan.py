@@ -32,7 +32,6 @@ _NOT_HERE = frozenset(
         "max_failures",
         "cache",
         "report",
-        "via_batch_api",
         "poll",
         "ray",
         "workers",
@@ -90,7 +89,8 @@ def _run(
         spent = f"{text.tokens({'input_tokens': samples.pilot_usage.input_tokens, 'output_tokens': samples.pilot_usage.output_tokens})}"
         print(
             f"runmgr: asked for {text.plural(samples.pilot, 'case')} as a pilot: {spent}, cost {text.dollars(samples.pilot_cost)}"
-            + (f"; {samples.failed} failed" if samples.failed else ""),
+            + (f"; {samples.failed} failed" if samples.failed else "")
+            + ("; asked directly, at the full price" if config.via_batch_api else ""),
             file=sys.stderr,
         )
     found = forecast(config, samples)
@@ -116,7 +116,8 @@ def _show(found: Forecast) -> None:
     click.echo(f"plan for {text.plural(found.runs, 'run')}")
     if round(found.ended.value) < found.runs:
         row("of these end", found.ended, count)
-    row("wall time", found.seconds, text.duration)
+    if found.seconds is not None:
+        row("wall time", found.seconds, text.duration)
     row("requests", found.requests, count)
     row("input tokens", found.input_tokens, count)
     row("output tokens", found.output_tokens, count)

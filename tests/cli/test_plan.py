@@ -7,14 +7,20 @@ import subprocess
 import sys
 import time
 
+import attrs
 import pytest
 import trio
 import trio.testing
 
+from runmgr import Agent
 from runmgr.batch import BatchConfig, run_batch
 from runmgr.batch.planning import Figures, forecast, run_pilot, samples_of
 from runmgr.cli import main
 from runmgr.exceptions import UserError
+from runmgr.messages import ModelResponse, TextPart
+from runmgr.models.openai import OpenAIChatModel
+from runmgr.models.sim import SimModel
+from runmgr.usage import RequestUsage
 
 
 @pytest.fixture(autouse=True)
@@ -79,6 +85,108 @@ def test_costs_and_budgets(cases, monkeypatch):
     assert 140 <= stopped.ended.value <= 150
     assert stopped.input_tokens.value + stopped.output_tokens.value <= 300_000
     assert stopped.limited_by.startswith("the budget")
+
+
+def test_a_batch_api_costs_half_and_takes_its_own_time(cases, monkeypatch, capsys):
+    monkeypatch.setenv("OPENAI_API_KEY", "x")
+    figures = Figures(input_tokens=1_000, output_tokens=1_000)
+    config = BatchConfig(input=cases, model="openai:gpt-4o", settings={"max_tokens": 1_000})
+    whole = plan_of(config, figures)
+    config = attrs.evolve(config, via_batch_api=True)
+    half = plan_of(config, figures)
+    assert half.cost.value == pytest.approx(whole.cost.value / 2)
+    assert (half.requests, half.seconds) == (whole.requests, None)
+    # budgets are of the half price too
+    budget = whole.cost.value / 2 * 1.01
+    assert plan_of(attrs.evolve(config, budget_usd=budget), figures).ended.value == 300
+    assert plan_of(attrs.evolve(config, budget_usd=budget / 2), figures).ended.value < 160
+    words = ["plan", str(cases), "--model", "openai:gpt-4o", "--via-batch-api"]
+    words += ["--input-tokens", "1000", "--output-tokens", "1000"]
+    assert main(words) == 0
+    shown = capsys.readouterr().out
+    assert "wall time" not in shown
+    assert "limited by     the provider: within 24 hours, mostly sooner\n" in shown
+    assert main([*words, "--requests", "3", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["seconds"] is None
+    assert found["limited_by"].endswith("for each of a run's 3 turns")
+    assert main(["plan", str(cases), "--model", "sim:", "--via-batch-api"]) == 2
+    assert "sim:sim has no batch API" in capsys.readouterr().err
+
+
+def test_the_pilot_of_a_batch_api_is_asked_directly(cases, monkeypatch, capsys):
+    monkeypatch.setenv("OPENAI_API_KEY", "x")
+    asked = []
+
+    async def answered(self, messages, model_settings, model_request_parameters):
+        asked.append(model_settings)
+        usage = RequestUsage(input_tokens=1_000, output_tokens=1_000)
+        return ModelResponse(parts=[TextPart("yes")], usage=usage)
+
+    monkeypatch.setattr(OpenAIChatModel, "request_once", answered)
+    words = ["plan", str(cases), "--model", "openai:gpt-4o", "--via-batch-api", "--pilot", "4", "--json"]
+    assert main(words) == 0
+    captured = capsys.readouterr()
+    assert len(asked) == 4
+    assert captured.err.strip().endswith("cost $0.0500; asked directly, at the full price")
+    assert json.loads(captured.out)["cost"]["value"] == pytest.approx(300 * 0.0125 / 2)
+
+
+def test_a_function_takes_what_it_took_and_is_priced_by_whom_it_asked(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "x")
+
+    async def answered(self, messages, model_settings, model_request_parameters):
+        return ModelResponse(
+            parts=[TextPart("yes")], usage=RequestUsage(input_tokens=1_000, output_tokens=1_000)
+        )
+
+    monkeypatch.setattr(OpenAIChatModel, "request_once", answered)
+    agent = Agent("openai:gpt-4o")
+
+    async def waits(prompt):
+        await trio.sleep(2)
+        return prompt
+
+    async def asks(prompt):
+        return (await agent.run(prompt)).output
+
+    rows = [{"prompt": str(number)} for number in range(40)]
+
+    def plan(function):
+        clock = trio.testing.MockClock(autojump_threshold=0)
+        config = BatchConfig(input=rows, agent=function, max_running=10)
+        return forecast(config, trio.run(run_pilot, config, 5, clock=clock))
+
+    found = plan(waits)
+    assert (found.ended.value, found.requests.value) == (40, 0)
+    assert found.seconds.value == pytest.approx(8, rel=0.01)
+    assert found.limited_by == "how long a run takes and --max-running"
+    found = plan(asks)
+    assert (found.ended.value, found.requests.value) == (40, 40)
+    assert found.cost.value == pytest.approx(40 * 0.0125)
+
+
+def test_requests_of_child_runs_are_counted(cases):
+    inner = Agent(SimModel("ttft=10ms"))
+
+    async def delegates(prompt, supervisor):
+        handle = await supervisor.submit(inner, prompt)
+        return (await handle.outcome()).output
+
+    config = BatchConfig(input=cases, agent=delegates)
+    found = forecast(config, trio.run(run_pilot, config, 4))
+    assert (found.ended.value, found.requests.value) == (300, 300)
+
+
+def test_each_model_of_a_matrix_has_its_own_price(cases, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "x")
+    figures = Figures(input_tokens=1_000, output_tokens=1_000, latency=1.0)
+
+    def cost(*models):
+        return plan_of(BatchConfig(input=cases, model=models), figures).cost.value
+
+    both = cost("openai:gpt-4o", "openai:gpt-4o-mini")
+    assert both == pytest.approx(cost("openai:gpt-4o") + cost("openai:gpt-4o-mini"))
 
 
 def test_many_runs_are_extrapolated(tmp_path, monkeypatch):

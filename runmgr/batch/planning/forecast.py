@@ -40,7 +40,7 @@ class Forecast:
     Args:
         runs: of the whole batch.
         ended: runs that end before a budget stops it; all of them, mostly.
-        seconds: wall time.
+        seconds: wall time; None by way of a provider's batch API, which takes its own.
         requests: model requests.
         input_tokens: tokens.
         output_tokens: tokens.
@@ -53,7 +53,7 @@ class Forecast:
 
     runs: int
     ended: Estimate
-    seconds: Estimate
+    seconds: Estimate | None
     requests: Estimate
     input_tokens: Estimate
     output_tokens: Estimate
@@ -98,7 +98,7 @@ def forecast(
     return Forecast(
         runs=samples.total,
         ended=_estimate([one.ended for one in found]),
-        seconds=seconds,
+        seconds=None if config.via_batch_api else seconds,
         requests=_estimate([one.usage.requests for one in found]),
         input_tokens=_estimate([one.usage.input_tokens for one in found]),
         output_tokens=_estimate([one.usage.output_tokens for one in found]),
@@ -141,8 +141,15 @@ def _estimate(values: list[Any]) -> Estimate:
 
 def _limited_by(config: BatchConfig, samples: Samples, found: Replayed, seconds: float) -> str:
     """What alone would take the longest."""
-    each = sum(sum(request.seconds for request in run) for run in samples.runs) / max(1, len(samples.runs))
-    alone = {"the model's latency and --max-running": each * found.ended / config.max_running}
+    if config.via_batch_api:
+        turns = max(len(run) for run in samples.runs)
+        return "the provider: within 24 hours, mostly sooner" + (
+            f", for each of a run's {turns} turns" if turns > 1 else ""
+        )
+    spans = [sum(request.seconds for request in run) for run in samples.runs]
+    spans = [span + asked.seconds for span, asked in zip(spans, samples.asked, strict=True)]
+    what = "the model's latency" if found.usage.requests else "how long a run takes"
+    alone = {f"{what} and --max-running": sum(spans) / max(1, len(spans)) * found.ended / config.max_running}
     if config.rpm is not None:
         alone["requests a minute (--rpm)"] = 60 * found.usage.requests / config.rpm
     if config.tpm is not None:

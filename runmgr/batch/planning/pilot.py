@@ -14,6 +14,7 @@ from runmgr.batch.dataset import with_dataset
 from runmgr.batch.inputs import StdinSource
 from runmgr.batch.plan import make_plan
 from runmgr.batch.scan import cases_of_file
+from runmgr.batch.variants import Variant
 from runmgr.concurrency import BareNursery
 from runmgr.exceptions import UserError
 from runmgr.records.budgets import Budget, RateLimit
@@ -21,7 +22,7 @@ from runmgr.records.events import RequestSettled
 from runmgr.records.outcomes import RunError
 from runmgr.supervisor import RunSpec, open_supervisor
 
-__all__ = ("Figures", "RequestSample", "Samples", "limits_of", "run_pilot", "samples_of")
+__all__ = ("Asked", "Figures", "RequestSample", "Samples", "limits_of", "run_pilot", "samples_of")
 
 _ROWS_BETWEEN_CHECKPOINTS = 250
 
@@ -32,6 +33,28 @@ class RequestSample(NamedTuple):
     input_tokens: int
     output_tokens: int
     seconds: float
+
+
+class Named(NamedTuple):
+    """A model of which no more is known than who it is."""
+
+    system: str | None
+    model_name: str
+    base_url: str | None = None
+
+
+_NOBODY = Named(None, "unknown")
+"""Whom functions and graphs ask, as long as they have not asked anybody."""
+
+
+class Asked(NamedTuple):
+    """Whom a run asks, and for how much."""
+
+    model: Any
+    """A `Model`, or `Named`."""
+    max_tokens: int | None = None
+    seconds: float = 0.0
+    """How long a run takes that asks nobody."""
 
 
 @attrs.frozen(kw_only=True)
@@ -57,9 +80,8 @@ class Samples:
 
     Args:
         runs: the requests of each.
+        asked: whom each of these asks.
         total: runs of the whole batch.
-        model: the model that is asked.
-        max_tokens: of an answer, as its requests say.
         pilot: how many cases were asked for it.
         failed: how many of those failed.
         pilot_usage: what they used.
@@ -67,9 +89,8 @@ class Samples:
     """
 
     runs: list[list[RequestSample]]
+    asked: list[Asked]
     total: int
-    model: Any
-    max_tokens: int | None
     pilot: int = 0
     failed: int = 0
     pilot_usage: Any = None
@@ -90,6 +111,8 @@ def limits_of(config: BatchConfig) -> dict[str, Any]:
 async def run_pilot(config: BatchConfig, cases: int) -> Samples:
     """Ask for a few cases, drawn over the whole input, and measure. Costs what they cost; writes nothing.
 
+    They are asked directly, and charged in full, where the batch itself is to go by way of the provider's batch API.
+
     Args:
         config: the batch.
         cases: how many.
@@ -107,12 +130,18 @@ async def run_pilot(config: BatchConfig, cases: int) -> Samples:
     failed = 0
     why: RunError | None = None
     variants = plan.variants
-    specs = [
-        RunSpec(prompt=prompt, message_history=history, **variant.options)
-        for case in drawn
-        for prompt, history in (case.sent(),)
-        for variant in variants
-    ]
+    asked: dict[str, Asked] = {}
+    spans: dict[str, float] = {}
+    of_children: list[RequestSample] = []
+    specs: list[RunSpec] = []
+    for case in drawn:
+        prompt, history = case.sent()
+        for variant in variants:
+            run_id = f"pilot-{len(specs)}"
+            asked[run_id] = _asked(variant)
+            requests[run_id] = []
+            options = _directly(variant.options)
+            specs.append(RunSpec(prompt=prompt, run_id=run_id, message_history=history, **options))
     async with open_supervisor(
         max_running=config.max_running, max_queued=max(1, len(drawn) * len(variants)), **limits_of(config)
     ) as sup:
@@ -127,7 +156,9 @@ async def run_pilot(config: BatchConfig, cases: int) -> Samples:
                         sample = RequestSample(
                             event.usage.input_tokens, event.usage.output_tokens, event.seconds
                         )
-                        requests.setdefault(event.run_id, []).append(sample)
+                        requests.get(event.run_id, of_children).append(sample)
+                        if event.run_id in asked and asked[event.run_id].model is _NOBODY:
+                            asked[event.run_id] = Asked(Named(event.provider, event.model))
 
         async with BareNursery() as nursery:
             await nursery.start(listen)
@@ -136,16 +167,24 @@ async def run_pilot(config: BatchConfig, cases: int) -> Samples:
                     if not outcome.succeeded:
                         failed += 1
                         why = outcome.error
+                    elif asked[outcome.run_id].model is _NOBODY and outcome.started_at is not None:
+                        spans[outcome.run_id] = max(0.0, (outcome.finished_at or 0.0) - outcome.started_at)
             await trio.lowlevel.checkpoint()
         if failed == len(specs) and why is not None:
             raise UserError(f"none of the pilot's {failed} runs succeeded: {why.type}: {why.message}")
         usage, cost = sup.usage(), sup.cost()
-    settings: Any = variants[0].options.get("model_settings") or {}
+    for run_id, seconds in spans.items():
+        if not requests[
+            run_id
+        ]:  # of the others it is told by their requests, which wait for limits in the batch as they will
+            asked[run_id] = Asked(_NOBODY, seconds=seconds)
+    counted = [run_id for run_id, sent in requests.items() if sent or run_id in spans]
+    for number, run_id in enumerate(counted):
+        requests[run_id] += of_children[number :: len(counted)]
     return Samples(
-        runs=list(requests.values()),
+        runs=[requests[run_id] for run_id in counted],
+        asked=[asked[run_id] for run_id in counted],
         total=count * config.epochs * len(variants),
-        model=variants[0].model,
-        max_tokens=settings.get("max_tokens"),
         pilot=len(drawn),
         failed=failed,
         pilot_usage=usage,
@@ -166,13 +205,24 @@ async def samples_of(config: BatchConfig, figures: Figures) -> Samples:
     if not count:
         raise UserError("there are no cases in the input: nothing to plan")
     request = RequestSample(figures.input_tokens, figures.output_tokens, figures.latency)
-    settings: Any = plan.variants[0].options.get("model_settings") or {}
     return Samples(
-        runs=[[request] * figures.requests],
+        runs=[[request] * figures.requests for _ in plan.variants],
+        asked=[_asked(variant) for variant in plan.variants],
         total=count * config.epochs * len(plan.variants),
-        model=plan.variants[0].model,
-        max_tokens=settings.get("max_tokens"),
     )
+
+
+def _asked(variant: Variant) -> Asked:
+    settings: Any = variant.options.get("model_settings") or {}
+    return Asked(_NOBODY if variant.model is None else variant.model, settings.get("max_tokens"))
+
+
+def _directly(options: dict[str, Any]) -> dict[str, Any]:
+    """A variant's options without the way through a provider's batches: a pilot waits for its answers."""
+    from runmgr.batch.provider_batches import ProviderBatchModel
+
+    model = options.get("model")
+    return {**options, "model": model.wrapped} if isinstance(model, ProviderBatchModel) else options
 
 
 async def _draw(config: BatchConfig, plan: Any, most: int) -> tuple[list[Case], int]:

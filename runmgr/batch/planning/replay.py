@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from decimal import Decimal
 from typing import Any, cast
 
 import attrs
@@ -10,7 +11,7 @@ import trio
 import trio.testing
 
 from runmgr.agent.host import current_host
-from runmgr.batch.planning.pilot import RequestSample, Samples
+from runmgr.batch.planning.pilot import Asked, RequestSample, Samples
 from runmgr.messages import (
     ModelMessage,
     ModelRequest,
@@ -50,11 +51,12 @@ class Replayed:
 
 
 class _ReplayModel(SimModel):
-    """Answers as the samples did; to the supervisor it is the model that will be asked."""
+    """Answers as the samples did; to the supervisor it is the model that will be asked, at its price."""
 
-    def __init__(self, samples: Samples) -> None:
+    def __init__(self, asked: Any) -> None:
         super().__init__()
-        self._asked = samples.model
+        self._asked = asked
+        self.price_share: Decimal | None = getattr(asked, "price_share", None)
 
     @property
     def model_name(self) -> str:
@@ -80,17 +82,22 @@ class _ReplayModel(SimModel):
         return ModelResponse(parts=_ANSWER, usage=usage)
 
 
-def _as_sampled(samples: Samples, model: _ReplayModel, rng: random.Random) -> FunctionAgent:
+def _as_sampled(samples: Samples, rng: random.Random) -> FunctionAgent:
     """Each run is one of the samples' runs, drawn."""
-    runs = rng.choices(samples.runs, k=len(samples.runs))  # a bootstrap sample of the pilot
-    settings: dict[str, Any] = {} if samples.max_tokens is None else {"max_tokens": samples.max_tokens}
+    models = {id(asked.model): _ReplayModel(asked.model) for asked in samples.asked}
+    known: list[tuple[list[RequestSample], Asked]] = list(zip(samples.runs, samples.asked, strict=True))
+    # of a pilot, a bootstrap sample
+    runs = rng.choices(known, k=len(known)) if samples.pilot else known
 
-    async def go(_prompt: Any) -> None:
+    async def go(number: int) -> None:
         host: Any = current_host.get()
-        for sample in rng.choice(runs):
+        requests, asked = rng.choice(runs) if samples.pilot else runs[number % len(runs)]
+        await trio.sleep(asked.seconds)
+        settings: dict[str, Any] = {} if asked.max_tokens is None else {"max_tokens": asked.max_tokens}
+        for sample in requests:
             text = "x" * (sample.input_tokens * _BYTES_A_TOKEN)
             messages = [ModelRequest(parts=[UserPromptPart(content=text)])]
-            await host.request(model, messages, {**settings, "replayed": sample}, None)
+            await host.request(models[id(asked.model)], messages, {**settings, "replayed": sample}, None)
 
     return FunctionAgent(go, name="plan")
 
@@ -108,8 +115,7 @@ def replay(samples: Samples, runs: int, seed: int, *, max_running: int, **option
     rng = random.Random(seed)
 
     async def main() -> Replayed:
-        model = _ReplayModel(samples)
-        agent = _as_sampled(samples, model, rng)
+        agent = _as_sampled(samples, rng)
         ended = 0
         began = trio.current_time()
         async with (
