@@ -24,8 +24,8 @@ from runmgr.records.codec import encode_event
 from runmgr.records.events import RunAdmitted, RunEnded, RunStarted, RunStateChanged
 from runmgr.records.outcomes import RunError, RunOutcome, RunState
 from runmgr.supervisor import Supervisor, open_supervisor
+from runmgr.supervisor.amounts import Amount
 from runmgr.supervisor.behalf import Behalf, as_lent
-from runmgr.supervisor.budget import Amount
 
 from . import freight, wire
 from .standing import stands_of

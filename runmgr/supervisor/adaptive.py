@@ -41,6 +41,8 @@ _DRIFT = 1.005
 _BADLY = 0.2
 """Share above the usual noise at which a window goes badly."""
 _LEAST_SAMPLES = 10
+_SHORTEST = 0.001
+"""Seconds of a window at least: a shorter one says more of this process than of the provider."""
 
 
 def first_limit(max_running: int) -> int:
@@ -172,7 +174,8 @@ class Adaptive:
             if sent_at >= self._since:
                 self._count += 1
                 self._sum += seconds
-        self._look(now)
+            if now - self._window_at >= self._length:
+                self._look(now)
 
     def pushed_back(self, now: float, sent_at: float, others: int | None) -> None:
         """A request was refused, or has timed out.
@@ -241,7 +244,8 @@ class Adaptive:
 
     def _begin_window(self, now: float) -> None:
         self._window_at = now
-        self._length = 2 * (self.latency or 0.0)  # as latency is now: while it grows, windows must end
+        # As latency is now: while it grows, windows must end.
+        self._length = max(2 * (self.latency or 0.0), _SHORTEST)
         self._count = self._bad = self._served = 0
         self._sum = 0.0
         self._others = None

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from runmgr.records.budgets import Budget
 
-from .budget import Amount, Meter, Meters, Purse
+from .amounts import Amount
+from .budget import Meter, Meters, Purse
 from .elsewhere import Share
 from .tally import Tally
 
@@ -39,7 +40,7 @@ class _LentMeter(Meter):
         self.asked: Amount | None = None
         super().__init__(Budget(**dict.fromkeys(names, 0)), None, scope)
 
-    def missing(self, need: Amount) -> str | None:
+    def missing(self, need: int) -> str | None:
         """More may come, until the lender says that nothing does."""
         return None if self.refused is None or self.fits(need) else self.refused
 
@@ -70,12 +71,12 @@ class _LentPurse(Purse):
         meter = self.group(group)
         return tuple(each for each in (self.root, meter, run) if each is not None)
 
-    def reserve_nowait(self, meters: Meters, need: Amount) -> bool:
+    def reserve_nowait(self, meters: Meters, need: int) -> bool:
         fits = super().reserve_nowait(meters, need)
         if not fits:
             for meter in meters:
                 if isinstance(meter, _LentMeter) and not meter.fits(need):
-                    self.ask_for(meter, need)
+                    self.ask_for(meter, Amount.of(need))
         return fits
 
     def ask_for(self, meter: _LentMeter, need: Amount) -> None:
@@ -95,7 +96,7 @@ class _LentPurse(Purse):
         meter.set(Budget(**{name: getattr(amount, name) for name in meter.limits}))
         self._serve(meter)
         if meter.line and refused is None:  # it was for others: ask again for whoever stands first
-            self.ask_for(meter, next(iter(meter.line.values()))[1])
+            self.ask_for(meter, Amount.of(next(iter(meter.line.values()))[1]))
 
 
 class Behalf:
@@ -129,9 +130,9 @@ class Behalf:
 
     # ---------------------------------------------------------------- called by the doors
 
-    def settled(self, actor: Actor, door: ModelDoor, usage: Any, cost: Decimal | None) -> None:
-        """A request was paid for."""
-        self._tally(actor, door.system or "", door.name).add(usage, cost)
+    def settled(self, actor: Actor, door: ModelDoor, usage: Any, packed: int, *, priced: bool) -> None:
+        """A request was paid for; ``packed`` is what it used, as one number (see `amounts`)."""
+        self._tally(actor, door.system or "", door.name).add(usage, packed, priced=priced)
 
     def called_tools(self, actor: Actor, provider: str, model: str, count: int) -> None:
         """A run's tools were called."""
@@ -195,10 +196,8 @@ class Behalf:
 
 def _idle(meter: Meter) -> Amount:
     """What of a budget is neither spent nor reserved."""
-    left = {
-        name: max(limit - getattr(meter.spent, name) - getattr(meter.reserved, name), type(limit)(0))
-        for name, limit in meter.limits.items()
-    }
+    bound = Amount.of(meter.bound)
+    left = {name: max(limit - getattr(bound, name), type(limit)(0)) for name, limit in meter.limits.items()}
     tokens = left.get("tokens")
     inputs, outputs = left.get("input_tokens", tokens), left.get("output_tokens", tokens)
     if tokens is not None:

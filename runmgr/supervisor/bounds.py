@@ -59,14 +59,21 @@ class Sizes:
     def of(self, messages: Sequence[Any]) -> int:
         """All of them together. The last one may still be changed by its run, so it is counted anew each time."""
         known = self.messages
-        number = len(known)
-        if number >= len(messages) or any(map(is_not, known, messages)):
-            known.clear()
-            self.size = number = 0
-        for message in messages[number:-1]:
-            self.size += self._one(message)
-            known.append(message)
-        return self.size + (self._one(messages[-1]) if messages else 0)
+        if known or len(messages) > 1:
+            number = len(known)
+            if number >= len(messages) or any(map(is_not, known, messages)):
+                known.clear()
+                self.size = number = 0
+            for message in messages[number:-1]:
+                self.size += self._one(message)
+                known.append(message)
+        if not messages:
+            return 0
+        return self.size + (_message_bytes(messages[-1]) if self.count is None else self._one(messages[-1]))
+
+    def of_tools(self, params: Any) -> int:
+        """What comes on top for tools and output schemas."""
+        return _tools_bytes(params) if self.count is None else _tools_tokens(params, self.count)
 
     def _one(self, message: Any) -> int:
         return _message_bytes(message) if self.count is None else _message_tokens(message, self.count)
@@ -81,10 +88,10 @@ def bound(messages: Sequence[Any], settings: Any, params: Any, sizes: Sizes | No
         params: tools and output schemas.
         sizes: what is known from the run's earlier requests.
     """
-    inputs = sum(map(_message_bytes, messages)) if sizes is None else sizes.of(messages)
+    sizes = sizes or Sizes()
+    inputs = sizes.of(messages)
     if params is not None:
-        count = None if sizes is None else sizes.count
-        inputs += _tools_bytes(params) if count is None else _tools_tokens(params, count)
+        inputs += sizes.of_tools(params)
     limit = None if settings is None else settings.get("max_tokens")
     if limit is None:
         return Bound(inputs, OUTPUT_TOKENS, proven=False)
@@ -93,12 +100,12 @@ def bound(messages: Sequence[Any], settings: Any, params: Any, sizes: Sizes | No
 
 def _message_bytes(message: Any) -> int:
     # What a user says in plain text is most of it, and needs no encoding to be measured.
-    size = _length(getattr(message, "instructions", None) or "")
+    instructions = getattr(message, "instructions", None)
+    size = _length(instructions) if instructions else 0
     for part in message.parts:
-        content = getattr(part, "content", None)
-        if type(part) not in _TEXTS or type(content) is not str:
+        if type(part) not in _TEXTS or type(content := part.content) is not str:
             return _encoded(message, len)
-        size += _length(content) + PART_BYTES
+        size += PART_BYTES + (len(content) if content.isascii() else _length(content))
     return size
 
 

@@ -24,76 +24,18 @@ from runmgr.exceptions import BudgetExhausted
 from runmgr.records.budgets import Budget
 from runmgr.records.snapshots import BudgetState
 
-__all__ = ("Amount", "Meter", "Meters", "Purse")
+from .amounts import GUARDS, Amount, counted, ending
 
-_ZERO = Decimal(0)
+__all__ = ("Meter", "Meters", "Purse")
+
 _NAMES = ("requests", "tokens", "input_tokens", "output_tokens", "cost")
-
-
-class Amount:
-    """So many requests, tokens and dollars."""
-
-    __slots__ = ("cost", "input_tokens", "open_ended", "output_tokens", "requests")
-
-    def __init__(
-        self, requests: int = 0, input_tokens: int = 0, output_tokens: int = 0, cost: Decimal = _ZERO
-    ) -> None:
-        self.open_ended = False
-        """It is no proven bound: the output may be more."""
-        self.requests = requests
-        self.input_tokens = input_tokens
-        self.output_tokens = output_tokens
-        self.cost = cost
-
-    @property
-    def tokens(self) -> int:
-        """Input and output together."""
-        return self.input_tokens + self.output_tokens
-
-    def add(self, other: Amount) -> None:
-        """Add another amount."""
-        self.requests += other.requests
-        self.input_tokens += other.input_tokens
-        self.output_tokens += other.output_tokens
-        if other.cost is not _ZERO:
-            self.cost += other.cost
-
-    def raised_to(self, least: Amount) -> Amount:
-        """Raise tokens and cost to at least those of another amount; gives by how much."""
-        more = Amount(
-            0,
-            max(0, least.input_tokens - self.input_tokens),
-            max(0, least.output_tokens - self.output_tokens),
-            max(_ZERO, least.cost - self.cost),
-        )
-        self.add(more)
-        return more
-
-    def raise_to(self, other: Amount) -> None:
-        """Make it at least as much as another, in everything."""
-        self.requests = max(self.requests, other.requests)
-        self.input_tokens = max(self.input_tokens, other.input_tokens)
-        self.output_tokens = max(self.output_tokens, other.output_tokens)
-        self.cost = max(self.cost, other.cost)
-
-    def to_list(self) -> list[Any]:
-        """As plain data, for the journal."""
-        return [self.requests, self.input_tokens, self.output_tokens, str(self.cost)]
-
-    def take(self, other: Amount) -> None:
-        """Take another amount away."""
-        self.requests -= other.requests
-        self.input_tokens -= other.input_tokens
-        self.output_tokens -= other.output_tokens
-        if other.cost is not _ZERO:
-            self.cost -= other.cost
 
 
 class Meter:
     """Spent and reserved, against a budget. Pure.
 
-    Kept as sums of both (what is *bound*) and of what is spent alone, so that a request costs one comparison for each limit and two
-    additions for each count: `Purse.reserve_nowait` and `Purse.settle` do it, for all of a request's budgets in one go.
+    Kept as packed numbers (see `amounts`), so that a request costs one comparison and three additions, whatever is limited.
+    `Purse.reserve_nowait` and `Purse.settle` do them for all of a request's budgets in one go.
 
     Args:
         budget: the limits.
@@ -101,97 +43,63 @@ class Meter:
         scope: whose budget it is, in words.
     """
 
-    __slots__ = (
-        "bound_cost",
-        "bound_inputs",
-        "bound_outputs",
-        "bound_requests",
-        "largest",
-        "limits",
-        "line",
-        "most_cost",
-        "most_inputs",
-        "most_outputs",
-        "most_requests",
-        "most_tokens",
-        "needs_cost",
-        "needs_tokens",
-        "open_ended",
-        "scope",
-        "spent_cost",
-        "spent_inputs",
-        "spent_outputs",
-        "spent_requests",
-        "unbounded",
-    )
+    __slots__ = ("_most", "largest", "limits", "line", "needs", "paid", "room", "scope")
+
+    TOKENS = 1
+    COST = 2
 
     def __init__(self, budget: Budget, spent: Amount | None = None, scope: str = "supervisor") -> None:
         self.limits: dict[str, Any] = {}
+        self.needs = 0
+        """What a request's bound has to say: `TOKENS`, and `COST` with it."""
+        self.paid = 0 if spent is None else spent.packed
+        """What is spent, as one number."""
+        self._most = 0
+        self.room = -self.paid
+        """What can still be reserved, as one number with the guards; its lanes are below 0 where the limit is passed."""
         self.set(budget)
-        before = spent or Amount()
-        self.bound_requests = self.spent_requests = before.requests
-        self.bound_inputs = self.spent_inputs = before.input_tokens
-        self.bound_outputs = self.spent_outputs = before.output_tokens
-        self.bound_cost = self.spent_cost = before.cost
-        self.unbounded = 0
-        """Requests that were sent without a proven bound (without ``max_tokens``): above 0, the budget is soft."""
-        self.open_ended = 0
-        """Those of them that are in flight."""
         self.largest = 0
-        """The most output tokens that any of them used."""
+        """The most output tokens that any request without a proven bound used."""
         self.scope = scope
-        self.line: OrderedDict[trio.lowlevel.Task, tuple[Meters, Amount]] = OrderedDict()
-        """Requests that this budget keeps waiting, oldest first."""
+        self.line: OrderedDict[trio.lowlevel.Task, tuple[Meters, int]] = OrderedDict()
+        """Requests that this budget keeps waiting, oldest first, with what they need."""
 
     def set(self, budget: Budget) -> None:
         """Another budget; raising it makes room at once, lowering it stops only what comes."""
-        self.most_requests = budget.requests
-        self.most_tokens = budget.tokens
-        self.most_inputs = budget.input_tokens
-        self.most_outputs = budget.output_tokens
-        self.most_cost = budget.cost_limit
-        given = (self.most_requests, self.most_tokens, self.most_inputs, self.most_outputs, self.most_cost)
+        cost = budget.cost_limit
+        given = (budget.requests, budget.tokens, budget.input_tokens, budget.output_tokens, cost)
         self.limits = {name: limit for name, limit in zip(_NAMES, given, strict=True) if limit is not None}
-        self.needs_cost = self.most_cost is not None
-        self.needs_tokens = bool(self.limits.keys() - {"requests"})
+        self.needs = (self.TOKENS if self.limits.keys() - {"requests"} else 0) | (
+            cost is not None and self.COST
+        )
+        most = ending(budget.requests, budget.input_tokens, budget.output_tokens, budget.tokens, cost)
+        self.room += most - self._most
+        self._most = most
+
+    @property
+    def bound(self) -> int:
+        """What is spent and what is reserved, as one number."""
+        return self._most - self.room
 
     @property
     def spent(self) -> Amount:
         """What is spent: a new amount."""
-        return Amount(self.spent_requests, self.spent_inputs, self.spent_outputs, self.spent_cost)
+        return Amount.of(self.paid)
 
     @property
     def reserved(self) -> Amount:
         """What is reserved: a new amount."""
-        return Amount(
-            self.bound_requests - self.spent_requests,
-            self.bound_inputs - self.spent_inputs,
-            self.bound_outputs - self.spent_outputs,
-            self.bound_cost - self.spent_cost,
-        )
+        return Amount.of(self.bound - self.paid)
 
-    @property
-    def bound(self) -> Amount:
-        """Both together: a new amount."""
-        return Amount(self.bound_requests, self.bound_inputs, self.bound_outputs, self.bound_cost)
-
-    def fits(self, need: Amount) -> bool:
+    def fits(self, need: int) -> bool:
         """Whether the amount can be reserved now."""
-        inputs, outputs = need.input_tokens, need.output_tokens
-        return not (
-            ((most := self.most_tokens) is not None
-            and self.bound_inputs + inputs + self.bound_outputs + outputs > most)
-            or ((most := self.most_requests) is not None and self.bound_requests + need.requests > most)
-            or ((most := self.most_inputs) is not None and self.bound_inputs + inputs > most)
-            or ((most := self.most_outputs) is not None and self.bound_outputs + outputs > most)
-            or ((most := self.most_cost) is not None and self.bound_cost + need.cost > most)
-        )  # fmt: skip
+        return (self.room - need) & GUARDS == GUARDS
 
-    def missing(self, need: Amount) -> str | None:
+    def missing(self, need: int) -> str | None:
         """Which limit keeps it from ever fitting, in words; None where none does."""
-        spent = self.spent
+        spent, amount = self.spent, Amount.of(need)
         for name, limit in self.limits.items():
-            used, needed = getattr(spent, name), getattr(need, name)
+            used, needed = getattr(spent, name), getattr(amount, name)
             if used + needed > limit:
                 return (
                     f"the budget of the {self.scope} is exhausted: {name}={limit:,} allowed, {used:,} spent, "
@@ -206,6 +114,7 @@ class Meter:
             return {name: _plain(getattr(amount, name)) for name in self.limits}
 
         spent = self.spent
+        ever, reserved = counted(self.bound), counted(self.bound - self.paid)
         over = {
             name: _plain(getattr(spent, name) - limit)
             for name, limit in self.limits.items()
@@ -216,8 +125,8 @@ class Meter:
             spent=shown(spent),
             reserved=shown(self.reserved),
             waiting=len(self.line),
-            unbounded=self.unbounded,
-            open_ended=self.open_ended,
+            unbounded=ever[1],
+            open_ended=reserved[1],
             largest_output=self.largest or None,
             overshot=over,
         )
@@ -324,37 +233,30 @@ class Purse:
 
     # ---------------------------------------------------------------- reserving
 
-    def reserve_nowait(self, meters: Meters, need: Amount) -> bool:
+    def reserve_nowait(self, meters: Meters, need: int) -> bool:
         """Reserve the amount everywhere; False where it does not fit now but may when others settle.
 
         Raises:
             BudgetExhausted: it cannot fit.
         """
-        # For every request, so `Meter.fits` is not called.
-        requests, inputs, outputs, cost = need.requests, need.input_tokens, need.output_tokens, need.cost
         for meter in meters:
             if (
-                meter.line
-                or ((most := meter.most_tokens) is not None
-                and meter.bound_inputs + inputs + meter.bound_outputs + outputs > most)
-                or ((most := meter.most_requests) is not None and meter.bound_requests + requests > most)
-                or ((most := meter.most_inputs) is not None and meter.bound_inputs + inputs > most)
-                or ((most := meter.most_outputs) is not None and meter.bound_outputs + outputs > most)
-                or ((most := meter.most_cost) is not None and meter.bound_cost + cost > most)
-            ):  # fmt: skip
+                meter.room - need
+            ) & GUARDS != GUARDS or meter.line:  # as `Meter.fits`, uncalled: for every request
                 self._raise_if_never(meters, need)
                 return False
-        _reserve(meters, need)
+        for meter in meters:
+            meter.room -= need
         return True
 
-    def _raise_if_never(self, meters: Meters, need: Amount) -> None:
+    def _raise_if_never(self, meters: Meters, need: int) -> None:
         for meter in meters:
             if meter.line or not meter.fits(need):
                 missing = meter.missing(need)
                 if missing is not None:
                     raise BudgetExhausted(missing, scope=meter.scope)
 
-    async def reserve(self, meters: Meters, need: Amount) -> None:
+    async def reserve(self, meters: Meters, need: int) -> None:
         """Wait until the amount fits everywhere, and reserve it. Cancelled, nothing is reserved.
 
         Raises:
@@ -372,47 +274,32 @@ class Purse:
 
         await trio.lowlevel.wait_task_rescheduled(leave)
 
-    def _keep_out(self, task: trio.lowlevel.Task, entry: tuple[Meters, Amount]) -> None:
+    def _keep_out(self, task: trio.lowlevel.Task, entry: tuple[Meters, int]) -> None:
         meters, need = entry
         blocking = next((meter for meter in meters if not meter.fits(need)), None)
         if blocking is None:
             blocking = next(meter for meter in meters if meter.line)
         blocking.line[task] = entry
 
-    def settle(self, meters: Meters, reserved: Amount | None, used: Amount) -> None:
-        """The request is over: what it used takes the place of what was reserved."""
-        requests, inputs, outputs, cost = used.requests, used.input_tokens, used.output_tokens, used.cost
-        # What of it was not bound yet; less than nothing where less was used than was reserved.
-        more_requests, more_inputs, more_outputs, more_cost = requests, inputs, outputs, cost
-        open_ended = False
-        if reserved is not None:
-            more_requests -= reserved.requests
-            more_inputs -= reserved.input_tokens
-            more_outputs -= reserved.output_tokens
-            if reserved.cost is not _ZERO:
-                more_cost = cost - reserved.cost
-            open_ended = reserved.open_ended
+    def settle(self, meters: Meters, reserved: int, used: int) -> None:
+        """The request is over: what it used takes the place of what was reserved. Both are numbers (see `amounts`)."""
+        more = reserved - used
         waited = False
         for meter in meters:
-            meter.bound_requests += more_requests
-            meter.bound_inputs += more_inputs
-            meter.bound_outputs += more_outputs
-            if more_cost is not _ZERO:
-                meter.bound_cost += more_cost
-            meter.spent_requests += requests
-            meter.spent_inputs += inputs
-            meter.spent_outputs += outputs
-            if cost is not _ZERO:
-                meter.spent_cost += cost
-            if open_ended:
-                meter.open_ended -= 1
-                meter.largest = max(meter.largest, outputs)
+            meter.room += more
+            meter.paid += used
             if meter.line:
                 waited = True
         if waited:
             for meter in meters:
                 if meter.line:
                     self._serve(meter)
+
+    @staticmethod
+    def open_ended(meters: Meters, outputs: int) -> None:
+        """A request without a proven bound used so many output tokens."""
+        for meter in meters:
+            meter.largest = max(meter.largest, outputs)
 
     def _serve(self, meter: Meter) -> None:
         """Let those go whose turn has come, and those to whom it cannot come any more."""
@@ -434,7 +321,8 @@ class Purse:
                 if blocking is not None:  # another budget keeps it out now
                     blocking.line[task] = entry
                     continue
-                _reserve(meters, need)
+                for each in meters:
+                    each.room -= need
                 trio.lowlevel.reschedule(task)
 
     @property
@@ -442,20 +330,6 @@ class Purse:
         """How many requests wait at the supervisor's and the groups' budgets."""
         meters = [self.root, *self._groups.values()]
         return sum(len(meter.line) for meter in meters if meter is not None)
-
-
-def _reserve(meters: Meters, need: Amount) -> None:
-    """Reserve what fits."""
-    requests, inputs, outputs, cost = need.requests, need.input_tokens, need.output_tokens, need.cost
-    for meter in meters:
-        meter.bound_requests += requests
-        meter.bound_inputs += inputs
-        meter.bound_outputs += outputs
-        if cost is not _ZERO:
-            meter.bound_cost += cost
-        if need.open_ended:
-            meter.unbounded += 1
-            meter.open_ended += 1
 
 
 def _plain(value: Any) -> Any:

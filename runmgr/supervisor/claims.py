@@ -13,7 +13,7 @@ import msgspec
 
 from runmgr.usage import RunUsage
 
-from .budget import Amount
+from .amounts import GUARDS, OPEN, Amount
 from .ledger import Tally
 
 if TYPE_CHECKING:
@@ -24,37 +24,34 @@ __all__ = ("covers", "encode_spent", "next_claim", "read_spent")
 _AHEAD = Decimal("0.005")
 """Share of a budget that is claimed ahead; what a crash makes unusable of it, beside what was in flight."""
 
+_ANY_UNBOUNDED = (1 << 50) * OPEN
+"""A claim is not about how many requests have no proven bound."""
 
-def covers(runtime: Runtime, claimed: Amount | None) -> bool:
+
+def covers(runtime: Runtime, claimed: int | None) -> bool:
     """Whether a claim that is committed holds all that is spent and reserved now."""
     purse = runtime.gates.purse
     if claimed is None or purse is None:
         return purse is None
-    meter = purse.root
-    return (
-        meter.bound_requests <= claimed.requests
-        and meter.bound_inputs <= claimed.input_tokens
-        and meter.bound_outputs <= claimed.output_tokens
-        and meter.bound_cost <= claimed.cost
-    )
+    return (claimed + GUARDS - purse.root.bound) & GUARDS == GUARDS
 
 
-def next_claim(runtime: Runtime) -> Amount | None:
-    """All that is spent or reserved, and a little ahead, so that requests seldom wait for it."""
+def next_claim(runtime: Runtime) -> int | None:
+    """All that is spent or reserved, and a little ahead, so that requests seldom wait for it: as one number (see `amounts`)."""
     purse = runtime.gates.purse
     if purse is None:
         return None
     meter = purse.meter
-    claim = meter.bound
+    claim = Amount.of(meter.bound)
     if runtime.gates.has_nested_budgets:
-        return claim  # what is ahead of the whole says nothing of the parts
+        return claim.packed + _ANY_UNBOUNDED  # what is ahead of the whole says nothing of the parts
     for name, limit in meter.limits.items():
         for field in ("input_tokens", "output_tokens") if name == "tokens" else (name,):
             setattr(claim, field, getattr(claim, field) + type(limit)(Decimal(limit) * _AHEAD))
-    return claim
+    return claim.packed + _ANY_UNBOUNDED
 
 
-def encode_spent(runtime: Runtime, claim: Amount | None, ended: int | None) -> bytes:
+def encode_spent(runtime: Runtime, claim: int | None, ended: int | None) -> bytes:
     """What a commit says of money: what is spent and lost, and may be spent before the next one; and how many runs have ended."""
     ledger = runtime.ledger
     spent = Tally()
@@ -67,7 +64,7 @@ def encode_spent(runtime: Runtime, claim: Amount | None, ended: int | None) -> b
             "unpriced": spent.unpriced,
             "ended": ended,
             "lost": runtime.gates.lost.to_list(),
-            "claimed": None if claim is None else claim.to_list(),
+            "claimed": None if claim is None else Amount.of(claim).to_list(),
             "groups": runtime.gates.spent_by_group(),
             "runs": runtime.gates.spent_by_run(),
         }

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import trio
@@ -21,11 +20,13 @@ from runmgr.models.retry import retry_after
 from runmgr.records.events import RequestFailed, RequestSent, RequestSettled
 
 from . import parts
-from .bounds import Bound, Sizes, bound
-from .budget import Amount
+from .amounts import GUARDS, INPUT, OPEN, OUTPUT, REQUEST, Amount, counted, dollars, raised, with_cost_of
+from .bounds import OUTPUT_TOKENS, Sizes
+from .budget import Meter
 from .hedge import send_hedged
 from .model_door import Entry, ModelDoor
 from .rates import Booking, RateDoor, elsewhere
+from .tally import settled
 
 if TYPE_CHECKING:
     from .actor import Actor
@@ -65,7 +66,7 @@ async def request(
         return await gates.cache.ask(self, door, messages, settings, params)
     if door.has_parts:
         return await parts.request(self, door, messages, settings, params)
-    events = sup.events
+    events, journal = sup.events, sup.journal
     rate = door.rate
     attempt = 1
     door.retries.sent()
@@ -76,16 +77,19 @@ async def request(
             attempt = await _wait_at_breaker(self, door, breaker, attempt)
             probe = breaker.is_open
         entry: Entry | None = None
+        started = sup._time()
         if rate is not None or gates.purse is not None or gates.group_rates:
-            entry = await _enter(self, door, messages, settings, params, probe=probe)
-            if breaker is not None and breaker.is_open and not probe:  # since it stood there
-                _turn_back(self, door, entry)
-                continue
-        started = 0.0
-        if rate is not None or events.listening:
-            started = trio.current_time()
-            if events.listening:
-                _sent(self, door, attempt, started)
+            entry = _prepare(self, door, messages, settings, params)
+            through = _enter_nowait(door, entry, started)
+            if not through or (journal is not None and entry.need and not journal.claimed()):
+                asked = (messages, settings, params)
+                await _enter(self, door, entry, asked, probe=probe, through=through)
+                if breaker is not None and breaker.is_open and not probe:  # since it stood there
+                    _turn_back(self, door, entry)
+                    continue
+                started = sup._time()
+        if events.listening:
+            _sent(self, door, attempt, started)
         door.count_in()
         try:
             if door.hedging is None:
@@ -109,10 +113,10 @@ async def request(
             if breaker is not None and breaker.breaker.troubled:
                 breaker.answered()
             self._ours = True  # an error in here is a bug of ours, though it goes up through the agent
-            cost = _settle(self, door, response, entry, started)
+            used = _settle(self, door, response, entry, started)
             self._ours = False
             if events.listening:
-                _settled(self, door, response, cost, started)
+                _settled(self, door, response, used, started)
             return response
         attempt += 1
         await back_off(self, wait)
@@ -131,7 +135,7 @@ async def request_stream(
 ) -> AsyncGenerator[Any, None]:
     """The streaming form: resends only until the stream is open; settles when the block is left. Not cached, not hedged."""
     sup = self._sup
-    gates = sup.gates
+    gates, journal = sup.gates, sup.journal
     door = gates.doors.get(id(model)) or await gates.open_door(model)
     if door.has_parts:
         async with parts.request_stream(self, door, messages, settings, params, run_context) as stream:
@@ -145,12 +149,17 @@ async def request_stream(
             attempt = await _wait_at_breaker(self, door, door.breaker, attempt)
             probe = door.breaker.is_open
         entry: Entry | None = None
+        started = sup._time()
         if door.rate is not None or gates.purse is not None or gates.group_rates:
-            entry = await _enter(self, door, messages, settings, params, probe=probe)
-            if door.breaker is not None and door.breaker.is_open and not probe:
-                _turn_back(self, door, entry)
-                continue
-        started = trio.current_time()
+            entry = _prepare(self, door, messages, settings, params)
+            through = _enter_nowait(door, entry, started)
+            if not through or (journal is not None and entry.need and not journal.claimed()):
+                asked = (messages, settings, params)
+                await _enter(self, door, entry, asked, probe=probe, through=through)
+                if door.breaker is not None and door.breaker.is_open and not probe:
+                    _turn_back(self, door, entry)
+                    continue
+                started = sup._time()
         if sup.events.listening:
             _sent(self, door, attempt, started)
         door.count_in()
@@ -175,9 +184,9 @@ async def request_stream(
             if stream is not None:
                 response = stream.get()
                 whole = getattr(stream, "_came_whole", True)
-                cost = _settle(self, door, response, entry, started, whole=whole)
+                used = _settle(self, door, response, entry, started, whole=whole)
                 if sup.events.listening:
-                    _settled(self, door, response, cost, started)
+                    _settled(self, door, response, used, started)
         if wait is None:
             return
         attempt += 1
@@ -188,29 +197,30 @@ async def _hedged(
     self: Actor, door: ModelDoor, entry: Entry | None, model: Any, messages: Any, settings: Any, params: Any
 ) -> Any:
     def again() -> Entry | None:
-        copy = Entry()
-        if entry is not None and entry.group_rate is not None:
-            if entry.group_booking is not None:
-                copy.group_booking = Booking(entry.group_booking.bound)
-            if not entry.group_rate.pass_nowait(copy.group_booking):
-                return None
-            copy.group_rate = entry.group_rate
-        if door.rate is not None:
-            if entry is not None and entry.booking is not None:
-                copy.booking = Booking(entry.booking.bound)
-            if not door.rate.pass_nowait(copy.booking):
-                copy.leave_group()
-                return None
+        copy, now = Entry(), trio.current_time()
+        if entry is not None:
+            if entry.group_rate is not None:
+                if entry.group_booking is not None:
+                    copy.group_booking = entry.group_booking.again()
+                if not entry.group_rate.pass_nowait(now, copy.group_booking):
+                    return None
+                copy.group_rate = entry.group_rate
+            if entry.counted:
+                copy.counted = True
+                copy.bound_inputs, copy.bound_outputs = entry.bound_inputs, entry.bound_outputs
+        if door.rate is not None and not door.rate.pass_nowait(now, copy.booking):
+            copy.leave_group()
+            return None
         purse = self._sup.gates.purse
-        if purse is not None and entry is not None and entry.reserved is not None:
+        if purse is not None and entry is not None and entry.need:
             try:
-                fits = purse.reserve_nowait(entry.meters, entry.reserved)
+                fits = purse.reserve_nowait(entry.meters, entry.need)
             except BudgetExhausted:
                 fits = False
             if not fits:
                 door.leave(copy)
                 return None
-            copy.meters, copy.reserved = entry.meters, entry.reserved
+            copy.meters, copy.need = entry.meters, entry.need
         return copy
 
     return await send_hedged(self, door, lambda: model.request_once(messages, settings, params), again)
@@ -219,18 +229,81 @@ async def _hedged(
 # -------------------------------------------------------------------- entering
 
 
+def _prepare(actor: Actor, door: ModelDoor, messages: list[Any], settings: Any, params: Any) -> Entry:
+    """What a request needs at each door. Nothing is held yet.
+
+    Raises:
+        UserError: there is a budget of cost, and the model's price is unknown.
+    """
+    gates, rate = actor._sup.gates, door.rate
+    purse = gates.purse
+    entry = Entry()
+    needs = 0
+    if purse is not None:
+        tally: Any = actor._tally
+        if tally is None or tally.meter is None:
+            tally = gates.tally(actor)
+        entry.meters = meters = purse.of(actor.group, tally.meter)
+        for meter in meters:
+            needs |= meter.needs
+    counted = entry.counted = rate is not None and rate.counts_tokens
+    if gates.group_rates:
+        own = entry.group_rate = gates.group_rates.get(actor.group)
+        counted = counted or (own is not None and own.counts_tokens)
+    if not (needs or counted):
+        if purse is not None:
+            entry.need = REQUEST
+        return entry
+    tally = actor._tally or gates.tally(actor)
+    sizes = tally.sizes
+    if sizes is None or sizes.count is not door.tokenizer:
+        sizes = tally.sizes = Sizes(door.tokenizer)
+    entry.bound_inputs = inputs = sizes.of(messages) + (0 if params is None else sizes.of_tools(params))
+    most = None if settings is None else settings.get("max_tokens")
+    entry.bound_outputs = outputs = OUTPUT_TOKENS if most is None else most
+    if needs:
+        need = REQUEST + inputs * INPUT + outputs * OUTPUT
+        if needs & Meter.COST:
+            need = gates.need(door, entry.meters, inputs, outputs)
+        entry.need = need if most is not None else need + OPEN
+    elif purse is not None:
+        entry.need = REQUEST
+    if entry.group_rate is not None and entry.group_rate.counts_tokens:
+        entry.group_booking = Booking(inputs, outputs)
+    return entry
+
+
+def _enter_nowait(door: ModelDoor, entry: Entry, now: float) -> bool:
+    """Pass all doors at once where nothing has to be waited for and nobody waits; else hold nothing. Decides as `_pass` does."""
+    if entry.group_rate is not None:
+        return False
+    need = entry.need
+    if need:
+        for meter in entry.meters:
+            if (meter.room - need) & GUARDS != GUARDS or meter.line:  # as `Purse.reserve_nowait`
+                return False
+    rate = door.rate
+    if rate is not None and not rate.pass_nowait(now, entry if entry.counted else None):
+        return False
+    if need:
+        for meter in entry.meters:
+            meter.room -= need
+    return True
+
+
 async def _enter(
-    actor: Actor, door: ModelDoor, messages: list[Any], settings: Any, params: Any, *, probe: bool
-) -> Entry:
-    """Pass rate and budgets; gives what is held. Cancelled or refused: nothing is held.
+    actor: Actor, door: ModelDoor, entry: Entry, asked: tuple[Any, Any, Any], *, probe: bool, through: bool
+) -> None:
+    """Pass rate and budgets, unless it is ``through`` them. Cancelled or refused: nothing is held.
 
     With a journal, what may be spent is in it before it is: so a budget holds over a ``kill -9``.
     """
     sup = actor._sup
     try:
-        entry = await _pass(actor, door, messages, settings, params)
-        if entry.reserved is None or sup.journal is None or sup.journal.claimed():
-            return entry
+        if not through:
+            await _pass(actor, door, entry, asked)
+        if not entry.need or sup.journal is None or sup.journal.claimed():
+            return
         try:
             await sup.journal.claim()
         except BaseException:
@@ -240,68 +313,48 @@ async def _enter(
         if probe and door.breaker is not None:
             door.breaker.not_sent()
         raise
-    return entry
 
 
 def _turn_back(actor: Actor, door: ModelDoor, entry: Entry) -> None:
     """Give back all that a request holds that is not sent."""
-    if entry.reserved is not None:
+    if entry.need:
         purse = actor._sup.gates.purse
         assert purse is not None
-        purse.settle(entry.meters, entry.reserved, Amount())
+        purse.settle(entry.meters, entry.need, 0)
     door.leave(entry)
 
 
-async def _pass(actor: Actor, door: ModelDoor, messages: list[Any], settings: Any, params: Any) -> Entry:
+async def _pass(actor: Actor, door: ModelDoor, entry: Entry, asked: tuple[Any, Any, Any]) -> None:
     gates = actor._sup.gates
-    rate, purse = door.rate, gates.purse
-    entry = Entry()
-    limit: Bound | None = None
-    if purse is not None:
-        tally = gates.tally(actor)
-        meters = entry.meters = purse.of(actor.group, tally.meter)
-        for meter in meters:
-            if meter.needs_tokens:
-                if tally.sizes is None or tally.sizes.count is not door.tokenizer:
-                    tally.sizes = Sizes(door.tokenizer)
-                limit = bound(messages, settings, params, tally.sizes)
-                break
-    own = entry.group_rate = gates.group_rates.get(actor.group) if gates.group_rates else None
-    if own is not None and own.counts_tokens:
-        entry.group_booking = Booking(limit or bound(messages, settings, params))
-    if rate is not None and rate.counts_tokens:
-        entry.booking = Booking(limit or bound(messages, settings, params))
-    if own is not None or (rate is not None and not rate.pass_nowait(entry.booking)):
+    rate, purse, own = door.rate, gates.purse, entry.group_rate
+    if own is not None or (rate is not None and not rate.pass_nowait(trio.current_time(), entry.booking)):
         await _pass_rates(actor, rate, entry)
-    if purse is None:
-        return entry
+    if not entry.need:
+        return
+    assert purse is not None
     try:
-        need = gates.need(door, entry.meters, limit)
-        if purse.reserve_nowait(entry.meters, need):
-            entry.reserved = need
-            return entry
+        if purse.reserve_nowait(entry.meters, entry.need):
+            return
     except BaseException as error:
         door.leave(entry)
-        if not isinstance(error, BudgetExhausted) or limit is None or not door.counts:
+        if not isinstance(error, BudgetExhausted) or entry.need <= REQUEST or not door.counts:
             raise
         # The bound is bytes; where these do not fit, the provider's own count may.
-        need = await _counted(actor, door, limit, (messages, settings, params), error)
+        await _count(actor, door, entry, asked, error)
     else:
         door.leave(entry)  # permit and turn go back before it waits
     actor._sup.begin_wait(actor, "budget")
     try:
-        if not purse.reserve_nowait(entry.meters, need):
-            await purse.reserve(entry.meters, need)
+        if not purse.reserve_nowait(entry.meters, entry.need):
+            await purse.reserve(entry.meters, entry.need)
     finally:
         actor._sup.end_wait(actor)
-    entry.reserved = need
-    if own is not None or (rate is not None and not rate.pass_nowait(entry.booking)):
+    if own is not None or (rate is not None and not rate.pass_nowait(trio.current_time(), entry.booking)):
         try:
             await _pass_rates(actor, rate, entry)
         except BaseException:
-            purse.settle(entry.meters, need, Amount())
+            purse.settle(entry.meters, entry.need, 0)
             raise
-    return entry
 
 
 async def _pass_rates(actor: Actor, rate: RateDoor | None, entry: Entry) -> None:
@@ -313,9 +366,9 @@ async def _pass_rates(actor: Actor, rate: RateDoor | None, entry: Entry) -> None
     ``max_in_flight`` counts those of its requests that stand in a model's line too.
     """
     own = entry.group_rate
-    if own is not None and not own.pass_nowait(entry.group_booking):
+    if own is not None and not own.pass_nowait(trio.current_time(), entry.group_booking):
         await _wait_for_rate(actor, own, entry.group_booking)
-    if rate is not None and not rate.pass_nowait(entry.booking):
+    if rate is not None and not rate.pass_nowait(trio.current_time(), entry.booking):
         try:
             await _wait_for_rate(actor, rate, entry.booking)
         except BaseException:
@@ -323,20 +376,19 @@ async def _pass_rates(actor: Actor, rate: RateDoor | None, entry: Entry) -> None
             raise
 
 
-async def _counted(
-    actor: Actor, door: ModelDoor, limit: Bound, asked: tuple[Any, Any, Any], error: BudgetExhausted
-) -> Amount:
-    """What a request needs by its provider's count of its input."""
+async def _count(
+    actor: Actor, door: ModelDoor, entry: Entry, asked: tuple[Any, Any, Any], error: BudgetExhausted
+) -> None:
+    """Let a request need what it does by its provider's count of its input."""
     try:
         usage = await door.model.count_tokens(*asked)
     except Exception:  # noqa: BLE001  without a count, the bound stands
         raise error from None
-    inputs = min(limit.inputs, int(usage.input_tokens * _COUNT_MARGIN) + 1)
-    return actor._sup.gates.need(
-        door,
-        actor._sup.gates.purse.of(actor.group, actor._sup.gates.tally(actor).meter),
-        limit._replace(inputs=inputs),
-    )
+    gates = actor._sup.gates
+    assert gates.purse is not None
+    entry.meters = gates.purse.of(actor.group, gates.tally(actor).meter)
+    inputs = min(entry.bound_inputs, int(usage.input_tokens * _COUNT_MARGIN) + 1)
+    entry.need = gates.need(door, entry.meters, inputs, entry.bound_outputs) + (entry.need & OPEN)
 
 
 async def _wait_for_rate(actor: Actor, rate: RateDoor, booking: Booking | None) -> None:
@@ -377,8 +429,8 @@ async def back_off(actor: Actor, seconds: float) -> None:
 
 def _settle(
     actor: Actor, door: ModelDoor, response: Any, entry: Entry | None, started: float, *, whole: bool = True
-) -> Decimal | None:
-    """Count a paid response in the run's, the account's and the model's tally. Gives its cost.
+) -> tuple[int, bool]:
+    """Count a paid response in the run's, the account's and the model's tally. Gives what it used, and whether its cost is known.
 
     Args:
         actor: whose it is.
@@ -389,45 +441,44 @@ def _settle(
         whole: whether all of it came. Of a stream that broke off, or was left, providers charge more than they had told by then: to
             budgets its bound stays spent.
     """
-    gates = actor._sup.gates
+    sup = actor._sup
+    gates = sup.gates
     usage = response.usage
-    cost = gates.prices.price(response.provider_name or door.system, response.model_name or door.name, usage)
-    if door.price_share is not None and cost is not None:
-        cost *= door.price_share
-    tally: Any = actor._tally
-    if tally is None:
-        tally = gates.tally(actor)
-    tally.add(usage, cost)
-    tally.account.add(usage, cost)
-    door.tally.add(usage, cost)
+    price = door.price
+    if price is None or (response.provider_name, response.model_name) != door.priced:
+        price = door.price_of(gates.prices, response.provider_name, response.model_name)
+    used, known = price.used(usage)
+    tally: Any = actor._tally or gates.tally(actor)
+    settled(tally, tally.account, door.tally, usage, used, priced=known)
     if gates.behalf is not None:
-        gates.behalf.settled(actor, door, usage, cost)
+        gates.behalf.settled(actor, door, usage, used, priced=known)
     actor._model = door.name
     rate = door.rate
     if rate is not None:
-        now = trio.current_time()
-        rate.succeeded(now, started)
-        if entry is not None and entry.booking is not None:
-            rate.settle(now, entry.booking, usage.input_tokens, usage.output_tokens)
-        rate.leave()
-    if entry is not None and entry.group_rate is not None:
-        if entry.group_booking is not None:
-            booking, now = entry.group_booking, trio.current_time()
-            entry.group_rate.settle(now, booking, usage.input_tokens, usage.output_tokens)
-        entry.group_rate.leave()
+        booking = entry if entry is not None and entry.counted else None
+        rate.answered(sup._time(), started, booking, usage.input_tokens, usage.output_tokens)
     purse = gates.purse
     if purse is not None:
-        reserved = None if entry is None else entry.reserved
-        used = Amount(1, usage.input_tokens, usage.output_tokens)
-        if cost is not None:
-            used.cost = cost
-        elif reserved is not None:
-            used.cost = reserved.cost
-        if not whole and reserved is not None:
-            gates.lost.add(used.raised_to(reserved))
-        meters = purse.of(actor.group, tally.meter) if reserved is None else entry.meters  # pyright: ignore[reportOptionalMemberAccess]
-        purse.settle(meters, reserved, used)
-    return cost
+        spent = used
+        if entry is None or not entry.need:  # the budget is younger than the request
+            purse.settle(purse.of(actor.group, tally.meter), 0, spent)
+        else:
+            need = entry.need
+            if not known:
+                spent = with_cost_of(used, need)
+            if need & OPEN:
+                spent += OPEN
+                purse.open_ended(entry.meters, usage.output_tokens)
+            if not whole:
+                spent, more = raised(spent, need)
+                gates.lost.add(Amount.of(more))
+            purse.settle(entry.meters, need, spent)
+    if entry is not None and entry.group_rate is not None:
+        if entry.group_booking is not None:
+            booking, now = entry.group_booking, sup._time()
+            entry.group_rate.settle(now, booking, usage.input_tokens, usage.output_tokens)
+        entry.group_rate.leave()
+    return used, known
 
 
 def _leave_failed(
@@ -484,16 +535,17 @@ def _failed(
     )
 
 
-def _settled(actor: Actor, door: ModelDoor, response: Any, cost: Decimal | None, started: float) -> None:
+def _settled(actor: Actor, door: ModelDoor, response: Any, used: tuple[int, bool], started: float) -> None:
     sup = actor._sup
     now = sup._time()
+    packed, known = used
     sup.events.tell(
         RequestSettled(
             actor.run_id,
             actor.group,
             door.name,
             response.usage,
-            None if cost is None else str(cost),
+            str(dollars(counted(packed)[5])) if known else None,
             now - started,
             sup._wall_offset + now,
             door.system,

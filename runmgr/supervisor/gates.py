@@ -15,9 +15,10 @@ from runmgr.models.retry import RetryClass, RetryPolicy, classify, delay, retry_
 from runmgr.records.budgets import Budget, RateLimit
 
 from .adaptive import first_limit
-from .bounds import Bound, CountTokens
+from .amounts import Amount, pack
+from .bounds import CountTokens
 from .breaker import BreakerGate, BreakerPolicy
-from .budget import Amount, Meter, Meters, Purse
+from .budget import Meter, Meters, Purse
 from .hedge import Hedging
 from .ledger import Ledger, Tally
 from .model_door import ModelDoor, is_made_of_others
@@ -300,14 +301,14 @@ class Gates:
         spent = dict(self.spent_by_group_before)
         if self.purse is not None:
             for name, meter in self.purse.budgeted_groups.items():
-                spent[name] = meter.bound
+                spent[name] = Amount.of(meter.bound)
         return {name: one.to_list() for name, one in spent.items()}
 
     def spent_by_run(self) -> dict[str, list[Any]]:
         """What open runs have spent of their own budgets, likewise."""
         spent = dict(self.spent_by_run_before)
         for run_id, meter in self.metered.items():
-            spent[run_id] = meter.bound
+            spent[run_id] = Amount.of(meter.bound)
         return {run_id: one.to_list() for run_id, one in spent.items()}
 
     @property
@@ -322,33 +323,25 @@ class Gates:
         amount.add(Amount(now.requests, now.input_tokens, now.output_tokens, now.cost))
         return amount
 
-    def need(self, door: ModelDoor, meters: Meters, limit: Bound | None) -> Amount:
-        """What the budgets must have room for before a request is sent.
-
-        Args:
-            door: whom it is sent to.
-            meters: the budgets.
-            limit: the request's bound; needed where any of them is about tokens or cost.
+    def need(self, door: ModelDoor, meters: Meters, inputs: int, outputs: int) -> int:
+        """What the budgets must have room for before a request is sent, as one number: with its cost where any of them is about that.
 
         Raises:
             UserError: there is a budget of cost, and the model's price is unknown.
         """
-        if limit is None:
-            return Amount(1)
-        inputs, outputs, proven = limit
-        need = Amount(1, inputs, outputs)
-        need.open_ended = not proven
+        price = door.expected
+        if price is None:
+            price = door.expected = self.prices.of(door.system, door.name, door.price_share)
+        most = price.at_most(inputs, outputs)
+        if most is not None:
+            return most
         for meter in meters:
-            if meter.needs_cost:
-                cost = self.prices.at_most(door.system, door.name, inputs, outputs)
-                if cost is None:
-                    raise UserError(
-                        f"the budget of the {meter.scope} limits the cost, but what {door.name!r} costs is unknown: give "
-                        f"open_supervisor(prices={{{door.name!r}: Price(input=..., output=...)}}) in dollars a million tokens"
-                    )
-                need.cost = cost if door.price_share is None else cost * door.price_share
-                break
-        return need
+            if meter.needs & Meter.COST:
+                raise UserError(
+                    f"the budget of the {meter.scope} limits the cost, but what {door.name!r} costs is unknown: give "
+                    f"open_supervisor(prices={{{door.name!r}: Price(input=..., output=...)}}) in dollars a million tokens"
+                )
+        return pack(1, inputs, outputs)
 
     # ---------------------------------------------------------------- how they stand
 

@@ -27,7 +27,6 @@ from runmgr.records.snapshots import PendingGraph, RunSnapshot
 from runmgr.usage import RunUsage
 
 from . import graph_form
-from .budget import Amount
 from .claims import covers, encode_spent, next_claim, read_spent
 from .identity import Identities, asked
 
@@ -71,9 +70,9 @@ class RunJournal:
         """Checkpoints that are put off until the next commit: the stepper, and the run's attempt."""
         self._asked: dict[Actor, tuple[Any, int, Any, Any]] = {}
         """Requests that runs' last rows hold and that were sent: the request, and what may change of it."""
-        self._claim: Amount | None = None
+        self._claim: int | None = None
         """What the commit that is under way says that may have been spent."""
-        self._claimed: Amount | None = None
+        self._claimed: int | None = None
         """What the last one said."""
         self.closing = False
         self._ids = Identities(max(1_000, writer.runs))

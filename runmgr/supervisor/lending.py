@@ -14,8 +14,8 @@ import trio
 
 from runmgr.exceptions import BudgetExhausted
 
+from .amounts import Amount
 from .behalf import LentAmount, as_lent, from_lent
-from .budget import Amount
 
 if TYPE_CHECKING:
     from .budget import Meters, Purse
@@ -111,7 +111,7 @@ class Lender:
                 try:
                     await journal.claim()
                 except BaseException:
-                    purse.settle(meters, amount, Amount())
+                    purse.settle(meters, amount.packed, 0)
                     raise
             self._loan(borrower, group).given.add(amount)
         return as_lent(self._loan(borrower, group).given), refused
@@ -121,19 +121,21 @@ class Lender:
     ) -> Amount:
         many = _AT_ONCE
         for meter in meters:
+            bound = Amount.of(meter.bound)
             for name, limit in meter.limits.items():
-                left = limit - getattr(meter.spent, name) - getattr(meter.reserved, name)
+                left = limit - getattr(bound, name)
                 one = getattr(need, name)
                 if one:
                     many = min(many, int(left // (one * borrowers * _PARTS)))
         if many > 1:
             amount = _times(need, many)
-            if purse.reserve_nowait(meters, amount):
+            if purse.reserve_nowait(meters, amount.packed):
                 await trio.lowlevel.checkpoint_if_cancelled()
                 return amount
-        if not purse.reserve_nowait(meters, need):
+        packed = need.packed
+        if not purse.reserve_nowait(meters, packed):
             self._call_in(group)
-            await purse.reserve(meters, need)
+            await purse.reserve(meters, packed)
         return need
 
     def reported(self, borrower: str, spent: dict[str, LentAmount]) -> None:
@@ -173,7 +175,7 @@ class Lender:
     def _settle(self, group: str, reserved: Amount, used: Amount) -> None:
         purse = self.purse
         if purse is not None:
-            purse.settle(purse.of(group, None), reserved, used)
+            purse.settle(purse.of(group, None), reserved.packed, used.packed)
 
 
 def _times(amount: Amount, many: int) -> Amount:

@@ -15,15 +15,18 @@ from runmgr.models.rate_headers import rate_headers
 from runmgr.models.wrapper import WrapperModel
 from runmgr.records.snapshots import ModelState
 
-from .budget import Amount, Meters
+from .amounts import OPEN, REQUEST, Amount
+from .rates import Booking
 
 if TYPE_CHECKING:
     from .actor import Actor
     from .bounds import CountTokens
     from .breaker import BreakerGate
+    from .budget import Meters
     from .hedge import Hedging
     from .ledger import Tally
-    from .rates import Booking, RateDoor
+    from .pricing import ModelPrice, Prices
+    from .rates import RateDoor
     from .retry_budget import RetryBudget
 
 __all__ = ("Entry", "ModelDoor", "is_made_of_others")
@@ -36,18 +39,25 @@ def is_made_of_others(model: Any) -> bool:
     return isinstance(model, FallbackModel)
 
 
-class Entry:
-    """What one request holds once it is through the doors: permits, booked tokens, reservations."""
+class Entry(Booking):
+    """What one request needs at the doors, and holds once it is through: permits, booked tokens, reservations."""
 
-    __slots__ = ("booking", "group_booking", "group_rate", "meters", "reserved")
+    __slots__ = ("counted", "group_booking", "group_rate", "meters", "need")
 
-    def __init__(self) -> None:
-        self.booking: Booking | None = None
+    def __init__(self) -> None:  # not the other one's: what that sets is set where it is known
+        self.counted = False
+        """Whether its tokens are booked at its model's rate."""
         self.meters: Meters = ()
-        self.reserved: Amount | None = None
+        self.need = 0
+        """What is reserved at the budgets, as one number (see `amounts`); 0: nothing."""
         self.group_rate: RateDoor | None = None
         """The rate of the run's group, where it has one of its own."""
         self.group_booking: Booking | None = None
+
+    @property
+    def booking(self) -> Booking | None:
+        """What is booked at its model's rate, if anything."""
+        return self if self.counted else None
 
     def leave_group(self) -> None:
         """Give back permit and turn at the group's rate of a request that is not sent."""
@@ -75,6 +85,7 @@ class ModelDoor:
         "breaker",
         "cached",
         "counts",
+        "expected",
         "failed",
         "has_parts",
         "hedging",
@@ -82,7 +93,9 @@ class ModelDoor:
         "keeps_answers",
         "model",
         "name",
+        "price",
         "price_share",
+        "priced",
         "rate",
         "refused",
         "resent",
@@ -125,6 +138,12 @@ class ModelDoor:
         """What part of the usual price is charged; None: all of it."""
         self.keeps_answers: bool = getattr(model, "keeps_answers", False)
         """Whether an answer that was not waited for can still be had: then nothing is lost with it."""
+        self.expected: ModelPrice | None = None
+        """The price of what is asked, once a budget is about cost."""
+        self.price: ModelPrice | None = None
+        """Of what answered last, which is ``priced``."""
+        self.priced: tuple[str | None, str | None] = (None, None)
+        """Provider and name of what answered last."""
         self._room = math.inf
 
     def make_room(self, connections: int) -> None:
@@ -160,6 +179,12 @@ class ModelDoor:
         listeners.append(hear)  # pyright: ignore[reportUnknownMemberType]
         return lambda: listeners.remove(hear)  # pyright: ignore[reportUnknownMemberType]
 
+    def price_of(self, prices: Prices, provider: str | None, model: str | None) -> ModelPrice:
+        """The price of what answered; looked up where it is not what answered last."""
+        self.priced = (provider, model)
+        price = self.price = prices.of(provider or self.system, model or self.name, self.price_share)
+        return price
+
     def leave(self, entry: Entry) -> None:
         """Give back permit and turn of a request that is not sent."""
         rate = self.rate
@@ -178,20 +203,20 @@ class ModelDoor:
         """
         rate = self.rate
         if rate is not None:
-            if entry.booking is not None and not charged:
-                rate.forget(entry.booking)
+            if entry.counted and not charged:
+                rate.forget(entry)
             rate.leave()
         if entry.group_rate is not None:
             if entry.group_booking is not None and not charged:
                 entry.group_rate.forget(entry.group_booking)
             entry.group_rate.leave()
-        gates = actor._sup.gates
-        reserved = entry.reserved
-        used = reserved if reserved is not None and charged else Amount(1)
-        if reserved is not None:
+        need = entry.need
+        if need:
+            gates = actor._sup.gates
             assert gates.purse is not None
-            gates.lost.add(used)
-            gates.purse.settle(entry.meters, reserved, used)
+            used = need if charged else REQUEST + (need & OPEN)
+            gates.lost.add(Amount.of(used))
+            gates.purse.settle(entry.meters, need, used)
 
     def state(
         self, usage: Any, cost: str | None, cooling_until: float | None, seen: ModelState | None

@@ -14,7 +14,6 @@ from __future__ import annotations
 import math
 from contextvars import ContextVar
 from itertools import zip_longest
-from typing import TYPE_CHECKING
 
 import outcome
 import trio
@@ -25,9 +24,6 @@ from runmgr.records.budgets import RateLimit
 
 from .adaptive import INITIAL, Adaptive
 from .refusals import LearnedQuota, Refusals
-
-if TYPE_CHECKING:
-    from .bounds import Bound
 
 __all__ = ("Booking", "RateDoor", "Resting", "elsewhere")
 
@@ -49,14 +45,19 @@ _CATCH_UP = 0.5
 
 
 class Booking:
-    """The tokens that one request is booked with."""
+    """The tokens that one request is booked with, by the bound of what it can use."""
 
-    __slots__ = ("bound", "inputs", "outputs")
+    __slots__ = ("booked_inputs", "booked_outputs", "bound_inputs", "bound_outputs")
 
-    def __init__(self, bound: Bound) -> None:
-        self.bound = bound
-        self.inputs = 0.0
-        self.outputs = 0.0
+    def __init__(self, bound_inputs: int, bound_outputs: int) -> None:
+        self.bound_inputs = bound_inputs
+        self.bound_outputs = bound_outputs
+        self.booked_inputs = 0.0
+        self.booked_outputs = 0.0
+
+    def again(self) -> Booking:
+        """Of another request with the same bound."""
+        return Booking(self.bound_inputs, self.bound_outputs)
 
 
 class RateDoor:
@@ -211,14 +212,13 @@ class RateDoor:
 
     # ---------------------------------------------------------------- passing
 
-    def pass_nowait(self, booking: Booking | None) -> bool:
+    def pass_nowait(self, now: float, booking: Booking | None) -> bool:
         """Take a turn and a permit if both are there now and nobody waits."""
         if self._line or self.closed:
             return False
         adaptive = self.adaptive
-        plain = not (self.refusals.withheld or self._room_until or self._quota.known)
+        plain = not (self._room_until or self.refusals.withheld or self._quota.known)
         limit = adaptive.limit if plain and adaptive is not None else self.in_flight_limit
-        now = trio.current_time()
         if limit is not None and self.used >= limit:
             self._full_at = now
             return False
@@ -229,14 +229,19 @@ class RateDoor:
             return False
         if booking is not None:
             self._estimate(booking)
-            inputs, outputs = booking.inputs, booking.outputs
+            inputs, outputs = booking.booked_inputs, booking.booked_outputs
             for bucket, of_inputs, of_outputs in self._buckets:
-                tokens = inputs * of_inputs + outputs * of_outputs
-                burst = bucket._burst
-                if bucket.delay(now, tokens if tokens < burst else burst) > 0:
+                # As `Gcra.delay` of no more than the burst, uncalled.
+                tokens, burst, tat = inputs * of_inputs + outputs * of_outputs, bucket._burst, bucket._tat
+                if tokens < burst:
+                    if (tat - now if tat > now else 0.0) + (tokens - burst) * bucket._interval > 0:
+                        return False
+                elif tat > now:
                     return False
             for bucket, of_inputs, of_outputs in self._buckets:
-                bucket.force(now, inputs * of_inputs + outputs * of_outputs)
+                tat = bucket._tat
+                tokens = inputs * of_inputs + outputs * of_outputs
+                bucket._tat = (tat if tat > now else now) + tokens * bucket._interval
         if requests is not None:
             requests._tat = now + requests._interval
         self.used += 1
@@ -288,7 +293,7 @@ class RateDoor:
         if booking is not None:
             self._estimate(booking)
             for bucket, of_inputs, of_outputs in self._buckets:
-                tokens = booking.inputs * of_inputs + booking.outputs * of_outputs
+                tokens = booking.booked_inputs * of_inputs + booking.booked_outputs * of_outputs
                 burst = bucket._burst
                 until = bucket.delay(now, tokens if tokens < burst else burst)
                 wait = max(wait, until)
@@ -299,12 +304,12 @@ class RateDoor:
             self._requests.force(now, 1.0)
         if booking is not None:
             for bucket, of_inputs, of_outputs in self._buckets:
-                bucket.force(now, booking.inputs * of_inputs + booking.outputs * of_outputs)
+                bucket.force(now, booking.booked_inputs * of_inputs + booking.booked_outputs * of_outputs)
 
     def _estimate(self, booking: Booking) -> None:
-        bound, mean = booking.bound, self._mean_output
-        booking.inputs = bound.inputs * self._share
-        booking.outputs = min(bound.outputs, _FIRST_OUTPUT) if mean is None else mean
+        mean = self._mean_output
+        booking.booked_inputs = booking.bound_inputs * self._share
+        booking.booked_outputs = min(booking.bound_outputs, _FIRST_OUTPUT) if mean is None else mean
 
     # ---------------------------------------------------------------- the line
 
@@ -377,35 +382,51 @@ class RateDoor:
         """The request used no tokens: it was refused, or never sent."""
         now = trio.current_time()
         for bucket, of_inputs, of_outputs in self._buckets:
-            bucket.give_back(now, booking.inputs * of_inputs + booking.outputs * of_outputs)
-        booking.inputs = booking.outputs = 0.0
+            bucket.give_back(now, booking.booked_inputs * of_inputs + booking.booked_outputs * of_outputs)
+        booking.booked_inputs = booking.booked_outputs = 0.0
+
+    def answered(
+        self, now: float, sent_at: float, booking: Booking | None, inputs: int, outputs: int
+    ) -> None:
+        """An answer has come: it teaches, its tokens take the place of what was booked, and its permit is given back.
+
+        Args:
+            now: seconds.
+            sent_at: when its request was sent.
+            booking: what was booked, where tokens are counted.
+            inputs: input tokens that it used.
+            outputs: output tokens likewise.
+        """
+        adaptive = self.adaptive
+        if adaptive is not None:
+            latency = adaptive.latency
+            seconds = now - sent_at if latency is None else latency
+            adaptive.succeeded(now, sent_at, full=now - self._full_at <= 2 * seconds)
+        self._quota.answered(now)
+        if self.refusals.withheld:
+            self.refusals.succeeded(sent_at)
+        if booking is not None:
+            self.settle(now, booking, inputs, outputs)
+        self.used -= 1
+        if self._line:
+            self._serve()
 
     def settle(self, now: float, booking: Booking, inputs: int, outputs: int) -> None:
         """An answer used so many tokens: they take the place of what was booked."""
-        share = inputs / (booking.bound.inputs or 1)
+        share = inputs / (booking.bound_inputs or 1)
         mean = self._mean_output
         if mean is None:
             self._share, self._mean_output = min(share, 1.0), float(outputs)
         else:
             self._share += (share - self._share) * _SMOOTHING
             self._mean_output = mean + (outputs - mean) * _SMOOTHING
-        more_inputs, more_outputs = inputs - booking.inputs, outputs - booking.outputs
+        more_inputs, more_outputs = inputs - booking.booked_inputs, outputs - booking.booked_outputs
         for bucket, of_inputs, of_outputs in self._buckets:
             more = more_inputs * of_inputs + more_outputs * of_outputs
             if more > 0:
                 bucket.force(now, more)
             else:
                 bucket.give_back(now, -more)
-
-    def succeeded(self, now: float, sent_at: float) -> None:
-        """An answer has come to a request that was sent then."""
-        adaptive = self.adaptive
-        if adaptive is not None:
-            seconds = now - sent_at if adaptive.latency is None else adaptive.latency
-            adaptive.succeeded(now, sent_at, full=now - self._full_at <= 2 * seconds)
-        self._quota.answered(now)
-        if self.refusals.withheld:
-            self.refusals.succeeded(sent_at)
 
     def pushed_back(self, now: float, sent_at: float) -> None:
         """The provider is overloaded: 503, or a timeout."""

@@ -8,14 +8,12 @@ from typing import Any
 
 from runmgr.usage import RunUsage
 
-__all__ = ("RunTally", "Tally", "summed")
+from .amounts import counted, dollars, pack, units
 
-_ZERO = Decimal(0)
+__all__ = ("RunTally", "Tally", "has_audio", "settled", "summed")
+
 _COUNTS = (
-    "requests",
     "tool_calls",
-    "input_tokens",
-    "output_tokens",
     "cache_write_tokens",
     "cache_read_tokens",
     "input_audio_tokens",
@@ -31,67 +29,77 @@ class Tally:
         "cache_audio_read_tokens",
         "cache_read_tokens",
         "cache_write_tokens",
-        "cost",
         "details",
         "earlier",
         "input_audio_tokens",
-        "input_tokens",
         "output_audio_tokens",
-        "output_tokens",
-        "requests",
+        "packed",
         "tool_calls",
         "unpriced",
     )
 
     def __init__(self) -> None:
-        self.requests = 0
+        self.packed = 0
+        """Requests, input and output tokens and the cost, as one number (see `amounts`): `settled` adds to it for every request."""
         self.tool_calls = 0
-        self.input_tokens = 0
-        self.output_tokens = 0
         self.cache_write_tokens = 0
         self.cache_read_tokens = 0
         self.input_audio_tokens = 0
         self.cache_audio_read_tokens = 0
         self.output_audio_tokens = 0
         self.details: dict[str, int] | None = None
-        self.cost = _ZERO
         self.unpriced = 0
         """Requests whose price is unknown: while it is above 0, ``cost`` is only a lower bound."""
         self.earlier: list[Tally] | None = None
         """Of a run that began again: the share of each attempt before the present one."""
 
-    def add(self, usage: Any, cost: Decimal | None) -> None:
-        """Add one settled request's `RequestUsage`."""
-        self.requests += 1
-        self.input_tokens += usage.input_tokens
-        self.output_tokens += usage.output_tokens
-        if cost is None:
+    @property
+    def requests(self) -> int:
+        """Model requests."""
+        return counted(self.packed)[0]
+
+    @property
+    def input_tokens(self) -> int:
+        """Input tokens of all of them."""
+        return counted(self.packed)[2]
+
+    @property
+    def output_tokens(self) -> int:
+        """Output tokens of all of them."""
+        return counted(self.packed)[3]
+
+    @property
+    def cost(self) -> Decimal:
+        """US dollars, of those whose price is known."""
+        return dollars(counted(self.packed)[5])
+
+    def add(self, usage: Any, packed: int, *, priced: bool) -> None:
+        """Add one settled request; see `settled`."""
+        self.packed += packed
+        if not priced:
             self.unpriced += 1
-        else:
-            self.cost += cost
-        if usage.cache_read_tokens or usage.cache_write_tokens:
-            self.cache_read_tokens += usage.cache_read_tokens
-            self.cache_write_tokens += usage.cache_write_tokens
-        if usage.input_audio_tokens or usage.output_audio_tokens or usage.cache_audio_read_tokens:
-            self.input_audio_tokens += usage.input_audio_tokens
-            self.output_audio_tokens += usage.output_audio_tokens
-            self.cache_audio_read_tokens += usage.cache_audio_read_tokens
+        self.add_rare(usage)
+
+    def add_rare(self, usage: Any) -> None:
+        """Add what few requests use, of one settled request's `RequestUsage`: caches, audio, details."""
+        self.cache_read_tokens += usage.cache_read_tokens
+        self.cache_write_tokens += usage.cache_write_tokens
+        self.input_audio_tokens += usage.input_audio_tokens
+        self.output_audio_tokens += usage.output_audio_tokens
+        self.cache_audio_read_tokens += usage.cache_audio_read_tokens
         if usage.details:
             self._add_details(usage.details)
 
     def merge(self, other: Tally) -> None:
         """Add another tally."""
         # Written out: it is called for every run that ends.
-        self.requests += other.requests
+        self.packed += other.packed
         self.tool_calls += other.tool_calls
-        self.input_tokens += other.input_tokens
-        self.output_tokens += other.output_tokens
         self.cache_write_tokens += other.cache_write_tokens
         self.cache_read_tokens += other.cache_read_tokens
         self.input_audio_tokens += other.input_audio_tokens
         self.cache_audio_read_tokens += other.cache_audio_read_tokens
         self.output_audio_tokens += other.output_audio_tokens
-        self.cost += other.cost
         self.unpriced += other.unpriced
         if other.details:
             self._add_details(other.details)
@@ -102,7 +110,7 @@ class Tally:
         for other in others:
             for name in _COUNTS:
                 setattr(rest, name, getattr(rest, name) - getattr(other, name))
-            rest.cost -= other.cost
+            rest.packed -= other.packed
             rest.unpriced -= other.unpriced
             if other.details:
                 rest._add_details({name: -count for name, count in other.details.items()})
@@ -112,9 +120,9 @@ class Tally:
 
     def load(self, usage: RunUsage, cost: Decimal, unpriced: int) -> None:
         """Add a `RunUsage` with its cost, as the journal keeps them."""
+        self.packed += pack(usage.requests, usage.input_tokens, usage.output_tokens, units(cost))
         for name in _COUNTS:
             setattr(self, name, getattr(self, name) + getattr(usage, name, 0))
-        self.cost += cost
         self.unpriced += unpriced
         if usage.details:
             self._add_details(usage.details)
@@ -141,7 +149,7 @@ class Tally:
     @property
     def is_empty(self) -> bool:
         """Whether nothing was counted."""
-        return not (self.requests or self.tool_calls)
+        return not (self.packed or self.tool_calls)
 
     @property
     def known_cost(self) -> Decimal | None:
@@ -150,11 +158,12 @@ class Tally:
 
     def usage(self) -> RunUsage:
         """The sum as a `RunUsage` of its own."""
+        requests, _, inputs, outputs, _, _ = counted(self.packed)
         return RunUsage(
-            requests=self.requests,
+            requests=requests,
             tool_calls=self.tool_calls,
-            input_tokens=self.input_tokens,
-            output_tokens=self.output_tokens,
+            input_tokens=inputs,
+            output_tokens=outputs,
             cache_write_tokens=self.cache_write_tokens,
             cache_read_tokens=self.cache_read_tokens,
             input_audio_tokens=self.input_audio_tokens,
@@ -177,6 +186,35 @@ class RunTally(Tally):
         """The `Meter` of its own budget, where it has one."""
         self.sizes: Any = None
         """The bytes of its messages, where they were counted."""
+
+
+def settled(tally: Tally, account: Tally, served: Tally, usage: Any, packed: int, *, priced: bool) -> None:
+    """Add one settled request to the three tallies that it belongs to.
+
+    Args:
+        tally: the run's.
+        account: of its group and agent.
+        served: of the model that answered.
+        usage: its `RequestUsage`.
+        packed: its tokens and its cost, as one number.
+        priced: whether the cost is known.
+    """
+    tally.packed += packed
+    account.packed += packed
+    served.packed += packed
+    if not priced:
+        tally.unpriced += 1
+        account.unpriced += 1
+        served.unpriced += 1
+    if usage.details or usage.cache_read_tokens or usage.cache_write_tokens or has_audio(usage):
+        tally.add_rare(usage)
+        account.add_rare(usage)
+        served.add_rare(usage)
+
+
+def has_audio(usage: Any) -> bool:
+    """Whether any of a usage is audio."""
+    return bool(usage.input_audio_tokens or usage.output_audio_tokens or usage.cache_audio_read_tokens)
 
 
 def summed(tallies: Iterable[Tally]) -> Tally:

@@ -24,8 +24,7 @@ from runmgr.models.function import FunctionModel
 from runmgr.records.budgets import Budget, Price, RateLimit
 from runmgr.records.definitions import ModelRequestParameters, ToolDefinition
 from runmgr.supervisor import RunSpec, open_supervisor
-from runmgr.supervisor import budget as budgets
-from runmgr.supervisor.bounds import Sizes, bound
+from runmgr.supervisor.bounds import PART_BYTES, Sizes, bound
 from runmgr.usage import RequestUsage
 
 
@@ -254,13 +253,14 @@ def test_a_thousand_at_once_never_pass_any_budget_and_leave_little(data):
     rng = random.Random(seed)
     limit = data.draw(st.integers(0, 400_000))
     of_group = data.draw(st.integers(0, 200_000))
-    largest = 0
+    watched, over = [], [0]
     now = trio.testing.MockClock(autojump_threshold=0)
 
     async def main():
-        nonlocal largest
-
         async def answer(messages, info):
+            over.extend(
+                meter.spent.tokens + meter.reserved.tokens - meter.limits["tokens"] for meter in watched
+            )
             await trio.sleep(rng.random())
             chance = rng.random()
             if chance < 0.1:
@@ -291,28 +291,12 @@ def test_a_thousand_at_once_never_pass_any_budget_and_leave_little(data):
             rng=rng,
         ) as sup:
             purse = sup._runtime.gates.purse
-            reserve = budgets._reserve
-            reserve_nowait = type(purse).reserve_nowait
-
-            def asked(purse, meters, need):
-                nonlocal largest
-                largest = max(largest, need.tokens)
-                return reserve_nowait(purse, meters, need)
-
-            def watched(meters, need):
-                reserve(meters, need)
-                for meter in meters:
-                    assert meter.spent.tokens + meter.reserved.tokens <= meter.limits["tokens"]
-
-            budgets._reserve = watched
-            type(purse).reserve_nowait = asked
-            try:
-                async with sup.map(agent, specs) as outcomes:
-                    ended = [outcome async for outcome in outcomes]
-            finally:
-                budgets._reserve = reserve
-                type(purse).reserve_nowait = reserve_nowait
+            watched.extend((purse.root, purse.group("g")))
+            async with sup.map(agent, specs) as outcomes:
+                ended = [outcome async for outcome in outcomes]
             assert len(ended) == 1_000
+            assert max(over) == 0
+            largest = max(len(spec.prompt) + PART_BYTES + spec.model_settings["max_tokens"] for spec in specs)
             assert sup.usage().total_tokens <= limit
             assert sup.usage("group").get("g", RequestUsage()).total_tokens <= of_group
             root, group = purse.root, purse.group("g")
