@@ -44,12 +44,12 @@ class Broadcast(Generic[T]):
         if self._changed is not None:
             self._changed()
 
-    def only(self) -> Callable[[T], object] | None:
-        """Where there is one subscriber, which takes every event as it is and never has a sender wait: what gives it one, for as long as
-        the subscribers do not change. It does not look at ``without``. None otherwise.
+    def only(self) -> Subscription[T] | None:
+        """Where there is one subscriber, which takes every event as it is and never has a sender wait: that one, so that it can be given
+        events straight, for as long as the subscribers do not change. It does not look at ``without`` then. None otherwise.
         """
         if len(self.subscribers) == 1 and self.subscribers[0]._takes_all:
-            return self.subscribers[0]._deliver
+            return self.subscribers[0]
         return None
 
     def subscribe(

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from collections import OrderedDict, deque
-from collections.abc import Callable, Hashable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Hashable
 from types import TracebackType
-from typing import TYPE_CHECKING, Generic, Literal, TypeVar, get_args
+from typing import TYPE_CHECKING, Generic, Literal, TypeVar, cast, get_args
 
 import attrs
 import trio
@@ -18,7 +19,9 @@ if TYPE_CHECKING:
 __all__ = ("Overflow", "Subscription", "SubscriptionStatistics")
 
 _AT_ONCE = 31
-"""Events that a reader takes, where they are there, before other tasks have a turn again."""
+"""Events that a reader takes after another, where they are there, before it looks whether it is cancelled, and how long its turn has lasted."""
+_TURN = 0.005
+"""Seconds after which other tasks have a turn, though not all is read that was there when the reader's began."""
 
 T = TypeVar("T")
 
@@ -46,8 +49,8 @@ class Subscription(Generic[T]):
     """Events for one reader. Made by `Broadcast.subscribe`, whose arguments it takes."""
 
     __slots__ = (
-        "_append", "_broadcast", "_buffer", "_coalesces", "_ended", "_error", "_events", "_filter", "_gap", "_is_full", "_key", "_lot", "_on_missed",
-        "_overflow", "_parked", "_pop", "_rooms", "_turn", "_without", "missed",
+        "_append", "_broadcast", "_buffer", "_coalesces", "_ended", "_error", "_events", "_filter", "_gap", "_is_full", "_key", "_lot", "_odd",
+        "_on_missed", "_overflow", "_parked", "_pop", "_rooms", "_sink", "_uncounted", "_without", "missed",
     )  # fmt: skip
 
     def __init__(
@@ -90,11 +93,15 @@ class Subscription(Generic[T]):
         self._gap = 0  # dropped since the reader was last told
         self._ended = False
         self._error: Exception | None = None
-        self._turn = 0
-        """How many events the reader may take as they are, with nothing else to look at: 0 while there is a gap or no room."""
+        self._odd = False
+        """Whether there is more to taking an event than to take the oldest: there is a gap before it, or no room behind it."""
         self._parked = 0
         """Readers in the lot."""
         self._is_full = False  # a plain attribute: senders look at it for each event
+        self._sink: Callable[[Callable[[T], object]], object] | None = None
+        """Is told how to give it an event, whenever that changes; None while the broadcast does it."""
+        self._uncounted = False
+        """Whether events are put down without a look at how many there are, until its reader has its turn."""
         self._lot: trio.lowlevel.ParkingLot | None = None
         self._rooms: trio.lowlevel.ParkingLot | None = None
         self.missed = 0
@@ -110,17 +117,26 @@ class Subscription(Generic[T]):
         await trio.lowlevel.checkpoint_if_cancelled()
         if self._events or self._gap:
             event = self.receive_nowait()
-            await trio.lowlevel.cancel_shielded_checkpoint()
+            self._expect()
+            try:
+                await trio.lowlevel.cancel_shielded_checkpoint()
+            finally:
+                self._count()
             return event
         while not self._events and not self._ended:
             if self._lot is None:
                 self._lot = trio.lowlevel.ParkingLot()
             self._parked += 1
+            if self._sink is not None:
+                self._sink(self._way())
             try:
                 await self._lot.park()
             except BaseException:  # cancelled: nobody has called it from there
                 self._parked -= 1
+                if self._sink is not None:
+                    self._sink(self._way())
                 raise
+            self._count()
         return self.receive_nowait()
 
     def receive_nowait(self) -> T:
@@ -131,12 +147,14 @@ class Subscription(Generic[T]):
             trio.EndOfChannel: there will be none.
             Exception: what the filter raised.
         """
+        self._count()
         if self._gap and self._on_missed is not None:
             gap, self._gap = self._gap, 0
+            self._odd = self._is_full
             return self._on_missed(gap)
         if self._events:
             event = self._pop()
-            self._is_full = False
+            self._is_full = self._odd = False
             if self._rooms is not None:
                 self._rooms.unpark()
             return event
@@ -161,22 +179,54 @@ class Subscription(Generic[T]):
 
     def statistics(self) -> SubscriptionStatistics:
         """Counts."""
+        self._count()
         return SubscriptionStatistics(len(self._events), self.missed)
 
-    def __aiter__(self) -> Self:
-        return self
+    def __aiter__(self) -> AsyncIterator[T]:
+        """Each is as `receive`, and a checkpoint where it has to wait. What is there when the reader has its turn is taken without
+        another, though not for more than 5 ms; it sees every 32 events whether it is cancelled.
+        """
+        # A generator, as it costs half of what a coroutine an event does. There is nothing to do when the reader leaves it, so trio
+        # need not know of it, and does not warn of one that is left: it takes its first step without trio's hooks.
+        reading = self._read()
+        hooks = sys.get_asyncgen_hooks()
+        sys.set_asyncgen_hooks(None, None)
+        try:
+            reading.__anext__().send(None)
+        except StopIteration:
+            pass
+        finally:
+            sys.set_asyncgen_hooks(*hooks)
+        return reading
+
+    async def _read(self) -> AsyncGenerator[T, None]:
+        events, pop = self._events, self._pop
+        yield cast("T", None)  # to `__aiter__`
+        while True:
+            try:
+                event = await self.receive()
+            except trio.EndOfChannel:
+                return
+            yield event
+            there = len(events)
+            ends = trio.current_time() + _TURN
+            while there > 0:
+                for _ in range(min(there, _AT_ONCE)):
+                    if not events:
+                        break
+                    yield self.receive_nowait() if self._odd else pop()
+                there -= _AT_ONCE
+                if there > 0:
+                    await trio.lowlevel.checkpoint_if_cancelled()
+                    if trio.current_time() > ends:
+                        break
 
     async def __anext__(self) -> T:
-        """As `receive`, and a checkpoint where it has to wait; while events are there, only every 32nd is one."""
-        if self._turn and self._events:
-            self._turn -= 1
-            return self._pop()
+        """As `receive`."""
         try:
-            event = await self.receive()
+            return await self.receive()
         except trio.EndOfChannel:
             raise StopAsyncIteration from None
-        self._turn = 0 if self._is_full or self._gap else _AT_ONCE
-        return event
 
     def __enter__(self) -> Self:
         broadcast = self._broadcast
@@ -217,14 +267,47 @@ class Subscription(Generic[T]):
         """Whether `_deliver` is all there is to sending it an event, but for those of the class that it is without."""
         return self._filter is None and self._overflow != "wait"
 
+    def _straight(self, sink: Callable[[Callable[[T], object]], object] | None) -> None:
+        """From now on whoever sends gives it events without the broadcast, in the way that ``sink`` was told last; None: no more."""
+        self._count()
+        self._sink = sink
+        if sink is not None:
+            sink(self._way())
+
+    def _way(self) -> Callable[[T], object]:
+        return self._knock if self._parked == 1 and not self._coalesces else self._deliver
+
+    def _knock(self, event: T) -> None:
+        """The first event for a reader that waits. Until its turn, in the scheduler's next round, others are just put down: that
+        costs senders as little as can be, and is as much as tasks tell in one step of theirs.
+        """
+        self._append(event)
+        self._wake()
+
+    def _expect(self) -> None:
+        """A reader has its turn in the scheduler's next round."""
+        if self._sink is not None:
+            self._uncounted = not self._parked and not self._coalesces
+            self._sink(self._append if self._uncounted else self._way())
+
+    def _count(self) -> None:
+        """See to what came uncounted."""
+        if not self._uncounted:
+            return
+        self._uncounted = False
+        if self._sink is not None:
+            self._sink(self._way())
+        if (more := len(self._events) - self._buffer) >= 0:
+            self._drop(more)
+
     def _deliver(self, event: T) -> None:
-        # Called for every event. What is rare is in methods of its own.
+        # Called for every event where there are several subscribers. What is rare is in methods of its own.
         if not self._coalesces:
             self._append(event)
         elif not self._put_by_key(event):
             return
         if len(self._events) >= self._buffer:
-            self._fill()
+            self._drop(len(self._events) - self._buffer)
         if self._parked:
             self._wake()
 
@@ -241,19 +324,21 @@ class Subscription(Generic[T]):
         events[key] = event
         return True
 
-    def _fill(self) -> None:
-        """There is no room for another, or was none for this one."""
-        if len(self._events) > self._buffer:
-            self._pop()
-            self.missed += 1
-            self._gap += self._on_missed is not None
-        self._is_full = True
-        self._turn = 0
+    def _drop(self, count: int) -> None:
+        """There was no room for so many, and is none for another."""
+        if count:
+            for _ in range(count):
+                self._pop()
+            self.missed += count
+            if self._on_missed is not None:
+                self._gap += count
+        self._is_full = self._odd = True
 
     def _wake(self) -> None:
         assert self._lot is not None
         self._parked -= 1
         self._lot.unpark()
+        self._expect()
 
     def _fail(self, error: Exception) -> None:
         self._error = error
@@ -267,6 +352,7 @@ class Subscription(Generic[T]):
     def _end(self) -> None:
         """Receive no more events; wake reader and senders."""
         self._ended = True
+        self._count()
         self._is_full = False
         self._parked = 0
         broadcast = self._broadcast

@@ -35,6 +35,7 @@ class Subscriptions:
         "_ends",
         "_gathered",
         "_now",
+        "_only",
         "_streams",
         "_work",
         "changed",
@@ -48,11 +49,14 @@ class Subscriptions:
         self._now = now
         self._ends: list[Callable[[], object]] = []
         self._streams = 0
+        self._only: Subscription[Any] | None = None
         self._gathered: deque[Any] = deque()
         self._caught_up: trio.Event | None = None
         self._work: trio.Event | None = None
         self.tell: Callable[[Any], object] = self.publish
-        """As `publish`, for events that are not `RunStream`: where one subscriber takes everything, straight to it."""
+        """As `publish`, for events that are not `RunStream`: where one subscriber takes everything, straight to it. To be looked up
+        for each event: it changes with whether its reader waits.
+        """
         self.changed: Callable[[], object] | None = None
         """Called when it changes whether anybody wants events, or those of streams."""
         self.listening = False
@@ -117,7 +121,18 @@ class Subscriptions:
 
     def _choose(self) -> None:
         only = None if self._gathered else self._broadcast.only()
-        self.tell = self.publish if only is None else only
+        if only is self._only:
+            return
+        if self._only is not None:
+            self._only._straight(None)
+        self._only = only
+        if only is None:
+            self.tell = self.publish
+        else:
+            only._straight(self._tell_by)
+
+    def _tell_by(self, way: Callable[[Any], object]) -> None:
+        self.tell = way
 
     def publish(self, event: Any) -> None:
         """Give the event to every subscriber. Never blocks."""

@@ -1,8 +1,14 @@
+import contextlib
+import gc
+import warnings
+
 import pytest
 import trio
+from hypothesis import given
+from hypothesis import strategies as st
 from trio.testing import wait_all_tasks_blocked
 
-from runmgr.concurrency import Broadcast
+from runmgr.concurrency import Broadcast, SubscriptionStatistics
 
 
 def publish_all(broadcast, events):
@@ -254,21 +260,226 @@ async def test_a_gap_is_told_in_the_midst_of_events_that_are_there():
     assert got == [0, 1, "missed 2", 4, 5, 6, 7]
 
 
-async def test_the_only_subscriber_is_given_events_directly_while_it_takes_all_of_them():
+class Straight:
+    """A sender that gives the only subscriber its events without the broadcast."""
+
+    def __init__(self):
+        self.broadcast, self.only, self.tell = Broadcast(self.choose), None, None
+
+    def choose(self):
+        only = self.broadcast.only()
+        if self.only is not None and self.only is not only:
+            self.only._straight(None)
+        self.only, self.tell = only, self.broadcast.publish_nowait
+        if only is not None:
+            only._straight(lambda way: setattr(self, "tell", way))
+
+    def tell_all(self, events):
+        for event in events:
+            self.tell(event)
+
+
+async def test_the_only_subscriber_is_given_events_straight_while_it_takes_all_of_them():
     changes = []
-    broadcast = Broadcast(lambda: changes.append(broadcast.only() is not None))
+    broadcast = Broadcast(lambda: changes.append(broadcast.only()))
     async with broadcast.subscribe() as one:
-        only = broadcast.only()
-        assert only is not None
-        only("straight")
-        assert one.receive_nowait() == "straight"
+        assert broadcast.only() is one
         async with broadcast.subscribe():
             assert broadcast.only() is None
-        assert broadcast.only() is not None
+        assert broadcast.only() is one
         one.close()
         one.close()
         assert broadcast.only() is None
     for options in ({"filter": bool}, {"overflow": "wait"}):
         async with broadcast.subscribe(**options):
             assert broadcast.only() is None
-    assert changes == [True, False, True, False, False, False, False, False]
+    assert changes == [one, None, one, None, None, None, None, None]
+
+
+@pytest.mark.parametrize("ends", ["reads", "closes", "is joined", "is asked"])
+async def test_what_is_told_before_a_readers_turn_is_counted_at_its_turn(ends):
+    """Once it is woken events are put down uncounted, and then dropped as if they had been counted."""
+    sender, got = Straight(), []
+
+    async def read(events):
+        async for event in events:
+            got.append(event)  # noqa: PERF401  # looked at while it grows
+
+    async with trio.open_nursery() as nursery:
+        with sender.broadcast.subscribe(buffer=5, on_missed=lambda count: f"missed {count}") as events:
+            nursery.start_soon(read, events)
+            await wait_all_tasks_blocked()
+            sender.tell_all(range(12))
+            match ends:
+                case "closes":
+                    sender.broadcast.close()
+                case "is joined":
+                    with sender.broadcast.subscribe() as other:
+                        assert len(events._events) == 5
+                        sender.tell_all([12])
+                        assert other.drain_nowait() == [12]
+                case "is asked":
+                    assert events.statistics().buffered == 5
+                    assert events.statistics().missed == 7
+                    sender.tell_all([12])
+            await wait_all_tasks_blocked()
+            first = 8 if ends in {"is joined", "is asked"} else 7
+            assert got == [f"missed {first}", *range(first, first + 5)]
+            assert events.statistics() == SubscriptionStatistics(0, first)
+            if ends != "closes":
+                sender.tell_all("ab")
+                await wait_all_tasks_blocked()
+                assert got[6:] == ["a", "b"]
+
+
+async def test_two_readers_of_one_subscription_share_its_events():
+    sender, got = Straight(), []
+
+    async def read(events):
+        async for event in events:
+            got.append(event)
+            await trio.sleep(0)
+
+    async with trio.open_nursery() as nursery:
+        async with sender.broadcast.subscribe() as events:
+            for _ in range(2):
+                nursery.start_soon(read, events)
+            await wait_all_tasks_blocked()
+            for start in range(0, 100, 10):
+                sender.tell_all(range(start, start + 10))
+                await trio.sleep(0)
+            await wait_all_tasks_blocked()
+            assert sorted(got) == list(range(100))
+            sender.broadcast.close()
+
+
+async def test_a_reader_that_stops_early_may_begin_again_and_leaves_nothing_behind():
+    sender, got = Straight(), []
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        async with sender.broadcast.subscribe() as events:
+            for start in range(0, 20, 4):
+                sender.tell_all(range(start, start + 4))
+                async for event in events:
+                    got.append(event)
+                    if event % 4 == 3:
+                        break
+            with trio.move_on_after(0) as scope:
+                async for _ in events:
+                    pass
+            assert scope.cancelled_caught
+            sender.tell_all([20])
+            assert await anext(aiter(events)) == 20
+        gc.collect()
+        await wait_all_tasks_blocked()
+    assert got == list(range(20))
+    assert warned == []
+
+
+async def test_a_reader_keeps_up_with_more_than_its_buffer_a_turn():
+    """Of each turn of the senders it gets as much as its buffer holds, and not one event."""
+    sender, got = Straight(), []
+
+    async def read(events):
+        async for event in events:
+            got.append(event)  # noqa: PERF401  # looked at while it grows
+
+    async with trio.open_nursery() as nursery:
+        async with sender.broadcast.subscribe(buffer=10, on_missed=lambda count: -count) as events:
+            nursery.start_soon(read, events)
+            await wait_all_tasks_blocked()
+            for _ in range(5):
+                sender.tell_all(range(1, 31))
+                await wait_all_tasks_blocked()
+            assert got == [-20, *range(21, 31)] * 5
+            sender.broadcast.close()
+
+
+async def test_a_reader_that_takes_long_for_each_event_lets_others_have_their_turn(mock_clock):
+    broadcast, got, turns = Broadcast(), [], 0
+
+    async def other():
+        nonlocal turns
+        while True:
+            turns += 1
+            await trio.lowlevel.checkpoint()
+
+    async with broadcast.subscribe() as events, trio.open_nursery() as nursery:
+        publish_all(broadcast, range(320))
+        broadcast.close()
+        nursery.start_soon(other)
+        async for event in events:
+            got.append(event)
+            mock_clock.jump(0.001)
+        assert got == list(range(320))
+        assert 8 <= turns <= 12
+        nursery.cancel_scope.cancel()
+
+
+steps = st.lists(
+    st.one_of(
+        st.tuples(st.just("tell"), st.integers(1, 12)),
+        st.tuples(st.sampled_from(["turn", "join", "leave", "take", "drain", "look", "publish"]), st.just(0)),
+    ),
+    max_size=30,
+)
+
+
+@given(steps, st.integers(1, 8), st.sampled_from(["none", "quick", "slow", "stops"]), st.booleans())
+def test_whatever_the_order_all_is_read_in_order_but_for_what_is_said_to_be_missed(
+    steps, buffer, reader, straight
+):
+    async def main():
+        sender, told, got, others = Straight(), 0, [], []
+        if not straight:
+            sender.broadcast = Broadcast()
+            sender.tell = sender.broadcast.publish_nowait
+
+        async def read(events):
+            while not events._ended or events._events:
+                async for event in events:
+                    got.append(event)
+                    if reader == "slow":
+                        await trio.lowlevel.checkpoint()
+                    if reader == "stops":
+                        break
+
+        with sender.broadcast.subscribe(buffer=buffer, on_missed=lambda count: -count) as events:
+            async with trio.open_nursery() as nursery:
+                if reader != "none":
+                    nursery.start_soon(read, events)
+                for what, count in (*steps, ("turn", 0)):
+                    if what == "tell":
+                        for _ in range(count):
+                            told += 1
+                            sender.tell(told)
+                    elif what == "publish":  # as events of streams are
+                        told += 1
+                        sender.broadcast.publish_nowait(told)
+                    elif what == "turn":
+                        await wait_all_tasks_blocked()
+                        assert len(events._events) <= buffer
+                    elif what == "join":
+                        others.append(sender.broadcast.subscribe(buffer=1).__enter__())
+                    elif what == "leave" and others:
+                        others.pop().close()
+                    elif what == "take":
+                        with contextlib.suppress(trio.WouldBlock):
+                            got.append(events.receive_nowait())
+                    elif what == "drain":
+                        got.extend(events.drain_nowait())
+                    else:
+                        assert events.statistics().buffered <= buffer
+                sender.broadcast.close()
+            got.extend(events.drain_nowait())
+        last = missed = 0
+        for event in got:
+            if event < 0:
+                missed -= event
+                last -= event
+            else:
+                last += 1
+                assert event == last
+        assert (last, missed) == (told, events.missed)
+
+    trio.run(main)
