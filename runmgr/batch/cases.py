@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -215,13 +216,15 @@ class CaseReader:
     def _images(self, row: int, fields: dict[str, Any], name: str) -> tuple[str, ...]:
         from runmgr.batch.chat import check_images
 
-        value = self._value(row, fields, name, "--image-field")
-        several = _listed(value)
+        several = _several(self._value(row, fields, name, "--image-field"))
         parts = [{"type": "image", "image": where} for where in several]
         try:
             check_images([{"content": parts}], self._folder)
         except UserError as error:
-            raise self._source.error(f"{name!r}: {error.message}", row) from error
+            hint = ""
+            if any(isinstance(each, str) and re.search(r"\w[,;|\s]+\S", each) for each in several):
+                hint = """; several are a list, in a table's cell as JSON: ["a.png", "b.png"]"""
+            raise self._source.error(f"{name!r}: {error.message}{hint}", row) from error
         return tuple(several)
 
     def _chat(self, row: int, messages: Any) -> Any:
@@ -308,7 +311,15 @@ def target_texts(target: Any) -> list[str]:
     return [target if isinstance(target, str) else str(target)]
 
 
-def _listed(value: Any) -> list[Any]:
+def _several(value: Any) -> list[Any]:
+    """What a field names: a list's elements; a table's cell may be empty, or hold a list as JSON."""
+    if isinstance(value, str):
+        text = value.strip()
+        if text.startswith("["):
+            with suppress(ValueError):
+                value = json.loads(text)
+        elif not text:
+            return []
     if value is None:
         return []
     return list(value) if isinstance(value, list) else [value]  # pyright: ignore[reportUnknownArgumentType]

@@ -182,6 +182,25 @@ async def test_images_by_path_and_url(batch, listener, tmp_path):
     assert (result.resumed, len(listener.heard)) == (3, 3)
 
 
+async def test_a_tables_cell_names_no_image_or_several_as_json(batch, listener, tmp_path):
+    (tmp_path / "dot.png").write_bytes(PIXEL)
+    table = tmp_path / "in.csv"
+    table.write_text('q,image\none,dot.png\nnone,\ntwo,"[""dot.png"", ""https://example.org/a.png""]"\n')
+    await batch(input="in.csv", prompt_field="q", image_field="image")
+    contents = [messages[-1].parts[-1].content for messages in listener.heard]
+    asked = {content if isinstance(content, str) else content[0]: content for content in contents}
+    assert asked["none"] == "none"
+    assert len(asked["one"]) == 2
+    assert asked["two"][2] == ImageUrl(url="https://example.org/a.png")
+    table.write_text('q,image\none,"dot.png, dot.png"\n')
+    with pytest.raises(UserError) as caught:
+        await batch(input="in.csv", prompt_field="q", image_field="image", out="again")
+    assert (
+        """in.csv:2: 'image': no such image: dot.png, dot.png; several are a list, in a table's cell as JSON"""
+        in str(caught.value)
+    )
+
+
 async def test_few_shot_examples_come_first(batch, listener, tmp_path):
     (tmp_path / "shots.jsonl").write_text(
         "".join(json.dumps({"prompt": f"s{i}", "target": i}) + "\n" for i in range(3))
