@@ -5,6 +5,8 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.stamp
 PEERS  := bench/peers
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
+# The tests start some 200 processes of Python: what the first has compiled, the others need not.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 
