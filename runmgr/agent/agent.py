@@ -13,6 +13,7 @@ from typing_extensions import Unpack
 from runmgr.agent.abstract import EventStreamHandler, RunOutputDataT
 from runmgr.agent.decorators import DecoratedAgent
 from runmgr.agent.history import HistoryProcessor
+from runmgr.agent.hosted import start_hosted
 from runmgr.agent.nodes import EndStrategy
 from runmgr.agent.options import UNSET, AgentMetadata, AgentModelSettings, OptionsBesideDeps, Unset
 from runmgr.agent.plan import Plan
@@ -371,6 +372,12 @@ class Agent(DecoratedAgent[AgentDepsT, OutputDataT]):
             run_id=run_id,
             cancellable=_cancellable,
         )
+
+    def _start_hosted(self, user_prompt: Any, host: RunHost, run_id: str, options: Any) -> Any:
+        """As `iter`, for supervisors: the run itself, where starting it opens nothing and asks nobody; else None."""
+        if type(self).iter is not Agent.iter:
+            return None
+        return start_hosted(self, user_prompt, host, run_id, options)
 
     def _iter_for_run(self, user_prompt: Any, output_type: Any, options: Any) -> Any:
         options["infer_name"] = False

@@ -26,7 +26,7 @@ from runmgr.tools.deferred import DeferredToolResults, ToolApproved, ToolDenied
 if TYPE_CHECKING:
     from runmgr.agent.nodes import UserPromptNode
 
-__all__ = ("begin", "user_prompt_part")
+__all__ = ("begin", "first_request", "user_prompt_part")
 
 NOTHING = "No message history, user prompt, or instructions provided"
 
@@ -48,13 +48,7 @@ async def begin(
     prompt = node.user_prompt
     parts: list[ModelRequestPart]
     if not history and not node.system_prompt_functions and not plan.instructions_functions:
-        # Nobody is asked for anything, so nobody needs a context.
-        parts = [SystemPromptPart(text) for text in node.system_prompts]
-        if prompt is not None:
-            parts.append(user_prompt_part(prompt))
-        elif not parts and not plan.instructions:
-            raise UserError(NOTHING)
-        return ModelRequest(parts, instructions=plan.instructions)
+        return first_request(prompt, node.system_prompts, plan.instructions)
     run_context = build_run_context(ctx)
     if not history:
         parts = await _system_prompts(node, run_context)
@@ -91,6 +85,24 @@ async def begin(
     if prompt is not None:
         parts.append(user_prompt_part(prompt))
     elif not parts and not instructions and not history:
+        raise UserError(NOTHING)
+    return ModelRequest(parts, instructions=instructions)
+
+
+def first_request(
+    prompt: str | Sequence[UserContent] | None, system_prompts: Sequence[str], instructions: str | None
+) -> ModelRequest:
+    """The first request of a conversation, where nobody is asked for anything, so nobody needs a context.
+
+    Raises:
+        UserError: there is nothing to ask.
+    """
+    parts: list[ModelRequestPart] = (
+        [SystemPromptPart(text) for text in system_prompts] if system_prompts else []
+    )
+    if prompt is not None:
+        parts.append(user_prompt_part(prompt))
+    elif not parts and not instructions:
         raise UserError(NOTHING)
     return ModelRequest(parts, instructions=instructions)
 

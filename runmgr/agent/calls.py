@@ -70,6 +70,7 @@ async def handle_tool_calls(
     calls: Sequence[ToolCallPart],
     emit: Emit | None,
     final: FinalResult[Any] | None = None,
+    failed: Exception | None = None,
 ) -> tuple[FinalResult[Any] | None, list[ModelRequestPart]]:
     """Run what a response asks for.
 
@@ -79,6 +80,7 @@ async def handle_tool_calls(
         calls: the response's calls, in order.
         emit: told of each call before it runs and of each result, in the order of completion.
         final: the result where it is known already, by text.
+        failed: the one call was made already, and this is how it failed: see `runmgr.agent.direct`.
 
     Returns:
         The final result, if there is one, and the parts of the next request: in the order of the calls, output tools
@@ -132,7 +134,7 @@ async def handle_tool_calls(
             handled.parts += [ToolReturnPart(c.tool_name, NOT_EXECUTED, c.tool_call_id) for c in outside]
 
     if to_run:
-        await _run(node, ctx, to_run, handled, run_context, emit)
+        await _run(node, ctx, to_run, handled, run_context, emit, failed)
 
     if handled.final is None and results is None:
         for call in outside:
@@ -222,6 +224,7 @@ async def _run(
     handled: _Handled,
     run_context: RunContext[Any],
     emit: Emit | None,
+    failed: Exception | None,
 ) -> None:
     """Run calls, or take their results from outside; parts are in the order of the calls."""
     deps = ctx.deps
@@ -240,7 +243,7 @@ async def _run(
         for call in calls:
             await emit(FunctionToolCallEvent(call))
 
-    one = _Caller(node, ctx, run_context, emit)
+    one = _Caller(node, ctx, run_context, emit, failed)
     outcomes: list[_Outcome]
     if len(calls) == 1:
         outcomes = [await one.call(calls[0])]
@@ -266,7 +269,7 @@ _Outcome: TypeAlias = "tuple[ToolReturnPart | RetryPromptPart | None, UserPrompt
 class _Caller:
     """Runs one call after another or beside others, for one response."""
 
-    __slots__ = ("_ctx", "_node", "_run_context", "deferred", "emit")
+    __slots__ = ("_ctx", "_failed", "_node", "_run_context", "deferred", "emit")
 
     def __init__(
         self,
@@ -274,7 +277,9 @@ class _Caller:
         ctx: GraphRunContext[GraphAgentState, GraphAgentDeps[Any, Any]],
         run_context: RunContext[Any],
         emit: Emit | None,
+        failed: Exception | None,
     ) -> None:
+        self._failed = failed
         self._node = node
         self._ctx = ctx
         self._run_context = run_context
@@ -322,7 +327,9 @@ class _Caller:
             from runmgr.agent.tracing import traced_tool_call
 
             return await traced_tool_call(deps, call, self._run_context, approved=approved, metadata=metadata)
-        return await deps.tool_manager.call(call, self._run_context, approved=approved, metadata=metadata)
+        return await deps.tool_manager.call(
+            call, self._run_context, approved=approved, metadata=metadata, failed=self._failed
+        )
 
 
 def _from_outside(

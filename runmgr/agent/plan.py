@@ -12,7 +12,9 @@ from runmgr.output.processors import TextProcessor
 from runmgr.records.definitions import ModelRequestParameters
 from runmgr.tools.context import RunContext
 from runmgr.toolsets.abstract import AbstractToolset, ToolsetTool
+from runmgr.toolsets.combined import CombinedToolset
 from runmgr.toolsets.dynamic import DynamicToolset
+from runmgr.toolsets.function import FunctionToolset
 
 if TYPE_CHECKING:
     from runmgr.agent.history import HistoryProcessor
@@ -45,10 +47,10 @@ class Plan:
     """
 
     __slots__ = (
-        "_params", "_params_tools", "builtin_functions", "builtin_tools", "end_strategy", "has_dynamic_toolsets",
+        "_params", "_params_tools", "builtin_functions", "builtin_tools", "calls_directly", "end_strategy", "has_dynamic_toolsets",
         "has_lifecycle", "history_processors", "instructions", "instructions_functions", "max_concurrency",
         "max_result_retries", "max_tool_retries", "metadata", "model_settings", "output_schema", "output_validators",
-        "plain_text", "settings_function", "system_prompt_dynamic_functions", "system_prompt_functions",
+        "plain_text", "settings_function", "starts_plainly", "system_prompt_dynamic_functions", "system_prompt_functions",
         "system_prompts", "tool_timeout", "toolset", "validation_context", "validation_context_function",
     )  # fmt: skip
 
@@ -100,6 +102,22 @@ class Plan:
         found: list[bool] = []
         toolset.apply(lambda leaf: found.append(isinstance(leaf, DynamicToolset)))
         self.has_dynamic_toolsets = any(found)
+        self.calls_directly = (
+            type(toolset).call_tool in {FunctionToolset.call_tool, CombinedToolset.call_tool}
+            and tool_timeout is None
+            and not self.validation_context_function
+        )
+        """Whether a call comes down to `ToolsetTool.direct`, where a tool has one."""
+        self.starts_plainly = not (
+            self.has_lifecycle
+            or self.has_dynamic_toolsets
+            or self.settings_function
+            or self.validation_context_function
+            or metadata is not None
+            or instructions_functions
+            or system_prompt_functions
+        )
+        """Whether nobody is asked for anything, and nothing opened, before a run's first request."""
         self._params: ModelRequestParameters | None = None
         self._params_tools: Mapping[str, ToolsetTool[Any]] | None = None
 
@@ -161,6 +179,7 @@ class Plan:
         plan = copy(self)
         plan.instructions = text
         plan.instructions_functions = functions
+        plan.starts_plainly = self.starts_plainly and not functions
         return plan
 
     def ask_for_output(self) -> str:

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any, cast
 
 from runmgr.agent.begin import user_prompt_part
 from runmgr.agent.calls import handle_tool_calls
+from runmgr.agent.direct import FAILURES, direct_tool, validated
 from runmgr.agent.emit import Emit
 from runmgr.agent.result import FinalResult
+from runmgr.agent.returns import tool_return_parts
 from runmgr.agent.state import GraphAgentDeps, GraphAgentState, build_run_context, token_limit
 from runmgr.exceptions import ContentFilterError, ToolRetryError, UnexpectedModelBehavior
 from runmgr.graph import End, GraphRunContext
@@ -28,11 +30,12 @@ from runmgr.messages import (
     ToolCallPart,
 )
 from runmgr.messages.clock import now_utc
+from runmgr.tools.schema import stopped
 
 if TYPE_CHECKING:
     from runmgr.agent.nodes import CallToolsNode
 
-__all__ = ("finish", "respond", "text_of")
+__all__ = ("act_on", "finish", "glance", "respond", "text_of")
 
 
 async def respond(
@@ -66,7 +69,7 @@ async def respond(
 
     plan = ctx.deps.plan
     if calls is not None:
-        return await _tools(node, ctx, calls, emit)
+        return await act_on(node, ctx, calls, emit)
     if not response.parts:
         return await _empty(ctx, response)
     schema = plan.output_schema
@@ -82,6 +85,24 @@ async def respond(
     except ToolRetryError as error:
         ctx.state.increment_retries(plan.max_result_retries, error, ctx.deps.model_settings)
         return await _request(ctx, [error.tool_retry])
+
+
+def glance(response: ModelResponse) -> str | list[ToolCallPart] | None:
+    """What most responses come to: their text, or their calls; None where there is anything else in one."""
+    text = ""
+    calls: list[ToolCallPart] | None = None
+    part: Any
+    for part in response.parts:
+        kind = cast("Any", type(part))
+        if kind is ToolCallPart:
+            if calls is None:
+                calls = []
+            calls.append(part)
+        elif kind is TextPart:
+            text += part.content
+        else:
+            return None
+    return text if calls is None else calls
 
 
 def text_of(response: ModelResponse) -> str:
@@ -102,13 +123,34 @@ def _quietly(event: Any, part: Any) -> Any:
         return event(part)
 
 
-async def _tools(
+async def act_on(
     node: CallToolsNode[Any, Any],
     ctx: GraphRunContext[GraphAgentState, GraphAgentDeps[Any, Any]],
     calls: list[ToolCallPart],
     emit: Emit | None,
 ) -> ModelRequest | End[FinalResult[Any]]:
-    final, parts = await handle_tool_calls(node, ctx, calls, emit)
+    """What comes after a response's tool calls."""
+    failed: Exception | None = None
+    tool = direct_tool(ctx, calls) if emit is None and node.tool_call_results is None else None
+    if tool is not None and tool.direct is not None:
+        call = calls[0]
+        plan = ctx.deps.plan
+        try:
+            value = await tool.direct(**validated(call, tool, plan.validation_context))
+        except FAILURES as error:
+            failed = error
+        except StopAsyncIteration as error:
+            raise stopped(tool.direct) from error
+        else:
+            ctx.state.usage.tool_calls += 1
+            part, extra = tool_return_parts(call, value)
+            parts: list[ModelRequestPart] = [part] if extra is None else [part, extra]
+            if node.user_prompt is not None:
+                parts.append(user_prompt_part(node.user_prompt))
+            if not plan.instructions_functions:
+                return ModelRequest(parts, instructions=plan.instructions)
+            return await _request(ctx, parts)
+    final, parts = await handle_tool_calls(node, ctx, calls, emit, failed=failed)
     if final is not None:
         return finish(ctx, final, parts)
     if node.user_prompt is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Generic, cast
 
+from runmgr.agent import quick
 from runmgr.agent.cancel import Cancellation, run_cancelled
 from runmgr.agent.nodes import AgentNode, CallToolsNode, ModelRequestNode, UserPromptNode
 from runmgr.agent.outcome import AgentRunResult
@@ -166,10 +167,13 @@ class AgentRun(Generic[AgentDepsT, OutputDataT]):
         """
         return await self._step(node)
 
+    _go = quick.go
+    _took = quick.took
+
     def _step(
         self, node: AgentNode[AgentDepsT, OutputDataT]
     ) -> Coroutine[Any, Any, AgentNode[AgentDepsT, OutputDataT] | End[FinalResult[OutputDataT]]]:
-        """As `next`, without a coroutine of its own, which would be one object more in each run that waits: for hosts."""
+        """As `next`, without a coroutine of its own."""
         cancellation = self._cancellation
         return self._advance(node) if cancellation is None else self._guarded(cancellation, node)
 
@@ -246,15 +250,16 @@ class AgentRun(Generic[AgentDepsT, OutputDataT]):
         messages = state.message_history
         node = self._next_node
         pending: Pending
-        tool_retries = deps.tool_manager.retries
+        manager = deps.manager
+        tool_retries: dict[str, int] = {} if manager is None else manager.retries
         if isinstance(node, ModelRequestNode):
             pending = PendingModelRequest(node.request)
             if node._partial is not None and messages and messages[-1] is node._partial:
                 messages = messages[:-1]
             if ends_with(messages, node.request, deps.kept):  # its step failed
                 messages = messages[:-1]
-            else:
-                tool_retries = deps.tool_manager.pending_retries()
+            elif manager is not None:
+                tool_retries = manager.pending_retries()
         elif isinstance(node, CallToolsNode) and node.tool_call_results is None:
             pending = PendingCallTools(node.model_response)
         elif isinstance(node, End):

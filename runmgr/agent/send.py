@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from runmgr.agent.history import run_history_processors
 from runmgr.agent.prompts import call_with_context
@@ -17,7 +17,7 @@ from runmgr.structs import replace
 if TYPE_CHECKING:
     from runmgr.tools.context import RunContext
 
-__all__ = ("Prepared", "ends_with", "prepare_request", "receive_response")
+__all__ = ("Prepared", "ends_with", "prepare_now", "prepare_request", "receive_response")
 
 Prepared: TypeAlias = "tuple[list[ModelMessage], ModelSettings | None, ModelRequestParameters]"
 """What a model is given."""
@@ -35,18 +35,16 @@ async def prepare_request(
         UsageLimitExceeded: one more request, or the tokens of this one, are too many.
         UserError: history processors left nothing that can be sent.
     """
+    prepared = prepare_now(request, ctx)
+    if prepared is not None:
+        return prepared
     state = ctx.state
     deps = ctx.deps
+    deps.tools = None
     plan = deps.plan
     history = state.message_history
     if not ends_with(history, request, deps.kept):
-        request.timestamp = now_utc()
-        if request.run_id is None:
-            request.run_id = state.run_id
-        if history and type(history[-1]) is ModelRequest:
-            deps.has_neighbours = True
-        history.append(request)
-        state.run_step += 1
+        _put(request, state, deps)
     manager = deps.tool_manager
     if not manager.prepare_static(state.run_step):
         await manager.prepare(build_run_context(ctx))
@@ -72,6 +70,47 @@ async def prepare_request(
         usage.incr(counted)
     limits.check_before_request(usage)
     return messages, deps.model_settings, params
+
+
+def prepare_now(
+    request: ModelRequest, ctx: GraphRunContext[GraphAgentState, GraphAgentDeps[Any, Any]]
+) -> Prepared | None:
+    """As `prepare_request`, where nothing depends on anything but the history; None, and nothing is done, where something does."""
+    deps = ctx.deps
+    plan = deps.plan
+    limits = deps.usage_limits
+    if (
+        plan.history_processors
+        or plan.builtin_functions
+        or deps.settings_change
+        or limits.count_tokens_before_request
+    ):
+        return None
+    tools = deps.toolset.static_tools()
+    if tools is None:
+        return None
+    state = ctx.state
+    history = state.message_history
+    if not ends_with(history, request, deps.kept):
+        _put(request, state, deps)
+    deps.tools = tools
+    if deps.manager is not None:
+        deps.manager.prepare_static(state.run_step)
+    limits.check_before_request(state.usage)
+    messages = merge_consecutive(history) if deps.has_neighbours else history
+    return messages, deps.model_settings, cast("ModelRequestParameters", plan.parameters(tools))
+
+
+def _put(request: ModelRequest, state: GraphAgentState, deps: GraphAgentDeps[Any, Any]) -> None:
+    """Put a request into the history: a step begins."""
+    history = state.message_history
+    request.timestamp = now_utc()
+    if request.run_id is None:
+        request.run_id = state.run_id
+    if history and type(history[-1]) is ModelRequest:
+        deps.has_neighbours = True
+    history.append(request)
+    state.run_step += 1
 
 
 def ends_with(

@@ -43,9 +43,9 @@ if TYPE_CHECKING:
     from runmgr.tools.deferred import DeferredToolResults
     from runmgr.toolsets.abstract import AbstractToolset
 
-__all__ = ("RunBlock",)
+__all__ = ("NO_LIMITS_GIVEN", "RunBlock", "first_node")
 
-_NO_LIMITS_GIVEN = UsageLimits()
+NO_LIMITS_GIVEN = UsageLimits()
 
 
 class RunBlock(Generic[AgentDepsT, OutputDataT]):
@@ -102,15 +102,15 @@ class RunBlock(Generic[AgentDepsT, OutputDataT]):
         toolset = plan.toolset_for_run()
         own_host = self._host
         host = current_host.get() if own_host is None else own_host
-        manager = ToolManager(
-            toolset,
-            plan.tool_timeout,
-            default_max_retries=plan.max_tool_retries,
-            retries=None if snapshot is None else dict(snapshot.tool_retries),
-            retries_of=snapshot.run_step
-            if snapshot is not None and type(snapshot.pending) is PendingCallTools
-            else None,
-        )
+        manager: ToolManager[AgentDepsT] | None = None
+        if snapshot is not None:
+            manager = ToolManager(
+                toolset,
+                plan.tool_timeout,
+                default_max_retries=plan.max_tool_retries,
+                retries=dict(snapshot.tool_retries),
+                retries_of=snapshot.run_step if type(snapshot.pending) is PendingCallTools else None,
+            )
         if snapshot is not None and self._prompt is None:
             self._prompt = prompt_of_snapshot(snapshot)
         model = self._model
@@ -134,9 +134,10 @@ class RunBlock(Generic[AgentDepsT, OutputDataT]):
             new_message_index=len(state.message_history) if snapshot is None else snapshot.new_message_index,
             model=model,
             model_settings=settings,
-            usage_limits=self._usage_limits or _NO_LIMITS_GIVEN,
+            usage_limits=self._usage_limits or NO_LIMITS_GIVEN,
             plan=plan,
-            tool_manager=manager,
+            toolset=toolset,
+            manager=manager,
             run_state=state,
             settings_change=settings_change,
             run_settings=self._settings,
@@ -250,16 +251,24 @@ class RunBlock(Generic[AgentDepsT, OutputDataT]):
             if isinstance(pending, PendingEnd):
                 return End(FinalResult(pending.output, pending.tool_name, pending.tool_call_id))
             prompt = pending.prompt
-        plan = self._plan
-        return UserPromptNode(
-            prompt,
-            deferred_tool_results=self._deferred_tool_results,
-            instructions=plan.instructions,
-            instructions_functions=plan.instructions_functions,
-            system_prompts=plan.system_prompts,
-            system_prompt_functions=plan.system_prompt_functions,
-            system_prompt_dynamic_functions=plan.system_prompt_dynamic_functions,
-        )
+        return first_node(self._plan, prompt, self._deferred_tool_results)
+
+
+def first_node(plan: Plan, prompt: Any, results: DeferredToolResults | None) -> UserPromptNode[Any, Any]:
+    """What a run begins with that goes on from no snapshot."""
+    return _USER_PROMPT(
+        prompt,
+        deferred_tool_results=results,
+        instructions=plan.instructions,
+        instructions_functions=plan.instructions_functions,
+        system_prompts=plan.system_prompts,
+        system_prompt_functions=plan.system_prompt_functions,
+        system_prompt_dynamic_functions=plan.system_prompt_dynamic_functions,
+    )
+
+
+_USER_PROMPT: Any = UserPromptNode
+"""Without parameters: filling them in costs more than the call."""
 
 
 def prompt_of_snapshot(snapshot: RunSnapshot) -> Any:

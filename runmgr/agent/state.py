@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, cast
 
@@ -14,6 +14,7 @@ from runmgr.exceptions import IncompleteToolCall, UnexpectedModelBehavior
 from runmgr.graph import GraphRunContext
 from runmgr.messages import ModelMessage, ModelRequest, ModelResponse, ToolCallPart, UserContent
 from runmgr.tools.context import RunContext, no_tracer
+from runmgr.toolsets.manager import ToolManager
 from runmgr.usage import RunUsage, UsageLimits
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from runmgr.models.instrumented import InstrumentationSettings
     from runmgr.output import OutputSchema
     from runmgr.settings import ModelSettings
-    from runmgr.toolsets.manager import ToolManager
+    from runmgr.toolsets.abstract import AbstractToolset, ToolsetTool
 
 __all__ = ("GraphAgentDeps", "GraphAgentState", "NodeContext", "build_run_context", "new_run_id")
 
@@ -122,9 +123,14 @@ class GraphAgentDeps(Generic[DepsT, OutputDataT]):
     usage_limits: UsageLimits
     plan: Plan
     """What is worked out once per agent."""
-    tool_manager: ToolManager[DepsT]
+    toolset: AbstractToolset[DepsT]
+    """All tools, output tools included: the plan's, or a copy where parts of it remember what they did in a run."""
     run_state: GraphAgentState
     """The run's state, for its context."""
+    manager: ToolManager[DepsT] | None = None
+    """See `tool_manager`, which makes it."""
+    tools: Mapping[str, ToolsetTool[DepsT]] | None = None
+    """The tools of the current step, where they depend on no context."""
     _context: RunContext[DepsT] | None = None
     settings_change: bool = False
     """Whether settings are worked out anew for each request: one of them is a function."""
@@ -149,6 +155,19 @@ class GraphAgentDeps(Generic[DepsT, OutputDataT]):
         if context is None:
             context = self._context = _new_context(self)
         return context
+
+    @property
+    def tool_manager(self) -> ToolManager[DepsT]:
+        """What the run does with its tools, made when it is first needed: plain calls that succeed need none."""
+        manager = self.manager
+        if manager is None:
+            plan = self.plan
+            manager = self.manager = ToolManager(
+                self.toolset, plan.tool_timeout, default_max_retries=plan.max_tool_retries
+            )
+            if self.tools is not None:
+                manager.take(self.run_state.run_step, self.tools)
+        return manager
 
     @property
     def supervisor(self) -> Any:

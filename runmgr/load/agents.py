@@ -85,10 +85,6 @@ class _Run:
     async def next(self, node: Any) -> Any:
         return await self._timed(self._run.next, node)
 
-    async def _step(self, node: Any) -> Any:
-        """The supervisor's way in, where there is one beside ``next``."""
-        return await self._timed(getattr(self._run, "_step", self._run.next), node)
-
     async def _timed(self, step: Callable[[Any], Awaitable[Any]], node: Any) -> Any:
         if type(node).__name__ != "CallToolsNode":
             return await step(node)

@@ -13,10 +13,12 @@ import traceback
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from contextvars import copy_context
+from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
 import trio
 
+from runmgr.agent import AgentRun
 from runmgr.agent.host import current_host
 from runmgr.exceptions import AgentRunError, BudgetExhausted, JournalError, RunCancelled, UserError
 from runmgr.graph import End
@@ -204,7 +206,61 @@ class Actor(RunHandle):
             with scope:
                 if self._cancel_reason is not None:
                     scope.cancel(self._cancel_reason)
-                output = await (self._drive() if sup.gates.restart is None else self._drive_again_and_again())
+                # Driven here and not in a coroutine of its own, which would be one object more in each run that waits.
+                while True:
+                    block: Any = None
+                    resumed = self._snapshot is not None
+                    try:
+                        stepper = None if resumed else self._job.start(self)
+                        if stepper is None:
+                            block, stepper = await self._open()
+                        self._stepper = stepper
+                        self._snapshot = None
+                        journal = sup.journal
+                        events = sup.events
+                        if events.listening:
+                            self._tell_started(resumed=resumed)
+                        if self._extras is not None and self._extras.from_journal and self._job.is_agent:
+                            self._extras.from_journal = False
+                            await interrupted.look(sup, self, stepper)
+                        node = stepper.next_node
+                        quick = type(stepper) is AgentRun
+                        while not isinstance(node, End):
+                            self._ours = True  # what is raised from here on is a bug of ours
+                            if self._interrupts:
+                                node = await self._heed(node)
+                            if events.listening:
+                                at = sup._wall_offset + sup._time()
+                                events.tell(
+                                    RunNode(self.run_id, self.group, node.get_node_id(), self._steps, at)
+                                )
+                                if events.behind:
+                                    await self._wait_for(events.caught_up, "events")
+                            self._ours = False
+                            if quick:
+                                step = stepper._go(node)
+                                if type(step) is CoroutineType:
+                                    step = stepper._took(node, await step)
+                                node = step
+                            else:
+                                node = await stepper.next(node)
+                            self._steps += 1
+                            if journal is not None and not isinstance(node, End):
+                                self._ours = True
+                                if journal.checkpoint(self, stepper) or journal.writer.backlogged:
+                                    await journal.writer.committed()
+                                self._ours = False
+                        self._result = stepper.result
+                        output = self._result.output
+                    except BaseException as exc:
+                        if block is not None:
+                            await block.__aexit__(type(exc), exc, exc.__traceback__)
+                        if not isinstance(exc, Exception) or not await self._begin_again(exc):
+                            raise
+                    else:
+                        if block is not None:
+                            await block.__aexit__(None, None, None)
+                        break
                 if self._extras is not None:
                     await self._see_off(self._extras)
         except Exception as exc:
@@ -234,78 +290,39 @@ class Actor(RunHandle):
             await end_children(sup, self, self._extras, stays_open=stays_open)
         sup.finish(self, status, output, error, stays_open=stays_open)
 
-    async def _drive_again_and_again(self) -> Any:
-        sup = self._sup
-        while True:
-            try:
-                return await self._drive()
-            except Exception as exc:
-                wait = None if self._ours or self._stepper is None else sup.gates.restart_delay(self, exc)
-                if wait is None:
-                    raise
-                extras = self.extras()
-                if extras.errors is None:
-                    extras.errors = []
-                extras.errors.append(self._failure(exc))
-                self._exception = None
-            if extras.children:
-                await end_children(sup, self, extras, stays_open=False)
-            assert sup.gates.restart is not None
-            from_start = sup.gates.restart.resume == "start"
-            sup.count_tool_calls(self)
-            if self._tally is not None:
-                sup.ledger.restarted(self._tally)
-            self._snapshot = self._job.again(self._stepper, from_start=from_start)
-            if from_start:
-                self._tools_counted = 0
-                self._epoch = -1  # whatever the journal has of its history no longer holds
-            self._attempts += 1
-            await self._wait_for(lambda seconds=wait: sup.gates.timers.sleep(seconds), "restart")
-
-    async def _drive(self) -> Any:
-        sup = self._sup
-        journal = sup.journal
-        events = sup.events
-        snapshot = self._snapshot
-        block = self._job.open(self, snapshot)
+    async def _open(self) -> tuple[Any, Any]:
+        """Open the stepper, where that takes more than making it: gives what is to be closed, None where nothing is, and it."""
+        block = self._job.open(self, self._snapshot)
         stepper = await block.__aenter__()
-        if not getattr(block, "is_open", True):
-            block = None  # nothing to leave: one object less in each run that waits
-        try:
-            self._stepper = stepper
-            self._snapshot = None
-            if events.listening:
-                self._tell_started(resumed=snapshot is not None)
-            if self._job.is_agent and self._extras is not None and self._extras.from_journal:
-                self._extras.from_journal = False
-                await interrupted.look(sup, self, stepper)
-            node = stepper.next_node
-            quick = hasattr(stepper, "_step")
-            while not isinstance(node, End):
-                self._ours = True  # what is raised from here on is a bug of ours
-                if self._interrupts:
-                    node = await self._heed(node)
-                if events.listening:
-                    at = sup._wall_offset + sup._time()
-                    events.tell(RunNode(self.run_id, self.group, node.get_node_id(), self._steps, at))
-                    if events.behind:
-                        await self._wait_for(events.caught_up, "events")
-                self._ours = False
-                node = await (stepper._step(node) if quick else stepper.next(node))
-                self._steps += 1
-                if journal is not None and not isinstance(node, End):
-                    self._ours = True
-                    if journal.checkpoint(self, stepper) or journal.writer.backlogged:
-                        await journal.writer.committed()
-                    self._ours = False
-            result = self._result = stepper.result
-        except BaseException as error:
-            if block is not None:
-                await block.__aexit__(type(error), error, error.__traceback__)
-            raise
-        if block is not None:
-            await block.__aexit__(None, None, None)
-        return result.output
+        return block if getattr(block, "is_open", True) else None, stepper
+
+    async def _begin_again(self, exc: Exception) -> bool:
+        """Back off and prepare to begin anew after a failure, where the supervisor has it so; else False."""
+        sup = self._sup
+        restart = sup.gates.restart
+        if restart is None or self._ours or self._stepper is None:
+            return False
+        wait = sup.gates.restart_delay(self, exc)
+        if wait is None:
+            return False
+        extras = self.extras()
+        if extras.errors is None:
+            extras.errors = []
+        extras.errors.append(self._failure(exc))
+        self._exception = None
+        if extras.children:
+            await end_children(sup, self, extras, stays_open=False)
+        from_start = restart.resume == "start"
+        sup.count_tool_calls(self)
+        if self._tally is not None:
+            sup.ledger.restarted(self._tally)
+        self._snapshot = self._job.again(self._stepper, from_start=from_start)
+        if from_start:
+            self._tools_counted = 0
+            self._epoch = -1  # whatever the journal has of its history no longer holds
+        self._attempts += 1
+        await self._wait_for(lambda: sup.gates.timers.sleep(wait), "restart")
+        return True
 
     def _tell_started(self, *, resumed: bool) -> None:
         sup = self._sup

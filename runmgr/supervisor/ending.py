@@ -55,7 +55,8 @@ def finish(
     queued = actor._seated
     if actor.state is RunState.WAITING and status is RunState.SUCCEEDED:
         self.move(actor, "go", "what waits is not a part of it any more")
-    self.move(actor, _END[status], error.message if error is not None else "done")
+    at = self._wall_offset + self._time()
+    self.move(actor, _END[status], error.message if error is not None else "done", at)
     stepper = actor._stepper
     messages: list[Any] = []
     new_from = epoch = 0
@@ -108,7 +109,7 @@ def finish(
         metadata=metadata,
         queued_at=actor._queued_at,
         started_at=actor._started_at,
-        finished_at=self.now() if actor._finished_at is None else actor._finished_at,
+        finished_at=at if actor._finished_at is None else actor._finished_at,
         model=actor._model,
         messages=messages,
         input=actor._input,
@@ -126,7 +127,7 @@ def finish(
     if self.journal is None or stays_open:
         if self.journal is not None:
             self.journal.left_open(actor)
-        self.tell(actor, outcome)
+        self.tell(actor, outcome, at)
     else:
         self.journal.ended(actor, outcome, epoch, body)
     if queued:
@@ -143,8 +144,8 @@ def count_tool_calls(self: Runtime, actor: Actor) -> None:
         self.gates.count_tool_calls(actor, count)
 
 
-def tell(self: Runtime, actor: Actor, outcome: RunOutcome) -> None:
-    """Tell the outcome to whoever waits for it."""
+def tell(self: Runtime, actor: Actor, outcome: RunOutcome, at: float | None = None) -> None:
+    """Tell the outcome to whoever waits for it, now, or at a time that was just read."""
     actor._outcome = outcome
     run_id = actor.run_id
     del self.live[run_id]
@@ -157,7 +158,9 @@ def tell(self: Runtime, actor: Actor, outcome: RunOutcome) -> None:
     if actor._listener is not None:
         actor._listener.told(outcome)
     if self.events.listening:
-        self.events.tell(RunEndedEvent(run_id, actor.group, outcome, self._wall_offset + self._time()))
+        if at is None:
+            at = self._wall_offset + self._time()
+        self.events.tell(RunEndedEvent(run_id, actor.group, outcome, at))
     too_many = self.failures.ended(outcome)
     if too_many is not None:
         self.escalate(too_many)

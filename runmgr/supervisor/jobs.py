@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import msgspec
 
+from runmgr.agent import Agent
 from runmgr.agent.host import current_host
 from runmgr.exceptions import UserError
 from runmgr.journal.codec import encode_any
@@ -57,6 +58,10 @@ class Job(Protocol):
     @property
     def name(self) -> str:
         """The agent's name, for accounting; of a graph its name."""
+        ...
+
+    def start(self, host: Any) -> Any:
+        """The stepper, where nothing has to be opened for it that is to be closed; None where `open` is to be called."""
         ...
 
     def open(self, host: Any, snapshot: Any) -> AbstractAsyncContextManager[Any]:
@@ -115,6 +120,12 @@ class AgentJob:
     @property
     def name(self) -> str:
         return getattr(self.agent, "name", None) or "agent"
+
+    def start(self, host: Any) -> Any:
+        agent = self.agent
+        if not isinstance(agent, Agent):
+            return None
+        return agent._start_hosted(self.prompt, host, host.run_id, self.options)
 
     def open(self, host: Any, snapshot: Any) -> AbstractAsyncContextManager[Any]:
         options = self.options
@@ -189,6 +200,9 @@ class GraphJob:
         self.node = node
         self.state = state
         self.deps = deps
+
+    def start(self, host: Any) -> Any:  # noqa: ARG002  its block may open a span
+        return None
 
     def open(self, host: Any, snapshot: Any) -> AbstractAsyncContextManager[Any]:
         if snapshot is not None:

@@ -284,13 +284,14 @@ class Runtime:
             self.goes_on(actor)
             self.parking.seated(actor)
             return
-        self.move(actor, "start", "a place is free")
+        at = self._wall_offset + self._time()
+        self.move(actor, "start", "a place is free", at)
         extras = actor._extras
         if extras is not None and extras.resumed is not None:
             answer_all(extras.resumed)
             extras.resumed = None
         if actor._started_at is None:
-            actor._started_at = self.now()
+            actor._started_at = at
         if self.carrier is not None:
             actor._context = None
             elsewhere.begin(self, actor)
@@ -303,19 +304,17 @@ class Runtime:
 
     # ---------------------------------------------------------------- states
 
-    def move(self, actor: Actor, trigger: Trigger, reason: str) -> None:
-        """Follow the table."""
+    def move(self, actor: Actor, trigger: Trigger, reason: str, at: float | None = None) -> None:
+        """Follow the table, now, or at a time that was just read."""
         before = actor.state
         after = actor.state = step(before, trigger)
         counts = self.counts
         counts[before] -= 1
         counts[after] += 1
         if self.events.listening:
-            self.events.tell(
-                RunStateChanged(
-                    actor.run_id, actor.group, before, after, reason, self._wall_offset + self._time()
-                )
-            )
+            if at is None:
+                at = self._wall_offset + self._time()
+            self.events.tell(RunStateChanged(actor.run_id, actor.group, before, after, reason, at))
 
     def begin_wait(self, actor: Actor, reason: str) -> None:
         """The run, or a part of it, waits for the supervisor. Parts may wait at once."""

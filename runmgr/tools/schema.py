@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import typing
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, NotRequired, Required, cast, get_args, get_origin
@@ -73,6 +73,15 @@ class FunctionSchema:
     positional_fields: list[str] = field(default_factory=list[str])
     var_positional_field: str | None = None
 
+    @property
+    def direct(self) -> Callable[..., Awaitable[Any]] | None:
+        """The function, where it is async and given validated arguments by name and nothing else; None where `call` does more."""
+        if not self.is_async or self.takes_ctx or self.single_arg_name is not None:
+            return None
+        if self.positional_fields or self.var_positional_field or type(self).call is not FunctionSchema.call:
+            return None
+        return self.function
+
     async def call(self, args_dict: dict[str, Any], ctx: RunContext[Any]) -> Any:
         """Call the function with validated arguments: async ones here, sync ones in a worker thread.
 
@@ -126,8 +135,13 @@ async def call_function(
             abandoned=ctx.abandoned_threads,
         )
     except StopAsyncIteration as error:
-        name = function_name(function) or repr(function)
-        raise RuntimeError(f"{name} raised StopAsyncIteration: give anext() a default there") from error
+        raise stopped(function) from error
+
+
+def stopped(function: Callable[..., Any]) -> RuntimeError:
+    """What is raised in place of a function's ``StopAsyncIteration``, which would end the loop of whoever iterates over the run."""
+    name = function_name(function) or repr(function)
+    return RuntimeError(f"{name} raised StopAsyncIteration: give anext() a default there")
 
 
 def function_schema(

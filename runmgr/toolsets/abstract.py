@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeAlias
 
 from runmgr.records.definitions import ToolDefinition
@@ -42,12 +42,14 @@ class ToolsetTool(Generic[AgentDepsT]):
         tool_def: what the model sees.
         max_retries: failures in a row before the run fails.
         args_validator: checks the model's arguments.
+        direct: an async function, where calling it with validated arguments is all that ``call_tool`` of this very toolset would do.
     """
 
     toolset: AbstractToolset[AgentDepsT]
     tool_def: ToolDefinition
     max_retries: int
     args_validator: SchemaValidator | ArgsValidator
+    direct: Callable[..., Awaitable[Any]] | None = field(default=None, repr=False, compare=False)
 
 
 class AbstractToolset(ABC, Generic[AgentDepsT]):

@@ -14,6 +14,7 @@ from runmgr.tools.context import RunContext
 from runmgr.tools.types import AgentDepsT
 from runmgr.toolsets.abstract import AbstractToolset, ToolsetTool
 from runmgr.toolsets.entered import EnteredByTask
+from runmgr.toolsets.function import FunctionToolset
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -114,6 +115,7 @@ class CombinedToolset(AbstractToolset[AgentDepsT]):
     ) -> dict[str, ToolsetTool[AgentDepsT]]:
         combined: dict[str, ToolsetTool[AgentDepsT]] = {}
         for toolset, tools in found:
+            direct = type(toolset).call_tool is FunctionToolset.call_tool
             for name, tool in tools.items():
                 if name in combined:
                     first = cast("CombinedToolsetTool[AgentDepsT]", combined[name]).source_toolset
@@ -128,6 +130,7 @@ class CombinedToolset(AbstractToolset[AgentDepsT]):
                     args_validator=tool.args_validator,
                     source_toolset=toolset,
                     source_tool=tool,
+                    direct=tool.direct if direct and tool.toolset is toolset else None,
                 )
         return combined
 

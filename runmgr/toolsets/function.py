@@ -293,6 +293,8 @@ class FunctionToolset(AbstractToolset[AgentDepsT]):
         schema = tool.function_schema
         if self.metadata:
             tool_def = replace(tool_def, metadata={**self.metadata, **(tool_def.metadata or {})})
+        timeout = self.timeout if tool.timeout is None else tool.timeout
+        plain = timeout is None and type(self).call_tool is FunctionToolset.call_tool
         return FunctionToolsetTool(
             toolset=self,
             tool_def=tool_def,
@@ -300,8 +302,9 @@ class FunctionToolset(AbstractToolset[AgentDepsT]):
             args_validator=schema.validator,
             call_func=schema.call,
             is_async=schema.is_async,
-            timeout=self.timeout if tool.timeout is None else tool.timeout,
+            timeout=timeout,
             idempotent=tool.idempotent,
+            direct=schema.direct if plain else None,
         )
 
     @override

@@ -115,6 +115,16 @@ class ToolManager(Generic[AgentDepsT]):
         self._list(step, tools)
         return True
 
+    def take(self, step: int, tools: Mapping[str, ToolsetTool[AgentDepsT]]) -> None:
+        """As ``prepare_static``, with tools that were listed already.
+
+        Args:
+            step: what they were listed for.
+            tools: what the toolset gave.
+        """
+        self._begin(step)
+        self._list(step, tools)
+
     def _begin(self, step: int) -> None:
         if self._counted_step != step:
             if self._counted_step is not None:
@@ -166,6 +176,7 @@ class ToolManager(Generic[AgentDepsT]):
         wrap_validation_errors: bool = True,
         approved: bool = False,
         metadata: Any = None,
+        failed: Exception | None = None,
     ) -> Any:
         """Check a call's arguments and run the tool, in the caller's task.
 
@@ -176,6 +187,7 @@ class ToolManager(Generic[AgentDepsT]):
             wrap_validation_errors: turn ``ValidationError`` and ``ModelRetry`` into ``ToolRetryError``.
             approved: a person has approved the call.
             metadata: for ``ctx.tool_call_metadata``.
+            failed: the call was made already, and this is how it failed.
 
         Raises:
             ToolRetryError: the call failed and the model may try again.
@@ -196,6 +208,8 @@ class ToolManager(Generic[AgentDepsT]):
         own.tool_call_metadata = metadata
         own.partial_output = allow_partial
         try:
+            if failed is not None:
+                raise failed
             if tool is None:
                 raise self._unknown(name)
             if tool.tool_def.kind == "external":

@@ -62,5 +62,7 @@ class NamingToolset(WrapperToolset[AgentDepsT]):
         renamed: dict[str, ToolsetTool[AgentDepsT]] = {}
         for name, tool in tools.items():
             outer = self.outer_name(name)
-            renamed[outer] = replace(tool, toolset=self, tool_def=replace(tool.tool_def, name=outer))
+            renamed[outer] = replace(
+                tool, toolset=self, tool_def=replace(tool.tool_def, name=outer), direct=None
+            )
         return renamed
