@@ -110,17 +110,17 @@ def test_gates():
             parse_load_gate(bad, found)
 
 
-async def load(out, spec, requests=150):
+async def load(out, spec, requests=100):
     async with open_sim_server(parse_sim(spec)) as server:
         config = LoadConfig(
-            base_url=server.url, model="openai:m", rates=parse_rates("300"), requests=requests, out=out
+            base_url=server.url, model="openai:m", rates=parse_rates("100"), requests=requests, out=out
         )
         await run_load(config)
 
 
 async def test_the_command_and_its_page(tmp_path, capsys):
     await load(tmp_path / "before", "ttft=20ms,itl=1ms,tokens=6")
-    await load(tmp_path / "after", "ttft=80ms,itl=1ms,tokens=6")
+    await load(tmp_path / "after", "ttft=300ms,itl=1ms,tokens=6")
     page = tmp_path / "both.html"
     words = ["compare", str(tmp_path / "before"), str(tmp_path / "after"), "--report", str(page)]
     assert main(words) == 0
@@ -135,8 +135,8 @@ async def test_the_command_and_its_page(tmp_path, capsys):
     assert main([*words, "--fail-if", "ttft.p50>50%", "--json"]) == 1
     told = json.loads(capsys.readouterr().out)
     figures = told["comparisons"][0]["figures"]
-    assert figures["ttft.p50"]["difference"] == pytest.approx(60, abs=35)
-    assert figures["tpot.p50"]["baseline"]["n"] == 150
+    assert figures["ttft.p50"]["difference"] == pytest.approx(280, abs=150)
+    assert figures["tpot.p50"]["baseline"]["n"] == 100
     assert len(told["regressions"]) == 1
     run = read_load(tmp_path / "before")
     summary = json.loads((tmp_path / "before" / "summary.json").read_text())
