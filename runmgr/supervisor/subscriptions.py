@@ -38,6 +38,7 @@ class Subscriptions:
         "_only",
         "_streams",
         "_work",
+        "behind",
         "changed",
         "listening",
         "tell",
@@ -59,6 +60,8 @@ class Subscriptions:
         """
         self.changed: Callable[[], object] | None = None
         """Called when it changes whether anybody wants events, or those of streams."""
+        self.behind = False
+        """Whether runs are to wait: a subscriber that asked for it has no room."""
         self.listening = False
         """Whether anybody wants events: only then are they built."""
         self.wants_streams = False
@@ -144,6 +147,7 @@ class Subscriptions:
                     event
                 )  # by `publish` only: with a subscriber who is waited for, `tell` is the same
                 self._caught_up = trio.Event()
+                self.behind = True
                 assert self._work is not None
                 self._work.set()
         else:
@@ -164,11 +168,7 @@ class Subscriptions:
             if self._caught_up is not None:
                 self._caught_up.set()
                 self._caught_up = None
-
-    @property
-    def behind(self) -> bool:
-        """Whether runs are to wait: a subscriber that asked for it has no room."""
-        return self._caught_up is not None
+                self.behind = False
 
     async def caught_up(self) -> None:
         """Wait until everything is handed on."""
