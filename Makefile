@@ -57,7 +57,7 @@ layers: $(STAMP) ## import contracts
 
 .PHONY: pytest
 pytest: $(STAMP) ## the tests, in two processes
-	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
+	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal --inline-snapshot=disable
 
 .venv-examples/.stamp: requirements/examples.txt
 	$(call install,.venv-examples,$<)
