@@ -83,7 +83,18 @@ class FairQueue(Generic[K, T]):
         weights: the share of a group relative to others', 1.0 where nothing is said.
     """
 
-    __slots__ = ("_flows", "_heap", "_held", "_levels", "_number", "_stale", "_weights", "_where", "capacity")
+    __slots__ = (
+        "_flows",
+        "_heap",
+        "_held",
+        "_levels",
+        "_number",
+        "_stale",
+        "_weights",
+        "_where",
+        "capacity",
+        "where",
+    )
 
     def __init__(
         self, capacity: int | None = None, *, weights: Mapping[Hashable, float] | None = None
@@ -96,6 +107,8 @@ class FairQueue(Generic[K, T]):
         for group, weight in (weights or {}).items():
             self.set_weight(group, weight)
         self._where: dict[K, _Flow] = {}
+        self.where: Mapping[K, object] = self._where
+        """The keys of the items, in the order in which they were put in: whether there are any is told without a call."""
         self._flows: dict[tuple[float, Hashable], _Flow] = {}
         self._levels: dict[float, _Level] = {}
         self._heap: list[

@@ -85,6 +85,7 @@ class RateDoor:
         "_room_until",
         "_scope",
         "_share",
+        "_waits",
         "adaptive",
         "closed",
         "cool_until",
@@ -126,6 +127,7 @@ class RateDoor:
         self._room = math.inf  # requests that the provider's headers leave room for, until then
         self._room_until = 0.0
         self._line: FairQueue[trio.lowlevel.Task, Booking | None] = FairQueue()
+        self._waits = self._line.where
         self._clock = 0.0  # the moment up to which turns have been given out, while anybody waits
         self._due = math.inf
         self._scope: trio.CancelScope | None = None
@@ -214,7 +216,7 @@ class RateDoor:
 
     def pass_nowait(self, now: float, booking: Booking | None) -> bool:
         """Take a turn and a permit if both are there now and nobody waits."""
-        if self._line or self.closed:
+        if self._waits or self.closed:
             return False
         adaptive = self.adaptive
         plain = not (self._room_until or self.refusals.withheld or self._quota.known)
@@ -278,7 +280,7 @@ class RateDoor:
     def leave(self) -> None:
         """Give the permit back."""
         self.used -= 1
-        if self._line:
+        if self._waits:
             self._serve()
 
     def _delay(self, now: float, booking: Booking | None) -> float:
@@ -408,7 +410,7 @@ class RateDoor:
         if booking is not None:
             self.settle(now, booking, inputs, outputs)
         self.used -= 1
-        if self._line:
+        if self._waits:
             self._serve()
 
     def settle(self, now: float, booking: Booking, inputs: int, outputs: int) -> None:
