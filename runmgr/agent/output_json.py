@@ -10,7 +10,7 @@ from pydantic import TypeAdapter
 from runmgr.output.markers import NativeOutput, PromptedOutput, TextOutput, ToolOutput
 from runmgr.output.processors import is_output_function
 from runmgr.output.schema import flat_outputs
-from runmgr.tools.foreign import adapted
+from runmgr.tools.foreign import adapted, hoist_definitions
 
 __all__ = ("output_json_schema",)
 
@@ -23,7 +23,7 @@ def output_json_schema(output_type: Any) -> dict[str, Any]:
     schemas: list[dict[str, Any]] = []
     definitions: dict[str, Any] = {}
     for result in _results(output_type):
-        schema = TypeAdapter[Any](adapted(result)).json_schema(mode="serialization")
+        schema = hoist_definitions(TypeAdapter[Any](adapted(result)).json_schema(mode="serialization"))
         definitions.update(schema.pop("$defs", {}))
         if schema not in schemas:
             schemas.append(schema)

@@ -533,7 +533,7 @@ class _Batch:
             write_report(self.directory.path, tally=state.tally, summary=summary, journal=journal)
         if scoring.failures:
             state.notes.append(
-                f"{scoring.failures} times a scorer of yours failed and the run is not scored by it; first: {scoring.first_failure}"
+                f"{scoring.failures} times a scorer failed and the run is not scored by it; first: {scoring.first_failure}"
             )
         state.notes += scoring.notes()
         error = state.tally.first_error

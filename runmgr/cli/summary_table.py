@@ -41,8 +41,11 @@ def print_summary(result: BatchResult) -> None:
     ]
     row("runs", f"{text.count(summary.runs)}: " + ", ".join(counts))
     for name, score in summary.scores.items():
-        whole = score.mean * score.n if score.mean is not None else 0.0
-        right = f"  ({text.count(round(whole))} of {text.count(score.n)}, {text.percent(score.mean or 0)})"
+        if score.mean is None:
+            row(name, "- (no run is scored)")
+            continue
+        whole = score.mean * score.n
+        right = f"  ({text.count(round(whole))} of {text.count(score.n)}, {text.percent(score.mean)})"
         row(
             name,
             text.score(score.mean, score.stderr)

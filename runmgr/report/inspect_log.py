@@ -71,11 +71,12 @@ def write_inspect_log(directory: Path, summary: Summary, target: Path) -> None:
                     "scorer": scorer,
                     "params": {},
                     "metrics": {
-                        "mean": {"name": "mean", "value": score.mean or 0.0, "params": {}},
+                        "mean": {"name": "mean", "value": score.mean, "params": {}},
                         "stderr": {"name": "stderr", "value": score.stderr or 0.0, "params": {}},
                     },
                 }
                 for scorer, score in summary.scores.items()
+                if score.mean is not None
             ],
         },
         "stats": {

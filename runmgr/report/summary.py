@@ -139,10 +139,10 @@ class _Part:
         elif line.usage.get("requests"):
             self.cost_unknown += 1
         for name, value in line.scores.items():
+            statistics = self.scores.get(name)
+            if statistics is None:
+                statistics = self.scores[name] = ScoreStatistics(clustered=self.clustered)
             if value is not None:
-                statistics = self.scores.get(name)
-                if statistics is None:
-                    statistics = self.scores[name] = ScoreStatistics(clustered=self.clustered)
                 statistics.add(value, line.index)
 
     def total_cost(self) -> Decimal | None:

@@ -5,7 +5,9 @@ import subprocess
 import sys
 import weakref
 from dataclasses import dataclass
+from typing import Annotated
 
+import msgspec
 import pytest
 import trio
 from pydantic import BaseModel, field_validator
@@ -331,6 +333,15 @@ def test_output_json_schema(output_type, schema):
 def test_output_json_schema_of_classes():
     schema = Agent(output_type=[Box, Point]).output_json_schema()
     assert [choice["title"] for choice in schema["anyOf"]] == ["Box", "Point"]
+
+
+def test_output_json_schema_of_a_struct():
+    class Grade(msgspec.Struct):
+        grade: Annotated[int, msgspec.Meta(ge=1, le=5)]
+
+    schema = Agent(output_type=[Grade, str]).output_json_schema()
+    assert schema["anyOf"][0]["properties"] == {"grade": {"type": "integer", "minimum": 1, "maximum": 5}}
+    assert schema["anyOf"][1] == {"type": "string"}
 
 
 async def test_validation_context():

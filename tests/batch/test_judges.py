@@ -10,6 +10,7 @@ from runmgr.batch.scorers import Judge, PairwiseJudge
 from runmgr.exceptions import BudgetExhausted, ModelHTTPError, UserError
 from runmgr.messages import ModelResponse, TextPart, ToolCallPart
 from runmgr.models.function import FunctionModel
+from runmgr.report.summary import ScoreSummary
 from runmgr.usage import RequestUsage
 
 
@@ -86,10 +87,25 @@ async def test_grades_become_scores_from_0_to_1(batch, bench):
     bench.say = lambda text: {"reasoning": "so", "grade": 4 if "even" in text else 1}
     result = await batch(Judge("grade", bench.judge, scale=5))
     assert result.summary.scores["grade"].mean == pytest.approx((0.75 + 0) / 2)
+
+
+async def test_a_grade_that_is_none_of_the_scale_is_asked_for_again(batch, bench, tmp_path):
+    grades = {}
+
+    def say(text):
+        grades[text] = 3 if text in grades else 9
+        return {"reasoning": "so", "grade": grades[text]}
+
+    bench.say = say
+    result = await batch(Judge("grade", bench.judge, scale=5))
+    assert (result.summary.scores["grade"].mean, len(bench.shown), result.notes) == (0.5, 12, ())
     bench.say = lambda text: {"reasoning": "so", "grade": 9}
     result = await batch(Judge("grade2", bench.judge, scale=5), resume=True)
-    assert any("the judge's grade is 9" in note for note in result.notes)
-    assert result.summary.scores == {}
+    assert result.notes[-1].startswith(
+        "6 times a scorer failed and the run is not scored by it; first: scorer 'grade2'"
+    )
+    assert result.summary.scores["grade2"] == ScoreSummary(None, None, 0)
+    assert {row["scores"]["grade2"] for row in results(tmp_path / "out")} == {None}
 
 
 async def test_a_judge_that_fails_leaves_runs_unscored(batch, bench):
@@ -97,8 +113,8 @@ async def test_a_judge_that_fails_leaves_runs_unscored(batch, bench):
     result = await batch(Judge("even", bench.judge), "includes")
     assert (result.exit_code, result.summary.succeeded) == (0, 6)
     assert result.summary.scores["includes"].n == 6
-    assert "even" not in result.summary.scores
-    assert any("6 times a scorer of yours failed" in note and "judges" in note for note in result.notes)
+    assert result.summary.scores["even"] == ScoreSummary(None, None, 0)
+    assert any("6 times a scorer failed" in note and "judges" in note for note in result.notes)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import attrs
 import msgspec
@@ -23,7 +23,6 @@ from runmgr.exceptions import (
     BudgetExhausted,
     RunCancelled,
     RunFailed,
-    UnexpectedModelBehavior,
     UserError,
 )
 from runmgr.records.budgets import Budget
@@ -41,13 +40,16 @@ class Verdict(msgspec.Struct, kw_only=True):
     """Whether the answer meets the rubric."""
 
 
-class Grade(msgspec.Struct, kw_only=True):
-    """A judge's verdict."""
-
-    reasoning: str
-    """Why, in a few sentences; before the grade, so that it is thought of first."""
-    grade: int
-    """How well the answer meets the rubric, from 1 to the best grade."""
+def _grade(best: int) -> type[msgspec.Struct]:
+    """A verdict with a grade from 1 to the best; a model that gives another is told so, and asked again."""
+    why = "Why, in a few sentences; before the grade, so that it is thought of first."
+    how = "How well the answer meets the rubric, from 1 to the best grade."
+    grade = Annotated[int, msgspec.Meta(ge=1, le=best, description=how)]
+    fields: list[tuple[str, Any]] = [
+        ("reasoning", Annotated[str, msgspec.Meta(description=why)]),
+        ("grade", grade),
+    ]
+    return msgspec.defstruct("Grade", fields, kw_only=True, namespace={"__doc__": "A judge's verdict."})
 
 
 class Preference(msgspec.Struct, kw_only=True):
@@ -146,7 +148,9 @@ class Judge(_Asks):
             raise UserError(
                 f"--scorer {self.name}: scale={self.scale}: at least 2 is needed (2 is passed or not)"
             )
-        self._agent, self._key = _agent(self, self._instructions(), Verdict if self.scale == 2 else Grade)
+        self._agent, self._key = _agent(
+            self, self._instructions(), Verdict if self.scale == 2 else _grade(self.scale)
+        )
 
     def _instructions(self) -> str:
         how = (
@@ -162,7 +166,6 @@ class Judge(_Asks):
         Raises:
             BudgetExhausted: the batch's budget has no room for it.
             RunFailed: the judge's model failed.
-            UnexpectedModelBehavior: the grade is none of the scale.
         """
         parts = [_tag("question", offered["input"])]
         if offered["target"] is not None:
@@ -171,10 +174,6 @@ class Judge(_Asks):
         verdict = await _ask(self, "\n\n".join(parts), offered)
         if self.scale == 2:
             return float(verdict["passed"])
-        if not 1 <= verdict["grade"] <= self.scale:
-            raise UnexpectedModelBehavior(
-                f"the judge's grade is {verdict['grade']}, not one of 1 to {self.scale}"
-            )
         return (verdict["grade"] - 1) / (self.scale - 1)
 
 
