@@ -10,7 +10,7 @@ from typing import Any
 import attrs
 
 from runmgr.exceptions import UserError
-from runmgr.report.reducers import parse_reducer
+from runmgr.report.reducers import check_reducers
 
 __all__ = ("BatchConfig", "FailureLimit", "parse_failure_limit")
 
@@ -201,8 +201,7 @@ class BatchConfig:
             raise UserError("--few-shot needs --target-field: it is the answer that is shown")
         if self.shots is not None and self.few_shot is None:
             raise UserError("--shots goes with --few-shot FILE")
-        for reducer in self.reducers:
-            parse_reducer(reducer)
+        check_reducers(self.reducers, self.epochs)
         if self.model is None and self.agent is None:
             raise UserError(
                 "--model is needed (e.g. --model openai:gpt-4.1-mini, --model sim:), or --agent module:name"

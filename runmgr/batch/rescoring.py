@@ -24,7 +24,7 @@ from runmgr.journal import JournalReader, open_journal
 from runmgr.records.budgets import Budget
 from runmgr.records.outcomes import RunError, RunOutcome, RunState
 from runmgr.report.lines import ResultLine, read_lines
-from runmgr.report.reducers import reduce_scores
+from runmgr.report.reducers import check_reducers, reduce_scores
 from runmgr.report.summary import Tally, read_summary, write_atomically
 from runmgr.supervisor import open_supervisor
 from runmgr.usage import RunUsage
@@ -71,6 +71,7 @@ async def rescore(
     manifest = directory.read_manifest()
     if manifest is None or not directory.results.exists():
         raise UserError(f"{path}: no batch there; name the directory that a batch wrote (its --out)")
+    check_reducers(reducers, manifest.epochs)
     old = manifest.scoring
     names: list[Any] = list(scorers) or ([] if add else list(old.get("scorers") or ()))
     if not names:

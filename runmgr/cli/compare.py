@@ -175,7 +175,12 @@ def _print_tables(found: list[Comparison], baseline: Run, candidates: list[Run],
     from rich.console import Console
 
     console = Console(highlight=False, markup=False, soft_wrap=True)
-    console.print(_sides([found[0].baseline, *(each.candidate for each in found)]))
+    # in tables as wide as the terminal holds, each with the baseline
+    most = max(1, (console.width - _TITLE) // _COLUMN - 1)
+    for start in range(0, len(found), most):
+        if start:
+            console.print()
+        console.print(_sides([found[0].baseline, *(each.candidate for each in found[start : start + most])]))
     for comparison, candidate in zip(found, candidates, strict=True):
         console.print()
         shared = f"{text.count(comparison.common)} runs of the same cases"
@@ -195,6 +200,12 @@ def _print_tables(found: list[Comparison], baseline: Run, candidates: list[Run],
                         console.print(f"    {title}: case {pair.index}  {a:g} -> {b:g}  {line[:70]}")
 
 
+_TITLE = 16
+"""Columns of a terminal that the names of figures take."""
+_COLUMN = 19
+"""... and a score with its error."""
+
+
 def _sentence(name: str, score: Difference) -> str:
     words = f"{name}: {score.difference:+.4f} ({score.baseline:.4f} -> {score.candidate:.4f})"
     if score.low is not None and score.high is not None:
@@ -210,9 +221,9 @@ def _sides(sides: list[Side]) -> Any:
     from rich.text import Text
 
     table = Table(box=None, padding=(0, 2), show_edge=False)
-    table.add_column("")
+    table.add_column("", no_wrap=True)
     for side in sides:
-        table.add_column(Text(text.printable(side.name)), justify="right")
+        table.add_column(Text(text.printable(side.name), overflow="fold"), justify="right")
 
     def row(title: str, cells: list[str]) -> None:
         table.add_row(Text(title), *map(Text, cells))

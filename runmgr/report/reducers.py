@@ -15,7 +15,7 @@ from runmgr.report.lines import read_lines
 from runmgr.report.statistics import ScoreStatistics
 from runmgr.report.summary import ScoreSummary
 
-__all__ = ("Reducer", "parse_reducer", "pass_at_k", "reduce_scores")
+__all__ = ("Reducer", "check_reducers", "parse_reducer", "pass_at_k", "reduce_scores")
 
 Reducer: TypeAlias = Callable[[Sequence[float]], "float | None"]
 
@@ -59,6 +59,21 @@ def parse_reducer(name: str) -> Reducer:
         raise UserError(f"--reducer {name}: there are mean, mode, max and pass@K (e.g. pass@5)")
     k = int(found[1])
     return lambda scores: pass_at_k(len(scores), sum(score >= 1 for score in scores), k)
+
+
+def check_reducers(names: Iterable[str], epochs: int) -> None:
+    """Whether these are reducers, and there are enough epochs for each.
+
+    Raises:
+        UserError: one is none, or needs more.
+    """
+    for name in names:
+        parse_reducer(name)
+        _, at, k = name.partition("@")
+        if at and int(k) > epochs:
+            raise UserError(
+                f"--reducer {name}: {k} runs of each case are needed, and there {'is 1' if epochs == 1 else f'are {epochs}'} (--epochs)"
+            )
 
 
 def reduce_scores(results: Path, names: Iterable[str]) -> dict[str, dict[str, ScoreSummary]]:

@@ -156,6 +156,23 @@ def test_the_variants_of_one_matrix(compare, tmp_path):
     assert found[0]["scores"]["exact"]["difference"] == 0.5
 
 
+def test_many_side_by_side_are_tables_as_wide_as_the_terminal(compare, tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    names = [f"openai:gpt-4.1-mini temperature={n / 10}" for n in range(7)]
+    rows = [(0, "q", float(n % 2), {"variant": name, "run_id": f"{n:016x}"}) for n, name in enumerate(names)]
+    a = write(tmp_path / "a", rows, variants=[{}] * 7)
+    code, out, _ = compare(a, "--show", "0")
+    assert code == 0
+    tables = out[: out.index(f"{names[1]} - ")].rstrip()
+    assert max(map(len, tables.splitlines())) <= 80
+    assert "\N{HORIZONTAL ELLIPSIS}" not in tables
+    first, *others = tables.split("\n\n")
+    assert len(others) == 2
+    for number in range(1, 7):
+        assert tables.count(f"temperature=0.{number}") == 1
+    assert all("temperature=0.0" in table and "1.0000" in table for table in (first, *others))
+
+
 def test_every_pair_in_a_file(compare, two, tmp_path):
     assert compare(*two, "--cases", tmp_path / "pairs.jsonl")[0] == 0
     rows = [json.loads(line) for line in (tmp_path / "pairs.jsonl").read_text().splitlines()]

@@ -113,6 +113,10 @@ MISTAKES = {
     "an image that is not there": ((*BATCH, "--image-field", "a"), ["in.jsonl:1: 'a': no such image: 1"]),
     "a condition on a field that is not there": ((*BATCH, "--where", "x > 1"), ["in.jsonl:1"]),
     "a condition that holds nowhere": ((*BATCH, "--where", "q == 'three'"), ["no cases"]),
+    "a reducer of more epochs than there are": (
+        (*BATCH, "--epochs", "3", "--reducer", "pass@5"),
+        ["--reducer pass@5: 5 runs of each case are needed, and there are 3 (--epochs)"],
+    ),
     "a reducer that is none": ((*BATCH, "--reducer", "median"), ["--reducer median"]),
     "a misspelt option of a scorer": (
         (*BATCH, "--target-field", "a", "--scorer", "numeric,rell=1%"),
