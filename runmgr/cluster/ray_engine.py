@@ -55,7 +55,11 @@ class _RayWorker:
     def __init__(self) -> None:
         self._in: deque[bytes] = deque()
         self._out: deque[bytes] = deque()
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()
+        self._room = threading.Condition(self._lock)
+        """``put`` waits for it."""
+        self._said = threading.Condition(self._lock)
+        """``take`` waits for it."""
         self._token: trio.lowlevel.TrioToken | None = None
         self._arrived: trio.Event | None = None
         self._taken: trio.Event | None = None
@@ -70,17 +74,17 @@ class _RayWorker:
 
     def put(self, envelopes: list[bytes]) -> None:
         """Hand envelopes to the worker; waits while it has no room."""
-        with self._changed:
+        with self._lock:
             while len(self._in) >= ROOM and self._ended is None:
-                self._changed.wait()
+                self._room.wait()
             self._in.extend(envelopes)
         self._wake(self._heard)
 
     def take(self, seconds: float) -> tuple[list[bytes], str | None]:
         """What the worker says, waiting for up to so many seconds; and what it ended by, once it has."""
-        with self._changed:
+        with self._lock:
             if not self._out and self._ended is None:
-                self._changed.wait(seconds)
+                self._said.wait(seconds)
             envelopes = list(self._out)
             self._out.clear()
             ended = self._ended
@@ -107,47 +111,52 @@ class _RayWorker:
 
         ended = "it has ended"
         try:
-            trio.run(self._main)
+            trio.run(_main, self)
         except DriverSilent:
             os._exit(ORPHANED)  # nobody is there to be told; nothing of it may go on
         except BaseException as error:  # noqa: BLE001  told to the driver
             ended = f"{type(error).__name__}: {error}"
-        with self._changed:
+        with self._lock:
             self._ended = ended
-            self._changed.notify_all()
+            self._room.notify_all()
+            self._said.notify_all()
 
-    async def _main(self) -> None:
-        from .worker import work
 
-        self._arrived, self._taken = trio.Event(), trio.Event()
-        self._token = trio.lowlevel.current_trio_token()
-        self._started.set()
+async def _main(actor: _RayWorker) -> None:
+    """The worker. No method of the actor: with a coroutine among them, Ray would call all of them in one event loop, one by one, and
+    ``put`` would wait for ``take``.
+    """
+    from .worker import work
 
-        async def receive() -> bytes:
-            while True:
-                assert self._arrived is not None
-                with self._changed:
-                    if self._in:
-                        envelope = self._in.popleft()
-                        self._changed.notify_all()
-                        break
-                    self._arrived = trio.Event()
-                await self._arrived.wait()
-            await trio.lowlevel.checkpoint()
-            return envelope
+    actor._arrived, actor._taken = trio.Event(), trio.Event()
+    actor._token = trio.lowlevel.current_trio_token()
+    actor._started.set()
 
-        async def send(envelope: bytes) -> None:
-            while True:
-                with self._changed:
-                    if len(self._out) < ROOM:
-                        self._out.append(envelope)
-                        self._changed.notify_all()
-                        break
-                    self._taken = trio.Event()
-                await self._taken.wait()
-            await trio.lowlevel.checkpoint()
+    async def receive() -> bytes:
+        while True:
+            assert actor._arrived is not None
+            with actor._lock:
+                if actor._in:
+                    envelope = actor._in.popleft()
+                    actor._room.notify()
+                    break
+                actor._arrived = trio.Event()
+            await actor._arrived.wait()
+        await trio.lowlevel.checkpoint()
+        return envelope
 
-        await work(receive, send)
+    async def send(envelope: bytes) -> None:
+        while True:
+            with actor._lock:
+                if len(actor._out) < ROOM:
+                    actor._out.append(envelope)
+                    actor._said.notify()
+                    break
+                actor._taken = trio.Event()
+            await actor._taken.wait()
+        await trio.lowlevel.checkpoint()
+
+    await work(receive, send)
 
 
 # -------------------------------------------------------------------- in the driver's process

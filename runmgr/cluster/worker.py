@@ -40,6 +40,8 @@ EVENTS = 4_096
 """Events that wait to be sent; what comes beyond that is dropped, oldest first, and counted."""
 BEGUN_AT_ONCE = 64
 """Runs of a shard that are begun before others have their turn."""
+FLUSH_SECONDS = 0.02
+"""How often, at most, outcomes and events are sent: what comes within it goes in one envelope. The first goes at once."""
 STANDING_SECONDS = 0.5
 """How often, at most, it is told how models are used, with outcomes."""
 DRAIN_POLL = 0.02
@@ -71,6 +73,9 @@ class _Worker:
         self._outbox: deque[Any] = deque()
         self._results: list[wire.Ended] = []
         self._wake = trio.Event()
+        self._hurry = trio.Event()
+        """Set when there is something to say that others wait for."""
+        self._spoke_at = -FLUSH_SECONDS
         self._number = 0
         self._last_words = self._said_all = False
         self._kinds: dict[int, tuple[bool, Any]] = {}
@@ -92,14 +97,16 @@ class _Worker:
     # ---------------------------------------------------------------- what is said
 
     def say(self, message: Any) -> None:
-        """Have a message sent."""
+        """Have a message sent, at once."""
         self._outbox.append(message)
         self._wake.set()
+        self._hurry.set()
 
     def take_leave(self) -> None:
         """Have everything sent that there is to say, and nothing after it."""
         self._last_words = True
         self._wake.set()
+        self._hurry.set()
 
     def ask(self, group: str, need: Amount) -> None:
         """Have more asked for."""
@@ -142,7 +149,11 @@ class _Worker:
         """Send what there is to say, together, as often as the driver takes it."""
         while not self._said_all:
             await self._wake.wait()
+            with trio.move_on_at(self._spoke_at + FLUSH_SECONDS):
+                await self._hurry.wait()
             self._wake = trio.Event()
+            self._hurry = trio.Event()
+            self._spoke_at = trio.current_time()
             await self.send_all()
 
     async def send_all(self) -> None:

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 __all__ = ("Outcomes",)
 
+FED_AT_ONCE = 64
+"""Items that are submitted before others have their turn: the first runs are under way while the rest are still submitted."""
+
 
 class _Place:
     """Where in an ordered map an outcome belongs."""
@@ -111,11 +114,11 @@ class Outcomes:
                     async for item in self._items:
                         await self._submit(item, index)
                         index += 1
-                        await self._wait_for_room()
+                        await self._wait_for_room(index)
                 else:
                     for index, item in enumerate(self._items):
                         await self._submit(item, index)
-                        await self._wait_for_room()
+                        await self._wait_for_room(index)
         except Exception as error:  # noqa: BLE001  the iterable's own error belongs to whoever iterates the outcomes
             self._error = error
         finally:
@@ -142,7 +145,9 @@ class Outcomes:
         else:
             listener.told(actor._outcome)
 
-    async def _wait_for_room(self) -> None:
+    async def _wait_for_room(self, index: int) -> None:
+        if index % FED_AT_ONCE == FED_AT_ONCE - 1:
+            await trio.lowlevel.checkpoint()
         while self._open >= self._window:
             self._room = trio.Event()
             await self._room.wait()
