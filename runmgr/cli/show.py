@@ -58,8 +58,16 @@ def command(directory: Path, run: str, *, journal: Path | None, as_json: bool) -
     _print_entries(_entries(line, outcome))
     if line is not None and line.error is not None:
         _heading(str(line.error.get("type")), "", "red")
-        click.echo(text.printable(str(line.error.get("message"))))
+        click.echo(text.printable(_why(line, outcome)))
     return 0
+
+
+def _why(line: ResultLine, outcome: RunOutcome | None) -> str:
+    """The message of a run's error; where a user's code raised it, with the last lines of the traceback."""
+    error = None if outcome is None else outcome.error
+    if error is not None and error.traceback is not None:
+        return error.traceback.rstrip()
+    return str((line.error or {}).get("message"))
 
 
 def _find(results: Path, wanted: str) -> ResultLine | None:

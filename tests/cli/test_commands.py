@@ -130,6 +130,18 @@ def batch(*words, cwd, **options):
     )
 
 
+def test_show_tells_where_ones_own_code_failed(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    (tmp_path / "brittle_function.py").write_text(
+        'def answer(prompt):\n    raise ValueError("no answer to " + prompt)\n'
+    )
+    words = ("--agent", "brittle_function:answer", "--limit", "1", "--out", "own", "--quiet")
+    assert run("batch", "in.jsonl", *words)[0] == 1
+    _, out, _ = run("show", "own", "0")
+    assert 'brittle_function.py", line 2, in answer' in out
+    assert out.rstrip().endswith("ValueError: no answer to p0")
+
+
 def test_cases_on_standard_input(tmp_path):
     rows = "".join(json.dumps({"prompt": f"p{i}"}) + "\n" for i in range(30))
     done = batch("-", "--model", "sim:", "--out", "out", "--json", cwd=tmp_path, input=rows)
