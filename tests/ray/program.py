@@ -1,5 +1,8 @@
 # ruff: noqa: T201  what it prints is what it is for
-"""A program of its own: runs over Ray with a journal. Prints a line when it has begun, and what it comes to."""
+"""A program of its own: runs over Ray with a journal. Prints a line when it has begun, and what it comes to.
+
+python program.py JOURNAL RUNS [ADDRESS]
+"""
 
 import os
 import signal
@@ -13,8 +16,8 @@ from runmgr.cluster import RayCluster
 from runmgr.exceptions import SupervisorClosed
 
 
-async def main(journal, runs):
-    cluster = RayCluster(address="local", workers=2, per_worker=500, silence=4.0)
+async def main(journal, runs, address="local"):
+    cluster = RayCluster(address=address, workers=2, per_worker=500, silence=4.0)
     distinct, replayed = set(), 0
     async with open_supervisor(cluster=cluster, journal=journal, resume=True) as sup:
         async with trio.open_nursery() as nursery:
@@ -45,4 +48,4 @@ async def main(journal, runs):
 
 
 if __name__ == "__main__":
-    trio.run(main, sys.argv[1], int(sys.argv[2]))
+    trio.run(main, sys.argv[1], int(sys.argv[2]), *sys.argv[3:])
