@@ -10,13 +10,14 @@ from __future__ import annotations
 import queue
 import sqlite3
 import threading
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
+import outcome
 import trio
 
 from runmgr.concurrency import BareNursery
@@ -90,7 +91,7 @@ class JournalWriter:
     ) -> int:
         """A run was admitted. Gives its number, which its other records are filed under."""
         self.runs += 1
-        self._batch.runs.append((self.runs, run_id, position, group, fingerprint, queued_at, input, metadata))
+        self._batch.runs += (self.runs, run_id, position, group, fingerprint, queued_at, input, metadata)
         self._wake()
         return self.runs
 
@@ -98,30 +99,46 @@ class JournalWriter:
         """A run reached a node boundary; ``sequence`` counts its checkpoints from 0."""
         batch = self._batch
         checkpoints = batch.checkpoints
-        checkpoints.append((run << SEQUENCE_BITS | sequence, body))
+        checkpoints.append(run << SEQUENCE_BITS | sequence)
+        checkpoints.append(body)
         batch.size += len(body)
-        if batch.size > BACKLOG_BYTES or len(checkpoints) > BACKLOG_ROWS:
+        if batch.size > BACKLOG_BYTES or len(checkpoints) > 2 * BACKLOG_ROWS:
             self.backlogged = True
-        self._wake()
+        if self._pump_task is not None:
+            self._wake()
 
     def ended(
         self, run: int, status: str, finished_at: float, body: bytes, told: Callable[[bool], None]
     ) -> None:
         """A run has ended; ``told(True)`` is called once that is committed, ``told(False)`` if it cannot be."""
+        self.ended_with(run, status, finished_at, body, _tell, told, None)
+
+    def ended_with(
+        self,
+        run: int,
+        status: str,
+        finished_at: float,
+        body: bytes,
+        told: Callable[[bool, Any, Any], None],
+        one: Any,
+        other: Any,
+    ) -> None:
+        """As `ended`; ``told`` is called with ``one`` and ``other`` besides, so that nothing is made for each run."""
         if self._error is not None:
-            told(False)
+            told(False, one, other)
             return
         batch = self._batch
-        batch.outcomes.append((run, status, finished_at, body))
-        batch.told.append(told)
+        batch.outcomes += (run, status, finished_at, body)
+        batch.told += (told, one, other)
         batch.size += len(body)
-        if batch.size > BACKLOG_BYTES or len(batch.told) > BACKLOG_ROWS:
+        if batch.size > BACKLOG_BYTES or len(batch.told) > 3 * BACKLOG_ROWS:
             self.backlogged = True
-        self._wake()
+        if self._pump_task is not None:
+            self._wake()
 
     def superseded(self, run: int) -> None:
         """A run that has an outcome is begun again under another number: the old one counts no more."""
-        self._batch.superseded.append((run,))
+        self._batch.superseded.append(run)
         self._wake()
 
     def after(self, told: Callable[[bool], None]) -> None:
@@ -129,7 +146,7 @@ class JournalWriter:
         if self._error is not None:
             told(False)
             return
-        self._batch.told.append(told)
+        self._batch.told += (_tell, told, None)
         self._wake()
 
     def set_meta(self, key: str, value: Any) -> None:
@@ -170,6 +187,20 @@ class JournalWriter:
         if self._error is not None:
             raise self._error
 
+    def next_commit(self) -> Awaitable[None]:
+        """As `committed`, for those who await it at once and look themselves whether they were cancelled: a cancellation does not
+        end this wait, and no object is made for it.
+
+        Raises:
+            JournalError: when awaited: it cannot be.
+        """
+        if self._error is not None:
+            return self.committed()
+        self._batch.tasks.append(trio.lowlevel.current_task())
+        if self._pump_task is not None:
+            self._wake()
+        return trio.lowlevel.wait_task_rescheduled(_stay)  # noqa: ASYNC105  the caller does
+
     async def room(self) -> None:
         """Wait while `backlogged`."""
         while self.backlogged and self._error is None:
@@ -197,8 +228,8 @@ class JournalWriter:
                     if self._closing:
                         return
                     self._pump_task = trio.lowlevel.current_task()
-                    await trio.lowlevel.wait_task_rescheduled(lambda _: trio.lowlevel.Abort.FAILED)
-                    if not self._batch.told and not self._batch.waiting:
+                    await trio.lowlevel.wait_task_rescheduled(_stay)
+                    if not self._batch.told and not self._batch.tasks and not self._batch.waiting:
                         # Nobody waits: whoever can go on goes first, and what is put off may be outdated by then.
                         await trio.lowlevel.cancel_shielded_checkpoint()
                     continue
@@ -221,8 +252,14 @@ class JournalWriter:
                     elif self._after is not None:
                         self._after()
                 ok = self._error is None
-                for told in batch.told:
-                    told(ok)
+                threes = iter(batch.told)
+                for told in threes:
+                    told(ok, next(threes), next(threes))
+                for task in batch.tasks:
+                    if self._error is None:
+                        trio.lowlevel.reschedule(task)
+                    else:
+                        trio.lowlevel.reschedule(task, outcome.Error(self._error))
                 for task in batch.waiting:
                     trio.lowlevel.reschedule(task)
 
@@ -238,6 +275,14 @@ class JournalWriter:
     def _close(self) -> None:
         self._closing = True
         self._wake()
+
+
+def _stay(_: trio.lowlevel.RaiseCancelT) -> trio.lowlevel.Abort:
+    return trio.lowlevel.Abort.FAILED
+
+
+def _tell(ok: bool, told: Callable[[bool], None], _: None) -> None:
+    told(ok)
 
 
 class _Leave:
@@ -286,7 +331,7 @@ class _Thread:
         """Commit in the thread; gives what went wrong."""
         self._task = trio.lowlevel.current_task()
         self._inbox.put(batch)
-        await trio.lowlevel.wait_task_rescheduled(lambda _: trio.lowlevel.Abort.FAILED)
+        await trio.lowlevel.wait_task_rescheduled(_stay)
         return self._result
 
     def close(self) -> None:

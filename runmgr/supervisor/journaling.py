@@ -58,6 +58,7 @@ class RunJournal:
         "_reader",
         "_runtime",
         "_said_changed",
+        "_told",
         "closing",
         "writer",
     )
@@ -66,10 +67,10 @@ class RunJournal:
         self.writer = writer
         self._runtime = runtime
         self._reader = reader
-        self._late: dict[Actor, tuple[Any, int]] = {}
-        """Checkpoints that are put off until the next commit: the stepper, and the run's attempt."""
-        self._asked: dict[Actor, tuple[Any, int, Any, Any]] = {}
-        """Requests that runs' last rows hold and that were sent: the request, and what may change of it."""
+        self._late: dict[Actor, Any] = {}
+        """Checkpoints that are put off until the next commit: the stepper."""
+        self._asked: dict[Actor, tuple[Any, int]] = {}
+        """Runs whose last row holds a request that was sent, the last message of their history then: when, and its parts."""
         self._claim: int | None = None
         """What the commit that is under way says that may have been spent."""
         self._claimed: int | None = None
@@ -79,6 +80,7 @@ class RunJournal:
         self._fresh: dict[str, tuple[int, int]] = {}
         """Ids that were given to runs which are not admitted yet, and what it takes to give them back."""
         self._said_changed = False
+        self._told = self._tell  # one for all runs
         spent: dict[str, Any] = {} if reader is None else reader.meta("spent") or {}
         self._ended: int | None = 0 if reader is None else spent.get("ended")
         """Outcomes in the file; None where an older runmgr wrote it, and only counting them all would tell."""
@@ -278,7 +280,7 @@ class RunJournal:
         plan = stepper.ctx.deps.plan
         response = getattr(node, "model_response", None)
         if response is not None and node.tool_call_results is None:
-            if plan.plain_text and not _has_calls(response):
+            if plan.plain_text and actor._epoch >= 0 and not _has_calls(response):
                 # No tool, validator or output function will see it; mostly the run ends within this very step. It is kept
                 # with the next commit, if the run has not got further by then.
                 self._put_off(actor, stepper)
@@ -307,7 +309,7 @@ class RunJournal:
 
     def _put_off(self, actor: Actor, stepper: Any) -> None:
         """Keep with the next commit where the run stands then: nothing is made up of it until then."""
-        self._late[actor] = (stepper, actor._attempts)
+        self._late[actor] = stepper
         self.writer.wake()
 
     def _keep_late(self, actor: Actor, stepper: Any) -> None:
@@ -329,7 +331,7 @@ class RunJournal:
         self._write(
             actor, state, stepper.ctx.deps, "model_request", len(history) - 1, wire_form(request), None
         )
-        self._asked[actor] = (request, len(request.parts), request.timestamp, request.instructions)
+        self._asked[actor] = (request.timestamp, len(request.parts))
 
     def _keep_response(self, actor: Actor, stepper: Any, response: Any) -> None:
         ctx = stepper.ctx
@@ -412,23 +414,19 @@ class RunJournal:
         actor._epoch = epoch
 
     def _was_asked(self, actor: Actor, history: list[Any]) -> bool:
-        """Whether the history goes on with the request that the run's last row holds, as it is there."""
+        """Whether the history, not rewritten since, goes on with the request that the run's last row holds, as it is there."""
         kept = self._asked.pop(actor, None)
         if kept is None or actor._known >= len(history):
             return False
-        request, parts, timestamp, instructions = kept
-        return (
-            history[actor._known] is request
-            and len(request.parts) == parts
-            and request.timestamp is timestamp
-            and request.instructions is instructions
-        )
+        request = history[actor._known]
+        return request.timestamp is kept[0] and len(request.parts) == kept[1]  # else it was sent again since
 
     def _before_commit(self) -> bytes:
         """Called as a transaction is about to be made up: add what was put off; gives what was spent."""
         while self._late:
-            actor, (stepper, attempts) = self._late.popitem()
-            if attempts == actor._attempts:  # else it was restarted, and what is kept next begins from there
+            actor, stepper = self._late.popitem()
+            # Else it was restarted, or is about to be, and what is kept next begins from there.
+            if stepper is actor._stepper and actor._snapshot is None and actor._epoch >= 0:
                 with suppress(
                     UserError
                 ):  # what has no JSON form will be met again when the run goes on or ends
@@ -458,8 +456,13 @@ class RunJournal:
             reset = epoch != actor._epoch
             asked = asked and not reset
             body = encode_outcome(outcome, actor._known + asked, reset=reset, asked=asked)
-        told = _Told(self, actor, outcome)
-        self.writer.ended(actor._journal_run, outcome.status.value, outcome.finished_at, body, told)
+        self.writer.ended_with(
+            actor._journal_run, outcome.status.value, outcome.finished_at, body, self._told, actor, outcome
+        )
+
+    def _tell(self, ok: bool, actor: Actor, outcome: RunOutcome) -> None:
+        """An outcome is committed, or cannot be."""
+        self._runtime.tell(actor, outcome if ok else self._lost(outcome))
 
     def left_open(self, actor: Actor) -> None:
         """The run ends for this process, and the journal is not to hold how."""
@@ -472,21 +475,6 @@ class RunJournal:
         counts[outcome.status] -= 1
         counts[RunState.CANCELLED] += 1
         return msgspec.structs.replace(outcome, status=RunState.CANCELLED, output=None, error=error)
-
-
-class _Told:
-    """What is called once an outcome is committed, or cannot be."""
-
-    __slots__ = ("_actor", "_journal", "_outcome")
-
-    def __init__(self, journal: RunJournal, actor: Actor, outcome: RunOutcome) -> None:
-        self._journal = journal
-        self._actor = actor
-        self._outcome = outcome
-
-    def __call__(self, ok: bool) -> None:
-        journal = self._journal
-        journal._runtime.tell(self._actor, self._outcome if ok else journal._lost(self._outcome))
 
 
 def differ(one: str | None, other: str | None) -> bool:

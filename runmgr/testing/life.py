@@ -102,7 +102,7 @@ class SimulatedDisk(Disk):
             connection.execute("PRAGMA query_only = ON")
         else:
             connection.execute("BEGIN IMMEDIATE")
-            connection.executemany("INSERT INTO checkpoints VALUES (?, ?)", batch.checkpoints)
+            batch.write(connection)
             connection.execute("ROLLBACK")
             error = sqlite3.OperationalError("disk I/O error")
             error.sqlite_errorname = "SQLITE_IOERR_WRITE"
