@@ -15,7 +15,7 @@ from typing_extensions import deprecated
 from runmgr.exceptions import UsageLimitExceeded
 from runmgr.structs import Value, replace
 
-__all__ = ("RequestUsage", "RunUsage", "Usage", "UsageBase", "UsageLimits")
+__all__ = ("RequestUsage", "RunUsage", "Usage", "UsageBase", "UsageLimits", "add_tokens")
 
 
 class UsageBase(Value, kw_only=True, gc=False):
@@ -109,12 +109,12 @@ class RequestUsage(UsageBase, kw_only=True, gc=False, forbid_unknown_fields=True
 
     def incr(self, incr_usage: RequestUsage) -> None:
         """Adds ``incr_usage`` to this one in place; ``incr_usage`` stays as it is."""
-        _add_tokens(self, incr_usage)
+        add_tokens(self, incr_usage)
 
     def __add__(self, other: RequestUsage) -> RequestUsage:
         """The sum, as a new usage; for the chunks of one streamed response."""
         total = replace(self, details=self.details.copy())
-        _add_tokens(total, other)
+        add_tokens(total, other)
         return total
 
     @classmethod
@@ -174,7 +174,7 @@ class RunUsage(UsageBase, kw_only=True, gc=False):
         if isinstance(incr_usage, RunUsage):
             self.requests += incr_usage.requests
             self.tool_calls += incr_usage.tool_calls
-        _add_tokens(self, incr_usage)
+        add_tokens(self, incr_usage)
 
     def __add__(self, other: RunUsage | RequestUsage) -> RunUsage:
         """The sum, as a new usage."""
@@ -190,7 +190,8 @@ class Usage(RunUsage, kw_only=True, gc=False):
         warnings.warn("`Usage` is deprecated, use `RunUsage` instead", DeprecationWarning, stacklevel=2)
 
 
-def _add_tokens(total: UsageBase, more: UsageBase) -> None:
+def add_tokens(total: UsageBase, more: UsageBase) -> None:
+    """Add the tokens of one usage to another, in place."""
     # Most counts are zero most of the time: a test is cheaper than an addition and a store.
     if n := more.input_tokens:
         total.input_tokens += n

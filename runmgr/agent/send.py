@@ -13,6 +13,7 @@ from runmgr.messages.clock import now_utc
 from runmgr.records.definitions import ModelRequestParameters
 from runmgr.settings import ModelSettings, merge_model_settings
 from runmgr.structs import replace
+from runmgr.usage import RequestUsage, add_tokens
 
 if TYPE_CHECKING:
     from runmgr.tools.context import RunContext
@@ -151,10 +152,17 @@ def receive_response(
     state = ctx.state
     usage = state.usage
     usage.requests += 1
-    usage.incr(response.usage)
+    if type(response.usage) is RequestUsage:
+        add_tokens(usage, response.usage)
+    else:
+        usage.incr(response.usage)
     if response.run_id is None:
         response.run_id = state.run_id
     state.message_history.append(response)
     limits = ctx.deps.usage_limits
-    if limits.has_token_limits():
+    if (
+        limits.input_tokens_limit is not None
+        or limits.output_tokens_limit is not None
+        or limits.total_tokens_limit is not None
+    ):
         limits.check_tokens(usage)

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 __all__ = ("NO_LIMITS_GIVEN", "RunBlock", "first_node")
 
 NO_LIMITS_GIVEN = UsageLimits()
+"""The limits of a run that was given none."""
 
 
 class RunBlock(Generic[AgentDepsT, OutputDataT]):

@@ -172,11 +172,12 @@ class Model(ABC):
         if own is not None:
             model_settings = merge_model_settings(own, model_settings)
         profile = self.profile
-        prepared = self._prepared.get(model_request_parameters, profile)
-        if prepared is None:
-            customized = self.customize_request_parameters(model_request_parameters)
-            prepared = prepare_parameters(customized, profile)
-            self._prepared.put(model_request_parameters, profile, prepared)
+        known = self._prepared.entries.get(id(model_request_parameters))
+        if known is not None and known[1] is profile:
+            return model_settings, known[2]
+        customized = self.customize_request_parameters(model_request_parameters)
+        prepared = prepare_parameters(customized, profile)
+        self._prepared.put(model_request_parameters, profile, prepared)
         return model_settings, prepared
 
     def customize_request_parameters(

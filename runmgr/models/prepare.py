@@ -20,21 +20,16 @@ class Prepared:
     Holds the parameters themselves, so that an identity cannot come again for another object.
     """
 
-    __slots__ = ("_entries",)
+    __slots__ = ("entries",)
 
     def __init__(self) -> None:
-        self._entries: dict[int, tuple[ModelRequestParameters, ModelProfile, ModelRequestParameters]] = {}
-
-    def get(self, params: ModelRequestParameters, profile: ModelProfile) -> ModelRequestParameters | None:
-        entry = self._entries.get(id(params))
-        if entry is None or entry[1] is not profile:
-            return None
-        return entry[2]
+        self.entries: dict[int, tuple[ModelRequestParameters, ModelProfile, ModelRequestParameters]] = {}
+        """By the id of parameters: they themselves, the profile, and what was made of them for it."""
 
     def put(
         self, params: ModelRequestParameters, profile: ModelProfile, prepared: ModelRequestParameters
     ) -> None:
-        entries = self._entries
+        entries = self.entries
         if len(entries) >= _REMEMBERED:
             del entries[next(iter(entries))]
         entries[id(params)] = (params, profile, prepared)

@@ -12,7 +12,6 @@ from __future__ import annotations
 import traceback
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
-from contextvars import copy_context
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
@@ -77,7 +76,7 @@ class Actor(RunHandle):
         self._fingerprint = fingerprint
         self._queued_at = queued_at
         self._listener = listener
-        self._context = copy_context()
+        self._context = None
         self._started_at: float | None = None
         self._finished_at: float | None = None
         self._attempts = 1
@@ -203,7 +202,8 @@ class Actor(RunHandle):
         error: RunError | None = None
         status = RunState.SUCCEEDED
         try:
-            with scope:
+            scope.__enter__()  # and not `with`, which holds on to its end by one object more in each run that waits
+            try:
                 if self._cancel_reason is not None:
                     scope.cancel(self._cancel_reason)
                 # Driven here and not in a coroutine of its own, which would be one object more in each run that waits.
@@ -263,6 +263,11 @@ class Actor(RunHandle):
                         break
                 if self._extras is not None:
                     await self._see_off(self._extras)
+            except BaseException as exc:
+                if not scope.__exit__(type(exc), exc, exc.__traceback__):
+                    raise
+            else:
+                scope.__exit__(None, None, None)
         except Exception as exc:
             if self._ours and not isinstance(exc, UserError | JournalError):
                 raise  # a bug in runmgr: it ends the program, and is not taken for a failed run

@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Hashable, Mapping
 from contextlib import suppress
+from contextvars import copy_context
 from math import inf
 from typing import TYPE_CHECKING, cast
 
@@ -251,6 +252,7 @@ class Admission:
             return True
         lane = self._lane(actor)
         if len(lane.queue) < self._max_queued and not lane.line:
+            actor._context = copy_context()
             self._seat(actor, lane)
             return True
         return False
@@ -258,6 +260,7 @@ class Admission:
     def stand(self, actor: Actor) -> Ticket:
         """Stand in line until the run has a place or a seat: to be waited for, or given up, at once after this."""
         ticket = Ticket(actor)
+        actor._context = copy_context()
         self._lane(actor).line.push(actor, ticket, priority=_priority(actor), group=actor.group)
         return ticket
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from runmgr.agent import AgentRun
 from runmgr.records.events import RunEnded as RunEndedEvent
 from runmgr.records.outcomes import RunError, RunOutcome, RunState
 from runmgr.usage import RunUsage
@@ -62,12 +63,26 @@ def finish(
     new_from = epoch = 0
     body: bytes | None = None
     metadata = actor._metadata
-    if stepper is not None and actor._job.is_agent:
+    abandoned: tuple[str, ...] = ()
+    if type(stepper) is AgentRun:
+        ctx = stepper.ctx
+        state = ctx.state
+        messages, new_from, epoch = state.message_history, ctx.deps.new_message_index, state.history_epoch
+        if metadata is None:
+            metadata = state.metadata
+        if state.abandoned_threads:
+            abandoned = tuple(state.abandoned_threads)
+        count = state.usage.tool_calls - actor._tools_counted
+        if count > 0:
+            actor._tools_counted += count
+            self.gates.count_tool_calls(actor, count)
+    elif stepper is not None and actor._job.is_agent:
         messages, new_from, epoch = (
             stepper.all_messages(),
             new_message_index(stepper),
             stepper.history_epoch,
         )
+        abandoned = actor._job.abandoned_threads(stepper)
         if metadata is None:
             metadata = stepper.metadata
         self.count_tool_calls(actor)
@@ -89,13 +104,11 @@ def finish(
         if extras.parent is not None:
             died(extras.parent, actor)
     tally = actor._tally
-    paid = actor.paid()
+    paid = tally if extras is None and actor._before is None else actor.paid()
     if usage is None:
         usage = RunUsage() if paid is None else paid.usage()
     if carried is not None:
         abandoned = carried.abandoned_threads
-    else:
-        abandoned = () if stepper is None else actor._job.abandoned_threads(stepper)
     outcome = RunOutcome(
         run_id=actor.run_id,
         index=actor._index,

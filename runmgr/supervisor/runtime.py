@@ -297,10 +297,13 @@ class Runtime:
             elsewhere.begin(self, actor)
             return
         assert self.actors is not None
-        # In the submitter's context: what happens to free the place, and where, is none of this run's business.
-        context, actor._context = actor._context, None
-        assert context is not None
-        context.run(self.actors.start_soon, actor.act, name=actor.run_id)
+        context = actor._context
+        if context is None:  # it has its place at once, from its submitter
+            self.actors.start_soon(actor.act, name=actor.run_id)
+        else:
+            # In the submitter's context: what happens to free the place, and where, is none of this run's business.
+            actor._context = None
+            context.run(self.actors.start_soon, actor.act, name=actor.run_id)
 
     # ---------------------------------------------------------------- states
 
