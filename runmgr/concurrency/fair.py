@@ -209,6 +209,11 @@ class FairQueue(Generic[K, T]):
         for flow in self._held.pop(group, ()):
             self._enter(flow, self._levels[flow.priority])
 
+    def count(self, group: Hashable, *, priority: float = 0) -> int:
+        """How many items of a group there are at a priority."""
+        flow = self._flows.get((priority, group))
+        return 0 if flow is None else len(flow.items)
+
     def weight(self, group: Hashable) -> float:
         """A group's share relative to others'."""
         return self._weights.get(group, 1.0)

@@ -1,7 +1,7 @@
 """The doors of a model request: rate, then budget, then connection; and its resends.
 
-Whatever a request holds is given back before it waits: no permit and no connection is held during a backoff or while it waits
-for a budget. One exception: a group's own permit, while its request stands in its model's line (see `_pass_rates`). The request is sent with ``model.request_once``; whether a failure is sent again is decided by the pure
+Whatever a request holds is given back before it waits: no permit and no connection is held during a backoff, while it waits for a budget
+or for a rate. The request is sent with ``model.request_once``; whether a failure is sent again is decided by the pure
 functions of `runmgr.models.retry` and `RetryBudget`. What a request used is settled in the ledger before anybody sees its
 response.
 """
@@ -25,7 +25,7 @@ from .bounds import OUTPUT_TOKENS, Sizes
 from .budget import Meter
 from .hedge import send_hedged
 from .model_door import Entry, ModelDoor
-from .rates import Booking, RateDoor, elsewhere
+from .rates import Booking, Place, elsewhere
 from .tally import settled
 
 if TYPE_CHECKING:
@@ -202,14 +202,11 @@ async def _hedged(
             if entry.group_rate is not None:
                 if entry.group_booking is not None:
                     copy.group_booking = entry.group_booking.again()
-                if not entry.group_rate.pass_nowait(now, copy.group_booking):
-                    return None
                 copy.group_rate = entry.group_rate
             if entry.counted:
                 copy.counted = True
                 copy.bound_inputs, copy.bound_outputs = entry.bound_inputs, entry.bound_outputs
-        if door.rate is not None and not door.rate.pass_nowait(now, copy.booking):
-            copy.leave_group()
+        if not _pass_rates_nowait(door, copy, now):
             return None
         purse = self._sup.gates.purse
         if purse is not None and entry is not None and entry.need:
@@ -275,20 +272,31 @@ def _prepare(actor: Actor, door: ModelDoor, messages: list[Any], settings: Any, 
 
 def _enter_nowait(door: ModelDoor, entry: Entry, now: float) -> bool:
     """Pass all doors at once where nothing has to be waited for and nobody waits; else hold nothing. Decides as `_pass` does."""
-    if entry.group_rate is not None:
-        return False
     need = entry.need
     if need:
         for meter in entry.meters:
             if (meter.room - need) & GUARDS != GUARDS or meter.line:  # as `Purse.reserve_nowait`
                 return False
-    rate = door.rate
-    if rate is not None and not rate.pass_nowait(now, entry if entry.counted else None):
+    if entry.group_rate is not None:
+        if not _pass_rates_nowait(door, entry, now):
+            return False
+    elif (rate := door.rate) is not None and not rate.pass_nowait(now, entry if entry.counted else None):
         return False
     if need:
         for meter in entry.meters:
             meter.room -= need
     return True
+
+
+def _pass_rates_nowait(door: ModelDoor, entry: Entry, now: float) -> bool:
+    """Pass the model's rate and the group's own, or neither."""
+    own, rate = entry.group_rate, door.rate
+    if own is not None and not own.pass_nowait(now, entry.group_booking):
+        return False
+    if rate is None or rate.pass_nowait(now, entry.booking):
+        return True
+    entry.leave_group()
+    return False
 
 
 async def _enter(
@@ -326,9 +334,9 @@ def _turn_back(actor: Actor, door: ModelDoor, entry: Entry) -> None:
 
 async def _pass(actor: Actor, door: ModelDoor, entry: Entry, asked: tuple[Any, Any, Any]) -> None:
     gates = actor._sup.gates
-    rate, purse, own = door.rate, gates.purse, entry.group_rate
-    if own is not None or (rate is not None and not rate.pass_nowait(trio.current_time(), entry.booking)):
-        await _pass_rates(actor, rate, entry)
+    purse = gates.purse
+    if not _pass_rates_nowait(door, entry, trio.current_time()):
+        await _pass_rates(actor, door, entry)
     if not entry.need:
         return
     assert purse is not None
@@ -349,31 +357,25 @@ async def _pass(actor: Actor, door: ModelDoor, entry: Entry, asked: tuple[Any, A
             await purse.reserve(entry.meters, entry.need)
     finally:
         actor._sup.end_wait(actor)
-    if own is not None or (rate is not None and not rate.pass_nowait(trio.current_time(), entry.booking)):
+    if not _pass_rates_nowait(door, entry, trio.current_time()):
         try:
-            await _pass_rates(actor, rate, entry)
+            await _pass_rates(actor, door, entry)
         except BaseException:
             purse.settle(entry.meters, entry.need, 0)
             raise
 
 
-async def _pass_rates(actor: Actor, rate: RateDoor | None, entry: Entry) -> None:
-    """Pass the group's own rate, then the model's. Cancelled: neither is held.
-
-    In this order: while it waits for the model, a request holds back no one but its own group. That is the one permit that is held while
-    something waits, and on purpose. Two lines that are passed one after the other, each given back when the other one has no room, let
-    requests go from one to the other and back for as long as both are full, and nobody's turn would be sure. So a group's
-    ``max_in_flight`` counts those of its requests that stand in a model's line too.
-    """
-    own = entry.group_rate
-    if own is not None and not own.pass_nowait(trio.current_time(), entry.group_booking):
-        await _wait_for_rate(actor, own, entry.group_booking)
-    if rate is not None and not rate.pass_nowait(trio.current_time(), entry.booking):
-        try:
-            await _wait_for_rate(actor, rate, entry.booking)
-        except BaseException:
-            entry.leave_group()
-            raise
+async def _pass_rates(actor: Actor, door: ModelDoor, entry: Entry) -> None:
+    """Wait for the model's rate and for the group's own, and pass both at one moment. Cancelled: neither is held."""
+    sup, own, rate = actor._sup, entry.group_rate, door.rate
+    sup.begin_wait(actor, "rate")
+    try:
+        if rate is not None:
+            await rate.pass_(Place(entry.booking, actor.group, own, entry.group_booking))
+        elif own is not None:
+            await own.pass_(Place(entry.group_booking, actor.group))
+    finally:
+        sup.end_wait(actor)
 
 
 async def _count(
@@ -389,15 +391,6 @@ async def _count(
     entry.meters = gates.purse.of(actor.group, gates.tally(actor).meter)
     inputs = min(entry.bound_inputs, int(usage.input_tokens * _COUNT_MARGIN) + 1)
     entry.need = gates.need(door, entry.meters, inputs, entry.bound_outputs) + (entry.need & OPEN)
-
-
-async def _wait_for_rate(actor: Actor, rate: RateDoor, booking: Booking | None) -> None:
-    sup = actor._sup
-    sup.begin_wait(actor, "rate")
-    try:
-        await rate.pass_(booking, actor.group)
-    finally:
-        sup.end_wait(actor)
 
 
 async def _wait_at_breaker(actor: Actor, door: ModelDoor, breaker: BreakerGate, attempt: int) -> int:
@@ -511,9 +504,8 @@ def _leave_failed(
 
 def _sent(actor: Actor, door: ModelDoor, attempt: int, started: float) -> None:
     sup = actor._sup
-    sup.events.tell(
-        RequestSent(actor.run_id, actor.group, door.name, attempt, sup._wall_offset + started, door.system)
-    )
+    tell = sup.events.tell
+    tell(RequestSent(actor.run_id, actor.group, door.name, attempt, sup._wall_offset + started, door.system))
 
 
 def _failed(
@@ -537,9 +529,10 @@ def _failed(
 
 def _settled(actor: Actor, door: ModelDoor, response: Any, used: tuple[int, bool], started: float) -> None:
     sup = actor._sup
-    now = sup._time()
+    tell, ticks = sup.events.tell, sup._ticks
+    now = sup._ahead + ticks()
     packed, known = used
-    sup.events.tell(
+    tell(
         RequestSettled(
             actor.run_id,
             actor.group,

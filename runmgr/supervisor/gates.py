@@ -19,6 +19,7 @@ from .amounts import Amount, pack
 from .bounds import CountTokens
 from .breaker import BreakerGate, BreakerPolicy
 from .budget import Meter, Meters, Purse
+from .group_rates import GroupRate
 from .hedge import Hedging
 from .ledger import Ledger, Tally
 from .model_door import ModelDoor, is_made_of_others
@@ -77,7 +78,7 @@ class Gates:
         self.prices = Prices(prices)
         self.doors: dict[int, ModelDoor] = {}
         """By the id of the model."""
-        self.group_rates: dict[str, RateDoor] = {}
+        self.group_rates: dict[str, GroupRate] = {}
         """Of groups that have a rate of their own, over all models."""
         self.purse: Purse | None = None
         self.cache: Cache | None = None
@@ -190,9 +191,7 @@ class Gates:
         for group, limit in groups.items():
             door = self.group_rates.get(group)
             if door is None:
-                door = self.group_rates[group] = RateDoor(
-                    limit or _UNTOLD, adapt=False, services=self.services
-                )
+                door = self.group_rates[group] = GroupRate(group, limit or _UNTOLD, self.services)
                 door.closed = limit is None
             else:
                 door.follow(limit)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from .bounds import CountTokens
     from .breaker import BreakerGate
     from .budget import Meters
+    from .group_rates import GroupRate
     from .hedge import Hedging
     from .ledger import Tally
     from .pricing import ModelPrice, Prices
@@ -50,7 +51,7 @@ class Entry(Booking):
         self.meters: Meters = ()
         self.need = 0
         """What is reserved at the budgets, as one number (see `amounts`); 0: nothing."""
-        self.group_rate: RateDoor | None = None
+        self.group_rate: GroupRate | None = None
         """The rate of the run's group, where it has one of its own."""
         self.group_booking: Booking | None = None
 

@@ -3,7 +3,7 @@
 A request passes at once where everything has room and nobody waits. Otherwise it stands in a line that is fair between
 groups (`runmgr.concurrency.fair` names the source) and is let in with its turn and its permit in hand. Turns are GCRA's (see
 `runmgr.concurrency.gcra`); one that is due but served late counts from when it was due, so a late timer costs no throughput.
-Nothing is held while waiting.
+Nothing is held while waiting: a request of a group with a rate of its own takes turns and permits of both at once (see `group_rates`).
 
 Tokens are booked by an estimate when a request passes: its share of the bytes that bound its input, as learned from
 earlier answers, and the mean output. What it really used takes its place when the answer is there.
@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from contextvars import ContextVar
 from itertools import zip_longest
+from typing import TYPE_CHECKING, NamedTuple
 
 import outcome
 import trio
@@ -25,7 +26,10 @@ from runmgr.records.budgets import RateLimit
 from .adaptive import INITIAL, Adaptive
 from .refusals import LearnedQuota, Refusals
 
-__all__ = ("Booking", "RateDoor", "Resting", "elsewhere")
+if TYPE_CHECKING:
+    from .group_rates import GroupRate
+
+__all__ = ("CATCH_UP", "Booking", "Place", "RateDoor", "Resting", "elsewhere")
 
 elsewhere: ContextVar[bool] = ContextVar("runmgr_elsewhere", default=False)
 """Whether the request that is made can be sent to another model: then it is not kept waiting for a quota that rests."""
@@ -40,7 +44,7 @@ _FIRST_OUTPUT = 500.0
 _FIRST_SHARE = 0.25
 """Tokens a byte of the bound, before any answer was seen."""
 _SMOOTHING = 0.05
-_CATCH_UP = 0.5
+CATCH_UP = 0.5
 """Seconds: turns that were due longer ago than this are lost."""
 
 
@@ -58,6 +62,15 @@ class Booking:
     def again(self) -> Booking:
         """Of another request with the same bound."""
         return Booking(self.bound_inputs, self.bound_outputs)
+
+
+class Place(NamedTuple):
+    """Of one request in a line: what it is booked with, and the rate of its group, which it passes at the same moment."""
+
+    booking: Booking | None
+    group: str
+    own: GroupRate | None = None
+    own_booking: Booking | None = None
 
 
 class RateDoor:
@@ -112,7 +125,7 @@ class RateDoor:
         self.refusals = Refusals()
         self._quota = LearnedQuota()
         self.services = services
-        self.used = 0
+        self.used: int = 0
         """Permits out: requests in flight."""
         self._full_at = -math.inf  # when a request was last kept waiting by those in flight
         self._level = 0  # what it was at the first refusal
@@ -126,7 +139,7 @@ class RateDoor:
         self._share = _FIRST_SHARE
         self._room = math.inf  # requests that the provider's headers leave room for, until then
         self._room_until = 0.0
-        self._line: FairQueue[trio.lowlevel.Task, Booking | None] = FairQueue()
+        self._line: FairQueue[trio.lowlevel.Task, Place] = FairQueue()
         self._waits = self._line.where
         self._clock = 0.0  # the moment up to which turns have been given out, while anybody waits
         self._due = math.inf
@@ -151,7 +164,7 @@ class RateDoor:
     def change(self, limit: RateLimit) -> None:
         """Another limit from now on: for who waits too, not for who has passed. Its pace begins anew."""
         self._tell(limit)
-        if self._line:
+        if self.waiting:
             self._clock = trio.current_time()
             self._serve()
 
@@ -176,7 +189,7 @@ class RateDoor:
             if limit.max_in_flight is not None and self.adaptive.limit > limit.max_in_flight:
                 self.adaptive.restore(limit.max_in_flight)
         self.closed = False
-        if self._line:
+        if self.waiting:
             self._clock = now
             self._serve()
 
@@ -249,8 +262,8 @@ class RateDoor:
         self.used += 1
         return True
 
-    async def pass_(self, booking: Booking | None, group: str) -> None:
-        """Wait for a turn and a permit, which `leave` gives back. Cancelled: nothing is taken.
+    async def pass_(self, place: Place) -> None:
+        """Wait for a turn and a permit, which `leave` gives back, and for those of the group's own rate. Cancelled: nothing is taken.
 
         Raises:
             Resting: the quota rests, and the request can be sent elsewhere.
@@ -258,11 +271,11 @@ class RateDoor:
         task = trio.lowlevel.current_task()
         if not self._line:
             self._clock = trio.current_time()
-        self._line.push(task, booking, group=group)
+        self._line.push(task, place, group=place.group)
         self._serve()
 
         def abort(_: trio.lowlevel.RaiseCancelT) -> trio.lowlevel.Abort:
-            self._line.remove(task)
+            self._remove(task)
             return trio.lowlevel.Abort.SUCCEEDED
 
         if task in self._line:
@@ -276,6 +289,31 @@ class RateDoor:
                 self._impatient.discard(task)
         else:  # it fitted after all; the reschedule that `_serve` would have done must not come before the wait
             await trio.lowlevel.cancel_shielded_checkpoint()
+
+    def _remove(self, task: trio.lowlevel.Task) -> None:
+        place = self._line.remove(task)
+        if place.own is not None:
+            place.own.one_left(self)
+
+    def pass_over(self, group: str, *, over: bool) -> None:
+        """Let others go before a group's requests, or do so no more."""
+        if over:
+            self._line.hold(group)
+        else:
+            self._line.unhold(group)
+
+    def call(self, group: str) -> None:
+        """A group's own rate has room: let in those of its requests whose turn has come."""
+        self._line.unhold(group)
+        self._serve()
+
+    def in_line(self, group: str) -> int:
+        """How many of a group wait."""
+        return self._line.count(group)
+
+    def rests(self, now: float) -> bool:
+        """Whether nobody is sent, however few are in flight."""
+        return self.closed or self.cool_until > now
 
     def leave(self) -> None:
         """Give the permit back."""
@@ -321,34 +359,58 @@ class RateDoor:
         now = trio.current_time()
         if self.closed:
             return
-        self._clock = max(self._clock, now - _CATCH_UP)
+        self._clock = max(self._clock, now - CATCH_UP)
+        owns: dict[GroupRate, None] | None = None
         while line:
-            limit = self.in_flight_limit
-            if limit is not None and self.used >= limit:
-                due = None if self.adaptive is None or self.services is None else self.adaptive.paced(now)
-                if due is not None:
-                    self._wake_at(due)
-                if limit != self.in_flight_limit:
-                    continue
-                self._full_at = now
-                self._clock = now  # turns that pass meanwhile are lost, else they would come in a burst
-                if self._room_until > now:
-                    self._wake_at(self._room_until)
-                return
             first = line.peek()
-            assert first is not None
-            task, booking = first
-            clock = self._clock
-            due = clock + self._delay(clock, booking)
-            if due > now:
-                self._wake_at(due)
-                return
+            if first is None:  # all wait for their groups' rates; turns that pass meanwhile are lost
+                self._clock = now
+                break
+            task, place = first
+            due = self._due_at(now, place.booking)
+            if due is None:
+                break
+            own = place.own
+            if own is not None:
+                if not own.take_with(self, now, place.own_booking):
+                    self.pass_over(place.group, over=True)
+                    continue
+                owns = owns or {}
+                owns[own] = None
             line.pop()
-            self._clock = due
-            self._take(due, booking)
-            self.used += 1
+            self._let_in(due, place.booking)
             if task is not trio.lowlevel.current_task():
                 trio.lowlevel.reschedule(task)
+        for own in owns or ():
+            own.went(self)
+
+    def _due_at(self, now: float, booking: Booking | None) -> float | None:
+        """Since when a request may pass, if it may now; else the timer is set, or a permit has to come back first."""
+        while True:
+            limit = self.in_flight_limit
+            if limit is None or self.used < limit:
+                break
+            due = None if self.adaptive is None or self.services is None else self.adaptive.paced(now)
+            if due is not None:
+                self._wake_at(due)
+            if limit != self.in_flight_limit:
+                continue
+            self._full_at = now
+            self._clock = now  # turns that pass meanwhile are lost, else they would come in a burst
+            if self._room_until > now:
+                self._wake_at(self._room_until)
+            return None
+        clock = self._clock
+        due = clock + self._delay(clock, booking)
+        if due > now:
+            self._wake_at(due)
+            return None
+        return due
+
+    def _let_in(self, due: float, booking: Booking | None) -> None:
+        self._clock = due
+        self._take(due, booking)
+        self.used += 1
 
     def _wake_at(self, due: float) -> None:
         if self._scope is None:
@@ -479,5 +541,5 @@ class RateDoor:
         """Nobody is sent before ``until``; those who can ask elsewhere are sent away."""
         self.cool_until = max(self.cool_until, until)
         for task in [task for task in self._impatient if task in self._line]:
-            self._line.remove(task)
+            self._remove(task)
             trio.lowlevel.reschedule(task, outcome.Error(Resting()))

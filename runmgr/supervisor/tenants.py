@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from runmgr.records.snapshots import GroupState
 
-from .rates import RateDoor
+from .group_rates import GroupRate
 from .states import TERMINAL
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ class Tenants:
             rates = runtime.gates.group_rates
             door = rates.get(name)
             if door is None:
-                rates[name] = RateDoor(rate, adapt=False, services=runtime.services)
+                rates[name] = GroupRate(name, rate, runtime.services)
             else:
                 door.change(rate)
         if budget is not None:
