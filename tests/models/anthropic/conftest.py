@@ -1,31 +1,12 @@
 """Anthropic's answers, in the shape that https://docs.claude.com/en/api/messages and .../build-with-claude/streaming give."""
 
-import importlib.util
 import json
-from pathlib import Path
 
 import pytest
 
 from runmgr.messages import ModelRequest, UserPromptPart
 from runmgr.models.anthropic import AnthropicModel
 from runmgr.providers.anthropic import AnthropicProvider
-
-_spec = importlib.util.spec_from_file_location(
-    "runmgr_tests_http_server", Path(__file__).parent.parent / "http" / "conftest.py"
-)
-_module = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(_module)
-
-
-@pytest.fixture
-def tools():
-    return _module.Tools
-
-
-@pytest.fixture
-async def server():
-    async with _module.running_server() as server:
-        yield server
 
 
 class Claude:

@@ -1,31 +1,12 @@
 """Gemini's answers, in the shape that https://ai.google.dev/api/generate-content gives."""
 
-import importlib.util
 import json
-from pathlib import Path
 
 import pytest
 
 from runmgr.messages import ModelRequest, UserPromptPart
 from runmgr.models.google import GoogleModel
 from runmgr.providers.google import GoogleProvider
-
-_spec = importlib.util.spec_from_file_location(
-    "runmgr_tests_http_server", Path(__file__).parent.parent / "http" / "conftest.py"
-)
-_module = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(_module)
-
-
-@pytest.fixture
-def tools():
-    return _module.Tools
-
-
-@pytest.fixture
-async def server():
-    async with _module.running_server() as server:
-        yield server
 
 
 class Gemini:

@@ -1,8 +1,6 @@
-"""A model behind the server that misbehaves; see ``../http/conftest.py``."""
+"""A model behind the server that misbehaves; see ``../conftest.py``."""
 
-import importlib.util
 import json
-from pathlib import Path
 
 import pytest
 
@@ -10,23 +8,6 @@ from runmgr.messages import ModelRequest, UserPromptPart
 from runmgr.models import ModelRequestParameters
 from runmgr.models.openai import OpenAIChatModel
 from runmgr.providers.openai import OpenAIProvider
-
-_spec = importlib.util.spec_from_file_location(
-    "runmgr_tests_http_server", Path(__file__).parent.parent / "http" / "conftest.py"
-)
-_module = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(_module)
-
-
-@pytest.fixture
-def tools():
-    return _module.Tools
-
-
-@pytest.fixture
-async def server():
-    async with _module.running_server() as server:
-        yield server
 
 
 def completion(message=None, finish_reason="stop", **fields):
