@@ -468,7 +468,7 @@ def check_early(show):
         return x
 
     r = a.run_sync("x")
-    show(r.output, r.all_messages(), calls, r.usage())
+    show(r.output, r.all_messages(), sorted(calls), r.usage())
 
 
 def check_exhaustive(show):
@@ -493,7 +493,7 @@ def check_exhaustive(show):
         return x
 
     r = a.run_sync("x")
-    show(r.output, r.all_messages(), calls, r.usage())
+    show(r.output, r.all_messages(), sorted(calls), r.usage())
 
 
 def check_exhaustive_bad_output(show):
