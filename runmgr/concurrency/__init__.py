@@ -8,6 +8,7 @@
 - `BareNursery`: what an ``open_x()`` is built on
 - `LoopThread`: an event loop in a thread, for blocking forms of what is async
 - `shielded_cleanup`: bounded time to clean up in
+- `ticks_of`: reading trio's clock for less
 - `check_in_trio`: an error for programs that still run asyncio
 - pure: `FairQueue` (priority, then weighted fair between groups), `Gcra` (rates), `full_jitter` (backoff)
 """
@@ -26,6 +27,7 @@ from .loop_thread import LoopThread
 from .mailbox import Mailbox, MailboxStatistics
 from .nursery import BareNursery
 from .subscription import Overflow, Subscription, SubscriptionStatistics
+from .ticks import ticks_of
 from .timers import Timers, TimersStatistics, open_timers
 
 __all__ = (
@@ -51,4 +53,5 @@ __all__ = (
     "full_jitter",
     "open_timers",
     "shielded_cleanup",
+    "ticks_of",
 )
