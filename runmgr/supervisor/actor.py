@@ -230,10 +230,10 @@ class Actor(RunHandle):
                             if self._interrupts:
                                 node = await self._heed(node)
                             if events.listening:
-                                at = sup._wall_offset + sup._time()
-                                events.tell(
-                                    RunNode(self.run_id, self.group, node.get_node_id(), self._steps, at)
-                                )
+                                # Not called as methods are: that is slow for attributes.
+                                tell, ticks, what = events.tell, sup._ticks, node.get_node_id()
+                                at = sup._ticks_offset + ticks()
+                                tell(RunNode(self.run_id, self.group, what, self._steps, at))
                                 if events.behind:
                                     await self._wait_for(events.caught_up, "events")
                             self._ours = False
@@ -331,7 +331,8 @@ class Actor(RunHandle):
 
     def _tell_started(self, *, resumed: bool) -> None:
         sup = self._sup
-        sup.events.tell(RunStarted(self.run_id, self.group, self._attempts, sup.now(), resumed))
+        tell, ticks = sup.events.tell, sup._ticks
+        tell(RunStarted(self.run_id, self.group, self._attempts, sup._ticks_offset + ticks(), resumed))
 
     async def _wait_for(self, wait: Callable[[], Awaitable[None]], reason: str) -> None:
         self._sup.begin_wait(self, reason)

@@ -56,7 +56,8 @@ def finish(
     queued = actor._seated
     if actor.state is RunState.WAITING and status is RunState.SUCCEEDED:
         self.move(actor, "go", "what waits is not a part of it any more")
-    at = self._wall_offset + self._time()
+    ticks = self._ticks
+    at = self._ticks_offset + ticks()
     self.move(actor, _END[status], error.message if error is not None else "done", at)
     stepper = actor._stepper
     messages: list[Any] = []
@@ -171,9 +172,8 @@ def tell(self: Runtime, actor: Actor, outcome: RunOutcome, at: float | None = No
     if actor._listener is not None:
         actor._listener.told(outcome)
     if self.events.listening:
-        if at is None:
-            at = self._wall_offset + self._time()
-        self.events.tell(RunEndedEvent(run_id, actor.group, outcome, at))
+        tell = self.events.tell
+        tell(RunEndedEvent(run_id, actor.group, outcome, self.now() if at is None else at))
     too_many = self.failures.ended(outcome)
     if too_many is not None:
         self.escalate(too_many)
