@@ -28,11 +28,12 @@ __all__ = (
     "CheckpointRecord",
     "OutcomeRecord",
     "Restored",
+    "counts",
     "decode_json",
     "encode_any",
     "encode_checkpoint",
     "encode_outcome",
-    "encode_step",
+    "encode_record",
     "outcome_from",
     "restore",
     "with_all_messages",
@@ -128,7 +129,7 @@ class _ReadOutcome(OutcomeRecord):
 
 
 _encode = msgspec.json.Encoder().encode
-_encode_whole = msgspec.json.Encoder(enc_hook=wire_hook).encode
+encode_record = msgspec.json.Encoder(enc_hook=wire_hook).encode
 """With messages in it as they are, in their wire form: one pass, where one a message and their copies would be six."""
 _decode_checkpoint = msgspec.json.Decoder(_ReadCheckpoint).decode
 _decode_outcome = msgspec.json.Decoder(_ReadOutcome).decode
@@ -203,69 +204,21 @@ def encode_checkpoint(
         graph = msgspec.Raw(pending.data)
     else:
         name = "user_prompt"
-    return encode_step(
-        name,
-        snapshot.usage,
-        messages[0 if reset else known :],
-        reset,
-        request,
-        response,
-        snapshot.new_message_index,
-        snapshot.run_step,
-        snapshot.output_retries,
-        snapshot.tool_retries,
-        snapshot.metadata,
-        paid,
-        cost,
-        unpriced,
-        attempts,
-        started_at,
-        model,
-        graph,
-        asked,
-    )
-
-
-def encode_step(
-    pending: str,
-    usage: RunUsage,
-    new: Sequence[Any],
-    reset: bool,
-    request: Any,
-    response: Any,
-    new_from: int,
-    step: int,
-    output_retries: int,
-    tool_retries: dict[str, int],
-    metadata: dict[str, Any] | None,
-    paid: RunUsage | None,
-    cost: Decimal,
-    unpriced: int,
-    attempts: int,
-    started_at: float | None,
-    model: str | None,
-    graph: msgspec.Raw = _NOTHING,
-    asked: bool = False,
-) -> bytes:
-    """A checkpoint's body from what a `CheckpointRecord` holds; ``new`` are messages, ``request`` and ``response`` wire forms.
-
-    Raises:
-        ValueError, TypeError: a message's content has no JSON form.
-    """
-    return _encode_whole(
+    new = messages[0 if reset else known :]
+    return encode_record(
         CheckpointRecord(
-            pending,
-            _counts(usage),
+            name,
+            counts(snapshot.usage),
             [wire_form(message) for message in new] if new else None,
             reset,
             request,
             response,
-            new_from,
-            step,
-            output_retries,
-            tool_retries,
-            metadata,
-            None if paid is None else _counts(paid),
+            snapshot.new_message_index,
+            snapshot.run_step,
+            snapshot.output_retries,
+            snapshot.tool_retries,
+            snapshot.metadata,
+            None if paid is None else counts(paid),
             str(cost) if cost else "0",
             unpriced,
             attempts,
@@ -277,7 +230,8 @@ def encode_step(
     )
 
 
-def _counts(usage: RunUsage) -> UsageRecord:
+def counts(usage: RunUsage) -> UsageRecord:
+    """A usage as records hold it."""
     return UsageRecord(
         usage.requests,
         usage.tool_calls,
@@ -312,7 +266,7 @@ def encode_outcome(outcome: RunOutcome, known: int, *, reset: bool, asked: bool 
         except (ValueError, TypeError):
             output, output_repr = _NOTHING, repr(output)
     record = OutcomeRecord(
-        _counts(outcome.usage),
+        counts(outcome.usage),
         output,
         output_repr,
         outcome.error,
@@ -331,7 +285,7 @@ def encode_outcome(outcome: RunOutcome, known: int, *, reset: bool, asked: bool 
     try:
         if new:
             record.messages = [wire_form(message) for message in new]
-        return _encode_whole(record)
+        return encode_record(record)
     except (ValueError, TypeError):
         record.messages = msgspec.Raw(_encode_what_goes(new))
         return _encode(record)

@@ -31,7 +31,8 @@ from .schema import SEQUENCE_BITS
 __all__ = ("JournalWriter", "open_journal_writer")
 
 BACKLOG_BYTES = 64 * 2**20
-BACKLOG_ROWS = 50_000
+_ROW_BYTES = 1_300
+"""Counted for a row beside its body, so that 50,000 of the smallest are as many."""
 
 
 class JournalWriter:
@@ -101,8 +102,8 @@ class JournalWriter:
         checkpoints = batch.checkpoints
         checkpoints.append(run << SEQUENCE_BITS | sequence)
         checkpoints.append(body)
-        batch.size += len(body)
-        if batch.size > BACKLOG_BYTES or len(checkpoints) > 2 * BACKLOG_ROWS:
+        batch.size += len(body) + _ROW_BYTES
+        if batch.size > BACKLOG_BYTES:
             self.backlogged = True
         if self._pump_task is not None:
             self._wake()
@@ -130,8 +131,8 @@ class JournalWriter:
         batch = self._batch
         batch.outcomes += (run, status, finished_at, body)
         batch.told += (told, one, other)
-        batch.size += len(body)
-        if batch.size > BACKLOG_BYTES or len(batch.told) > 3 * BACKLOG_ROWS:
+        batch.size += len(body) + _ROW_BYTES
+        if batch.size > BACKLOG_BYTES:
             self.backlogged = True
         if self._pump_task is not None:
             self._wake()

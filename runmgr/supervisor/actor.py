@@ -248,7 +248,8 @@ class Actor(RunHandle):
                             if journal is not None and not isinstance(node, End):
                                 self._ours = True
                                 if journal.checkpoint(self, stepper) or journal.writer.backlogged:
-                                    await journal.writer.committed()
+                                    await journal.writer.next_commit()
+                                    await trio.lowlevel.checkpoint_if_cancelled()
                                 self._ours = False
                         self._result = stepper.result
                         output = self._result.output

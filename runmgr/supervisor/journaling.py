@@ -17,9 +17,17 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import msgspec
 import trio
 
+from runmgr.agent.nodes import CallToolsNode, ModelRequestNode
 from runmgr.exceptions import JournalError, UserError
 from runmgr.journal import JournalReader, JournalWriter, Restored, open_journal, open_journal_writer
-from runmgr.journal.codec import encode_any, encode_checkpoint, encode_outcome, encode_step
+from runmgr.journal.codec import (
+    CheckpointRecord,
+    counts,
+    encode_any,
+    encode_checkpoint,
+    encode_outcome,
+    encode_record,
+)
 from runmgr.messages import ToolCallPart, ToolReturnPart, UserPromptPart
 from runmgr.messages.codec import wire_form
 from runmgr.records.outcomes import RunError, RunOutcome, RunState
@@ -27,6 +35,7 @@ from runmgr.records.snapshots import PendingGraph, RunSnapshot
 from runmgr.usage import RunUsage
 
 from . import graph_form
+from .amounts import COST_LANE, INPUT, OUTPUT
 from .claims import covers, encode_spent, next_claim, read_spent
 from .identity import Identities, asked
 
@@ -36,6 +45,7 @@ if TYPE_CHECKING:
     from .runtime import Runtime
 
 _ZERO = Decimal(0)
+_NO_RETRIES: dict[str, int] = {}
 _PLAIN = frozenset({str, int, bool, type(None)})
 _BY_AGENT = "agent:"
 """What fingerprints begin with that we worked out."""
@@ -269,43 +279,46 @@ class RunJournal:
             data = cast("GraphJob", actor._job).snapshot(stepper)
             self._keep(actor, RunSnapshot(run_id=actor.run_id, pending=PendingGraph(data), usage=RunUsage()))
             return True
-        if actor._steps == 1 and not actor._checkpoints:
-            response = getattr(stepper.next_node, "model_response", None)
-            if response is None or not _has_calls(response):
+        node = stepper.next_node
+        if type(node) is ModelRequestNode:
+            if actor._steps == 1 and not actor._checkpoints:
                 return False  # its prompt has become a request: nothing is paid or done yet
+            deps = stepper.ctx.deps
+            if (
+                _is_plain(node.request)
+                and not deps.plan.history_processors
+                and (deps.manager is None or not deps.manager.pending_retries())
+            ):
+                # Results of tools. The response with their calls is committed already, and nobody waits for what they gave: it is
+                # kept with the next commit, unless the next response comes before that, whose checkpoint holds it too.
+                self._put_off(actor, stepper)
+                return False
+            return self._keep_all(actor, stepper)  # it might be another by then, or have no JSON form
+        response = getattr(node, "model_response", None)
+        if actor._steps == 1 and not actor._checkpoints:
+            if response is None or not _has_calls(response):
+                return False
             # It was begun with calls that wait, approved perhaps: their tools are next.
             self._keep(actor, stepper.snapshot())
             return True
-        node = stepper.next_node
-        plan = stepper.ctx.deps.plan
-        response = getattr(node, "model_response", None)
-        if response is not None and node.tool_call_results is None:
-            if plan.plain_text and actor._epoch >= 0 and not _has_calls(response):
-                # No tool, validator or output function will see it; mostly the run ends within this very step. It is kept
-                # with the next commit, if the run has not got further by then.
-                self._put_off(actor, stepper)
-                return False
-            if self._late:
-                self._late.pop(actor, None)  # this one says more
-            self._keep_response(actor, stepper, response)
-            return True
-        messages = stepper.ctx.state.message_history
-        if messages and not _has_calls(messages[-1]):
-            # The last response was put off above, perhaps, and the next request acts on it.
-            self._keep(actor, stepper.snapshot())
-            return True
-        # That response is committed already, and nobody waits for what its tools gave: it is kept with the next commit, unless
-        # the next response comes before that, whose checkpoint holds it too.
-        if (
-            messages
-            and not plan.history_processors
-            and _is_plain(node)
-            and not stepper.ctx.deps.tool_manager.pending_retries()
-        ):
+        if response is None or node.tool_call_results is not None:
+            return self._keep_all(actor, stepper)
+        if actor._epoch >= 0 and stepper.ctx.deps.plan.plain_text and not _has_calls(response):
+            # No tool, validator or output function will see it; mostly the run ends within this very step. It is kept
+            # with the next commit, if the run has not got further by then.
             self._put_off(actor, stepper)
-        else:
-            self._keep(actor, stepper.snapshot())  # it might be another by then, or have no JSON form
-        return False
+            return False
+        if self._late:
+            self._late.pop(actor, None)  # this one says more
+        self._keep_response(actor, stepper.ctx, response)
+        return True
+
+    def _keep_all(self, actor: Actor, stepper: Any) -> bool:
+        """As `checkpoint`, for what is seldom."""
+        snapshot = stepper.snapshot()
+        self._keep(actor, snapshot)
+        # A last response with calls is committed already. One without was put off, perhaps, and what comes next acts on it.
+        return bool(snapshot.messages) and not _has_calls(snapshot.messages[-1])
 
     def _put_off(self, actor: Actor, stepper: Any) -> None:
         """Keep with the next commit where the run stands then: nothing is made up of it until then."""
@@ -315,69 +328,64 @@ class RunJournal:
     def _keep_late(self, actor: Actor, stepper: Any) -> None:
         """Keep where a run stands whose checkpoint was put off: it acts on that response now, or the request is on its way."""
         node = stepper.next_node
-        response = getattr(node, "model_response", None)
-        if response is not None:
-            self._keep_response(actor, stepper, response)
-            return
-        request = getattr(node, "request", None)
-        if request is None:
-            return  # it has ended
-        state = stepper.ctx.state
-        history = state.message_history
-        if node._partial is not None or not history or history[-1] is not request:
-            self._keep(actor, stepper.snapshot())
-            return
-        # It was sent: it is in the history already, and comes there from this row when the next one says so.
-        self._write(
-            actor, state, stepper.ctx.deps, "model_request", len(history) - 1, wire_form(request), None
-        )
-        self._asked[actor] = (request.timestamp, len(request.parts))
+        if type(node) is CallToolsNode:
+            self._keep_response(actor, stepper.ctx, node.model_response)
+        elif type(node) is ModelRequestNode:
+            request = node.request
+            state = stepper.ctx.state
+            history = state.message_history
+            if node._partial is not None or not history or history[-1] is not request:
+                self._keep(actor, stepper.snapshot())
+                return
+            # It was sent: it is in the history already, and comes there from this row when the next one says so.
+            self._write(actor, state, stepper.ctx.deps, len(history) - 1, wire_form(request), None)
+            self._asked[actor] = (request.timestamp, len(request.parts))
 
-    def _keep_response(self, actor: Actor, stepper: Any, response: Any) -> None:
-        ctx = stepper.ctx
+    def _keep_response(self, actor: Actor, ctx: Any, response: Any) -> None:
         history = ctx.state.message_history
-        last = history[-1] is response
-        self._write(
-            actor,
-            ctx.state,
-            ctx.deps,
-            "call_tools",
-            len(history),
-            None,
-            None if last else wire_form(response),
-        )
+        pending = None if history[-1] is response else wire_form(response)
+        self._write(actor, ctx.state, ctx.deps, len(history), None, pending)
 
-    def _write(
-        self, actor: Actor, state: Any, deps: Any, pending: str, upto: int, request: Any, response: Any
-    ) -> None:
-        """A checkpoint of an agent's run straight from what it holds: as `_keep`, without a snapshot."""
+    def _write(self, actor: Actor, state: Any, deps: Any, upto: int, request: Any, response: Any) -> None:
+        """A checkpoint of an agent's run straight from what it holds: as `_keep`, without a snapshot.
+
+        Args:
+            actor: the run.
+            state: its state.
+            deps: what it depends on.
+            upto: how many messages of its history are to be kept by now.
+            request: what is sent next; None: the response is acted on.
+            response: that, where it is not simply the last message.
+        """
         history, usage, epoch = state.message_history, state.usage, state.history_epoch
         reset = epoch != actor._epoch
         asked = bool(self._asked) and self._was_asked(actor, history) and not reset
-        known = 0 if reset else actor._known + asked
+        new = history[0 if reset else actor._known + asked : upto]
         paid, cost, unpriced = _money(actor, usage)
+        manager = deps.manager
         try:
-            body = encode_step(
-                pending,
-                usage,
-                history[known:upto],
-                reset,
-                request,
-                response,
-                deps.new_message_index,
-                state.run_step if request is None else state.run_step - 1,
-                state.retries,
-                {}
-                if request is not None
-                else deps.tool_manager.retries,  # it is put off only where no tool failed
-                state.metadata,
-                paid,
-                cost,
-                unpriced,
-                actor._attempts,
-                actor._started_at,
-                actor._model,
-                asked=asked,
+            body = encode_record(
+                CheckpointRecord(
+                    "call_tools" if request is None else "model_request",
+                    counts(usage),
+                    [wire_form(message) for message in new] if new else None,
+                    reset,
+                    request,
+                    response,
+                    deps.new_message_index,
+                    state.run_step if request is None else state.run_step - 1,
+                    state.retries,
+                    # A request is put off only where no tool failed.
+                    _NO_RETRIES if manager is None or request is not None else manager.retries,
+                    state.metadata,
+                    None if paid is None else counts(paid),
+                    str(cost) if cost else "0",
+                    unpriced,
+                    actor._attempts,
+                    actor._started_at,
+                    actor._model,
+                    asked=asked,
+                )
             )
         except (ValueError, TypeError) as error:
             raise _no_form(error) from error
@@ -491,11 +499,8 @@ def _has_calls(response: Any) -> bool:
     return False
 
 
-def _is_plain(node: Any) -> bool:
-    """Whether this sends a request that has a JSON form for sure."""
-    request = getattr(node, "request", None)
-    if request is None:
-        return False
+def _is_plain(request: Any) -> bool:
+    """Whether this is nothing but results of tools that have a JSON form for sure."""
     for part in request.parts:
         if type(part) is not ToolReturnPart or type(part.content) not in _PLAIN or part.metadata is not None:
             return False
@@ -508,7 +513,11 @@ def _money(actor: Actor, usage: RunUsage) -> tuple[RunUsage | None, Decimal, int
     tally = actor._tally if actor._before is None and actor._extras is None else actor.paid()
     if tally is None:
         return None, _ZERO, 0
-    if tally.requests == usage.requests and tally.input_tokens == usage.input_tokens:
+    packed = tally.packed
+    more = packed - usage.requests - usage.input_tokens * INPUT - usage.output_tokens * OUTPUT
+    if not more:
+        return None, _ZERO, tally.unpriced
+    if more > 0 and not more % COST_LANE:
         return None, tally.cost, tally.unpriced
     return tally.usage(), tally.cost, tally.unpriced  # failed attempts are paid too
 
