@@ -25,6 +25,7 @@ from runmgr.usage import RequestUsage
 __all__ = (
     "FINISH_REASONS",
     "REDACTED",
+    "STATUSES",
     "builtin_part",
     "embedded_error",
     "map_message",
@@ -212,8 +213,7 @@ def map_tokens(body: bytes, model_name: str) -> RequestUsage:
         raise _malformed(body, model_name, f"answered without a count of tokens ({error})") from None
 
 
-# https://docs.claude.com/en/api/errors
-_STATUSES = {
+STATUSES = {
     "invalid_request_error": 400,
     "authentication_error": 401,
     "billing_error": 402,
@@ -225,12 +225,13 @@ _STATUSES = {
     "timeout_error": 504,
     "overloaded_error": 529,
 }
+"""The status of each type of error: https://docs.claude.com/en/api/errors."""
 
 
 def embedded_error(body: Any, error: Any, model_name: str) -> ModelHTTPError:
     """The exception of an error that came inside an answer of status 200; its status is what its type says."""
     kind = cast("dict[str, Any]", error).get("type") if isinstance(error, dict) else None
-    return ModelHTTPError(_STATUSES.get(kind, 500) if isinstance(kind, str) else 500, model_name, body)
+    return ModelHTTPError(STATUSES.get(kind, 500) if isinstance(kind, str) else 500, model_name, body)
 
 
 def _malformed(body: bytes, model_name: str, what: str) -> MalformedResponseError:

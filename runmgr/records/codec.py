@@ -2,55 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 import msgspec
 
-from .events import (
-    EventsMissed,
-    RequestFailed,
-    RequestSent,
-    RequestSettled,
-    RunAdmitted,
-    RunEnded,
-    RunEvent,
-    RunNode,
-    RunStarted,
-    RunStateChanged,
-    RunStream,
-    UnknownEvent,
-)
+from .events import KnownEvent, RunEvent, UnknownEvent
 
 __all__ = ("decode_event", "encode_event")
 
 _encoder = msgspec.json.Encoder(enc_hook=repr)
-_decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(
-    RunAdmitted
-    | RunStarted
-    | RunNode
-    | RunStateChanged
-    | RequestSent
-    | RequestSettled
-    | RequestFailed
-    | RunStream
-    | RunEnded
-    | EventsMissed
-)
-_TAGS = frozenset(
-    kind.__struct_config__.tag
-    for kind in (
-        RunAdmitted,
-        RunStarted,
-        RunNode,
-        RunStateChanged,
-        RequestSent,
-        RequestSettled,
-        RequestFailed,
-        RunStream,
-        RunEnded,
-        EventsMissed,
-    )
-)
+_decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(KnownEvent)
+_TAGS = frozenset(kind.__struct_config__.tag for kind in get_args(KnownEvent))
 
 
 def encode_event(event: RunEvent) -> bytes:

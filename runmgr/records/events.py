@@ -14,6 +14,7 @@ from .outcomes import RunOutcome, RunState
 
 __all__ = (
     "EventsMissed",
+    "KnownEvent",
     "RequestFailed",
     "RequestSent",
     "RequestSettled",
@@ -149,7 +150,7 @@ class UnknownEvent(msgspec.Struct, tag="unknown", frozen=True):
     fields: dict[str, Any]
 
 
-RunEvent: TypeAlias = (
+KnownEvent: TypeAlias = (
     RunAdmitted
     | RunStarted
     | RunNode
@@ -160,6 +161,8 @@ RunEvent: TypeAlias = (
     | RunStream
     | RunEnded
     | EventsMissed
-    | UnknownEvent
 )
+"""What this version of runmgr tells."""
+
+RunEvent: TypeAlias = KnownEvent | UnknownEvent
 """Whatever `Supervisor.subscribe` yields."""

@@ -18,6 +18,7 @@ from runmgr.batch.provider_batches.api import Counts, Kind, Limits, Seen, Verdic
 from runmgr.batch.provider_batches.http import BatchHttp, parts
 from runmgr.batch.provider_batches.records import BatchRecord
 from runmgr.batch.provider_batches.spool import size_of
+from runmgr.models.anthropic_response import STATUSES
 
 __all__ = ("AnthropicBatches",)
 
@@ -37,18 +38,6 @@ _FINAL = frozenset(
         "billing_error",
     }
 )
-_STATUS = {
-    "invalid_request_error": 400,
-    "authentication_error": 401,
-    "billing_error": 402,
-    "permission_error": 403,
-    "not_found_error": 404,
-    "request_too_large": 413,
-    "rate_limit_error": 429,
-    "api_error": 500,
-    "timeout_error": 504,
-    "overloaded_error": 529,
-}
 
 
 class _Result(msgspec.Struct):
@@ -148,7 +137,7 @@ class AnthropicBatches:
         error: dict[str, Any] = (result.error or {}).get("error") or result.error or {}
         name = str(error.get("type"))
         kind: Kind = "failed" if name in _FINAL else "again"
-        return Verdict(found.custom_id, kind, _STATUS.get(name, 500), msgspec.json.encode(error).decode())
+        return Verdict(found.custom_id, kind, STATUSES.get(name, 500), msgspec.json.encode(error).decode())
 
     def answer(self, line: bytes) -> bytes:
         """``result.message``."""
