@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import resource
 import sqlite3
 import subprocess
@@ -199,7 +200,8 @@ async def test_runs_of_a_damaged_page_of_checkpoints_are_begun_where_they_are_wh
     size, pages = pages_of(path, "checkpoints")
     overwrite(path, size, pages[len(pages) // 2])
     saved = salvage(path, path.with_name("new.sqlite"))
-    assert saved.lost
+    named = r"checkpoint \d+ of run number \d+"
+    assert re.match(rf"checkpoints after {named} to {named}: ", saved.lost[0])
     assert 0 < len(saved.reopened) <= 30
     assert saved.finished == 200 - len(saved.reopened)
     kept, counts = everything(path.with_name("new.sqlite"))
@@ -207,6 +209,17 @@ async def test_runs_of_a_damaged_page_of_checkpoints_are_begun_where_they_are_wh
     assert all(whole[run_id] == outcome for run_id, outcome in kept.items())
     await fill(path.with_name("new.sqlite"), 200)
     assert everything(path.with_name("new.sqlite"))[1] == {"succeeded": 200, "open": 0}
+
+
+async def test_runs_of_a_damaged_page_of_outcomes_are_open_and_no_others(path, autojump_clock):
+    await fill(path, 200)
+    size, pages = pages_of(path, "outcomes")
+    overwrite(path, size, pages[len(pages) // 2])
+    saved = salvage(path, path.with_name("new.sqlite"))
+    assert re.match(r"outcomes after run number \d+ to run number \d+: ", saved.lost[0])
+    assert 0 < saved.finished < 200
+    kept, _ = everything(path.with_name("new.sqlite"))
+    assert set(saved.reopened) == {f"q{n}" for n in range(200)} - set(kept)
 
 
 async def test_an_undamaged_journal_is_saved_whole(path, autojump_clock, capsys):
