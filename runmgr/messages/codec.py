@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import msgspec
 
@@ -193,19 +193,29 @@ _WIRE_PARTS: dict[type, Callable[[Any], Any]] = {
 }
 
 
+_RETURNS = frozenset({ToolReturnPart, BuiltinToolReturnPart})
+
+
 def wire_form(message: ModelMessage) -> Any:
     """``message`` as msgspec is to write it, with `wire_hook`: itself, or where it holds something that needs its wire form, a copy that holds that."""
-    parts: list[Any] | None = None
-    get = _WIRE_PARTS.get
-    for index, part in enumerate(message.parts):
-        convert = get(type(part))
-        if convert is not None and (wire := convert(part)) is not part:
-            if parts is None:
-                parts = list(message.parts)
-            parts[index] = wire
-    if message.metadata is not None:
-        return replace(message, parts=parts or message.parts, metadata=_raw(message.metadata))
-    return message if parts is None else replace(message, parts=parts)
+    part: Any
+    for part in message.parts:
+        kind: Any = type(part)
+        if kind in _WIRE_PARTS and (
+            type(part.content) not in _PLAIN_TYPES or (kind in _RETURNS and part.metadata is not None)
+        ):
+            return _wire_copy(message)
+    return message if message.metadata is None else replace(message, metadata=_raw(message.metadata))
+
+
+def _wire_copy(message: ModelMessage) -> Any:
+    parts = list[Any](message.parts)
+    for index, part in enumerate(parts):
+        convert = _WIRE_PARTS.get(cast("type[Any]", type(part)))
+        if convert is not None:
+            parts[index] = convert(part)
+    metadata = None if message.metadata is None else _raw(message.metadata)
+    return replace(message, parts=parts, metadata=metadata)
 
 
 def _wire_result_event(event: FunctionToolResultEvent) -> FunctionToolResultEvent:
