@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import AsyncIterable, Iterable
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -26,6 +27,8 @@ __all__ = ("Outcomes",)
 
 FED_AT_ONCE = 64
 """Items that are submitted before others have their turn: the first runs are under way while the rest are still submitted."""
+BUSY = 8.0
+"""How many times longer than at best the others' turn takes where they have much to do."""
 
 
 class _Place:
@@ -58,6 +61,7 @@ class Outcomes:
         "_fed",
         "_feeder",
         "_held",
+        "_hurries",
         "_items",
         "_make",
         "_next",
@@ -67,6 +71,7 @@ class Outcomes:
         "_room",
         "_running",
         "_runtime",
+        "_shortest",
         "_task",
         "_waits",
         "_window",
@@ -99,6 +104,9 @@ class Outcomes:
         self._task: trio.lowlevel.Task | None = None
         self._waits: list[Wait] = []
         self._room: trio.Event | None = None
+        self._hurries = False
+        self._shortest = inf
+        """Seconds that the others' turn took at best."""
         self._feeder = trio.CancelScope()
         self._done = trio.Event()
         runtime.maps.add(self)
@@ -146,11 +154,22 @@ class Outcomes:
             listener.told(actor._outcome)
 
     async def _wait_for_room(self, index: int) -> None:
-        if index % FED_AT_ONCE == FED_AT_ONCE - 1:
-            await trio.lowlevel.checkpoint()
+        if index % FED_AT_ONCE == FED_AT_ONCE - 1 and not self._hurries:
+            await self._give_way()
         while self._open >= self._window:
+            self._hurries = False
             self._room = trio.Event()
             await self._room.wait()
+
+    async def _give_way(self) -> None:
+        """Let others have their turn. Where those have come to be busy, not again before there is no room: runs that go on already would
+        be served first each time, and who begins last ends last.
+        """
+        began = trio.current_time()
+        await trio.lowlevel.checkpoint()
+        took = trio.current_time() - began
+        self._hurries = took > BUSY * self._shortest
+        self._shortest = min(took, self._shortest)
 
     # ---------------------------------------------------------------- outcomes
 
