@@ -200,7 +200,7 @@ def wire_form(message: ModelMessage) -> Any:
     """``message`` as msgspec is to write it, with `wire_hook`: itself, or where it holds something that needs its wire form, a copy that holds that."""
     part: Any
     for part in message.parts:
-        kind: Any = type(part)
+        kind = type(part)  # pyright: ignore[reportUnknownVariableType]
         if kind in _WIRE_PARTS and (
             type(part.content) not in _PLAIN_TYPES or (kind in _RETURNS and part.metadata is not None)
         ):
