@@ -35,3 +35,5 @@ def _ends_at_once(code: int) -> None:
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda _number, _frame: os._exit(code))
+    # CPython remembers an interrupt that came while a text was executed (a namedtuple was made, say), and would end by the signal.
+    exec("")  # noqa: S102  makes it forget

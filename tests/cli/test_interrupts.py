@@ -125,6 +125,21 @@ def test_a_signal_while_the_interpreter_ends_keeps_the_code(tmp_path, number):
     assert (done.returncode, done.stderr) == (130, b"")
 
 
+def test_an_interrupt_of_what_is_executed_as_text_keeps_the_code(tmp_path):
+    """As a command's imports do, where a module makes a namedtuple."""
+    (tmp_path / "early.py").write_text(
+        "import contextlib, sys\n"
+        "from runmgr.cli import app, main\n"
+        "with contextlib.suppress(KeyboardInterrupt):\n    exec('raise KeyboardInterrupt')\n"
+        "app.run = lambda argv: 130\n"
+        "sys.exit(main())\n"
+    )
+    assert (
+        subprocess.run([sys.executable, "-m", "early"], cwd=tmp_path, timeout=20, check=False).returncode
+        == 130
+    )
+
+
 def test_an_agent_that_holds_the_event_loop_is_left_behind(start, tmp_path):
     (tmp_path / "stuck.py").write_text(
         "import pathlib, time\nfrom runmgr import Agent\nfrom runmgr.models.function import FunctionModel\n"
