@@ -1,9 +1,13 @@
-"""10,000 runs of three 1-second turns, with nothing limiting them: how long they take in all, beside bare trio tasks.
+"""Runs of three 1-second turns, 10,000 of them with nothing limiting them: how long they take in all, beside bare trio tasks.
 
-Ideal are 3.0 s. What is above is the work of starting, driving and ending 10,000 runs, as far as it does not fall into their
-waiting. Pydantic AI 2.62 takes 82 s for the same, LangGraph 45 s (measured once, see docs/design/architecture.md).
+Ideal are 3.0 s. What is above is the work of starting, driving and ending them, as far as it does not fall into their waiting.
+Pydantic AI 2.62 takes 82 s for the same, LangGraph 45 s (measured once, see docs/design/architecture.md).
 
-    python bench/tail.py [--rounds N] [--runs N] [--collector commands]
+With Python's own collector settings, which the claims are about, and with those of ``runmgr batch`` (see docs/design/performance.md), for
+both contenders alike: each setting has its own lines and its own verdict, and the exit code is 1 where a claim is broken under Python's
+own.
+
+    python bench/tail.py [--rounds N] [--runs N] [--collector default|commands]
 """
 
 from __future__ import annotations
@@ -13,8 +17,12 @@ import argparse
 from harness import BARE, RUNMGR, finish, median, ratio, rounds, save
 
 CLAIM_SECONDS = 4.0
-"""On two quiet cores. On a slower or busier machine the bare figure grows too, so the claim is held against that."""
+"""For 10,000, on two quiet cores. On a slower or busier machine the bare figure grows too, so the claim is held against that."""
 QUIET_BARE_SECONDS = 3.5
+OVER_BARE = 1.2
+OVER_BARE_MANY = 1.5
+MANY = 100_000
+SETTINGS = {"default": "Python's own collector", "commands": "the collector as in runmgr batch"}
 
 
 def main() -> None:
@@ -23,33 +31,43 @@ def main() -> None:
     )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--runs", type=int, default=10_000)
-    parser.add_argument(
-        "--collector",
-        choices=("default", "commands"),
-        default="default",
-        help="Python's own settings, which the claim is about, or those of `runmgr batch`, for both",
-    )
+    parser.add_argument("--collector", choices=tuple(SETTINGS), help="only this one")
     options = parser.parse_args()
-    table = rounds(
-        [RUNMGR, BARE],
-        options.rounds,
-        *("--mode", "tail", "--turns", 3, "--runs", options.runs, "--in-flight", options.runs),
-        *("--collector", options.collector),
-    )
-    for name in (RUNMGR.name, BARE.name):
-        wall, cpu = median(table, name, "wall_s"), median(table, name, "cpu_us")
-        print(f"  {name:<12}{wall:>8.2f} s in all{cpu:>10,.0f} us CPU a run")
-    middle, low, high = ratio(table, RUNMGR.name, BARE.name, "wall_s")
-    print(f"  runmgr / bare trio: {middle:.2f} ({low:.2f} to {high:.2f})")
-    print(f"written to {save('tail', table)}")
-    failed = []
-    allowed = CLAIM_SECONDS / QUIET_BARE_SECONDS
-    wall = median(table, RUNMGR.name, "wall_s")
-    if wall > CLAIM_SECONDS and middle > allowed:
-        failed.append(
-            f"{wall:.2f} s, claimed at most {CLAIM_SECONDS} s on two quiet cores, "
-            f"or {allowed:.2f} times bare trio on this machine; it is {middle:.2f} times"
+    chosen = tuple(SETTINGS) if options.collector is None else (options.collector,)
+    most = OVER_BARE_MANY if options.runs >= MANY else OVER_BARE
+    failed: list[str] = []
+    tables: dict[str, object] = {}
+    for setting in chosen:
+        table = rounds(
+            [RUNMGR, BARE],
+            options.rounds,
+            *("--mode", "tail", "--turns", 3, "--runs", options.runs, "--in-flight", options.runs),
+            *("--collector", setting),
         )
+        tables[setting] = table
+        print(f"{options.runs:,} runs of 3 x 1 s, {SETTINGS[setting]}, in both:")
+        for name in (RUNMGR.name, BARE.name):
+            wall, cpu = median(table, name, "wall_s"), median(table, name, "cpu_us")
+            print(f"  {name:<12}{wall:>8.2f} s in all{cpu:>10,.0f} us CPU a run")
+        middle, low, high = ratio(table, RUNMGR.name, BARE.name, "wall_s")
+        verdict = "holds" if middle <= most else "close" if low <= most else "BROKEN"
+        print(
+            f"  runmgr / bare trio: {middle:.2f} ({low:.2f} to {high:.2f}), claimed at most {most}: {verdict}"
+        )
+        broken = [f"{middle:.2f} times bare trio, claimed at most {most}"] if verdict == "BROKEN" else []
+        if options.runs < MANY:
+            wall = median(table, RUNMGR.name, "wall_s")
+            allowed = CLAIM_SECONDS / QUIET_BARE_SECONDS
+            holds = wall <= CLAIM_SECONDS or middle <= allowed
+            print(
+                f"  {wall:.2f} s, claimed at most {CLAIM_SECONDS} s on two quiet cores, or {allowed:.2f} times bare trio on this "
+                f"machine: {'holds' if holds else 'BROKEN'}"
+            )
+            if not holds:
+                broken.append(f"{wall:.2f} s, claimed at most {CLAIM_SECONDS} s")
+        if setting == "default" or options.collector is not None:
+            failed += [f"{text} ({SETTINGS[setting]})" for text in broken]
+    print(f"written to {save('tail', tables)}")
     finish(failed)
 
 
