@@ -121,13 +121,19 @@ def main() -> None:
     if options.limit is None and correct != options.correct:
         failed.append(f"{options.correct} correct: {correct}")
     result["uncommitted"] = extra - result["in_work"] - result["unread"]
-    if extra > result["kills"] * options.max_running:
+    result["bound"] = result["kills"] * options.max_running
+    if extra > result["bound"]:
         failed.append(
             f"{extra} extra answers, of {options.max_running} places at {result['kills']} kills: more than one answer a place"
         )
-    if result["uncommitted"] > result["kills"] * options.max_running // 4:
+    if result["uncommitted"] > result["bound"] // 4:
         failed.append(f"{result['uncommitted']} of them had been read: more than one in four places a kill")
     print(json.dumps(result, indent=2))
+    print(
+        f"{extra} answers beyond the {need} needed, in flight to the client at {result['kills']} kills: sent, and their answers not yet in the "
+        f"journal.\n  {result['in_work']} in work at the server, by its own count\n  {result['unread']} answered, in the kernel's buffers\n"
+        f"  {result['uncommitted']} read, and not committed\nThe bound is one a place: {result['kills']} kills x {options.max_running} places = {result['bound']}"
+    )
     print(f"written to {save('kill_loop', result)}")
     finish(failed)
 
