@@ -163,3 +163,44 @@ async def test_one_task_at_a_time_iterates(fakes, autojump_clock):
         await trio.testing.wait_all_tasks_blocked()
         with pytest.raises(trio.BusyResourceError):
             await outcomes.__anext__()
+
+
+async def test_the_first_runs_go_on_while_the_rest_are_submitted(fakes, autojump_clock):
+    pulled, begun = [], []
+
+    def items():
+        for number in range(300):
+            pulled.append(number)
+            yield number
+
+    async def note(run):
+        begun.append(len(pulled))
+
+    async with open_supervisor(max_running=300) as sup, sup.map(fakes.Agent(note), items()) as outcomes:
+        assert len([outcome async for outcome in outcomes]) == 300
+    assert min(begun) < 100
+
+
+async def test_where_others_are_busy_the_rest_is_submitted_at_once(fakes, mock_clock):
+    """Runs that go on already would be served first each time: who begins last would end last."""
+    pulled, turns = [], []
+
+    def items():
+        for number in range(1_000):
+            pulled.append(number)
+            yield number
+
+    async def others():
+        while len(pulled) < 1_000:
+            turns.append(len(pulled))
+            mock_clock.jump(0.001 if len(turns) < 4 else 1)
+            await trio.lowlevel.checkpoint()
+
+    async def wait(run):
+        await trio.sleep(0)
+
+    async with open_supervisor(max_running=1_000) as sup, trio.open_nursery() as nursery:
+        nursery.start_soon(others)
+        async with sup.map(fakes.Agent(wait), items()) as outcomes:
+            assert len([outcome async for outcome in outcomes]) == 1_000
+    assert 3 <= len(turns) < 8
