@@ -1,11 +1,12 @@
 """``runmgr plan``, and the line with which a batch goes on that its budget has stopped."""
 
 import json
+import os
 import shlex
 import signal
+import socket
 import subprocess
 import sys
-import time
 
 import attrs
 import pytest
@@ -290,15 +291,19 @@ def test_a_batch_is_answered_from_its_cache_but_never_over_epochs(cases, tmp_pat
 
 
 def test_an_interrupted_pilot_says_so_and_no_more(cases):
-    process = subprocess.Popen(
-        [sys.executable, "-m", "runmgr", "plan", str(cases), "--model", "sim:ttft=60s"],
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        time.sleep(3)
-        process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=30)
-    finally:
-        process.kill()
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        silent.settimeout(60)
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/v1"
+        process = subprocess.Popen(
+            [sys.executable, "-m", "runmgr", "plan", str(cases), "--model", "openai:m", "--base-url", url],
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "OPENAI_API_KEY": "any-word"},
+        )
+        try:
+            with silent.accept()[0]:  # the pilot waits for an answer
+                process.send_signal(signal.SIGINT)
+                _, err = process.communicate(timeout=30)
+        finally:
+            process.kill()
     assert (process.returncode, err.strip()) == (130, "runmgr: interrupted")

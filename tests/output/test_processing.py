@@ -394,16 +394,19 @@ async def test_cancelling_a_sync_output_function_names_it(make_context):
 
     from runmgr.tools import tool_threads
 
-    release = threading.Event()
+    begun, release = threading.Event(), threading.Event()
 
     def stuck(x: int) -> int:
+        begun.set()
         release.wait(5)
         return x
 
     tool_threads().grace = 0.01
     ctx = make_context()
-    with trio.move_on_after(0.05) as scope:
-        await of_call(ctx, stuck, '{"x": 1}')
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(of_call, ctx, stuck, '{"x": 1}')
+        while not begun.is_set():
+            await trio.sleep(0.005)
+        nursery.cancel_scope.cancel()
     release.set()
-    assert scope.cancelled_caught
     assert ctx.abandoned_threads == ["final_result"]

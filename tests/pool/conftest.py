@@ -16,11 +16,12 @@ SECONDS = 10
 
 
 class Gated:
-    """A model whose requests wait until the test opens them; counts what began, ended and was cancelled."""
+    """A model whose requests wait until the test opens them; tells what began, in order, and counts what was cancelled."""
 
     def __init__(self):
         self.open = False
         self.began = 0
+        self.prompts = []
         self.cancelled = 0
         self.most = 0
         self.now = 0
@@ -30,6 +31,7 @@ class Gated:
 
     async def answer(self, messages, info):
         self.began += 1
+        self.prompts.append(messages[-1].parts[-1].content)
         self.now += 1
         self.most = max(self.most, self.now)
         self.began_one.set()

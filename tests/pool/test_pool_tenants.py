@@ -95,24 +95,22 @@ def test_mistakes_are_raised_where_they_are_made(gated):
 @pytest.mark.parametrize("weight", [1, 3])
 def test_a_tenant_that_submits_without_end_keeps_nobody_out(gated, weight):
     """Threads that wait for room get it by turns of their groups, not in the order in which they came."""
-    order = []
     with RunPool(gated.agent, max_running=1, max_queued=1) as pool:
         pool.set_group("small", weight=weight)
         first = [pool.submit("x", group="big") for _ in range(2)]
-
-        def submit(group):
-            pool.submit("x", group=group).add_done_callback(lambda _: order.append(group))
-
         room = pool._engine.room
         threads = []
         for number, group in enumerate(["big"] * 30 + ["small"] * 6, 1):
-            threads.append(threading.Thread(target=submit, args=(group,), daemon=True))
+            threads.append(
+                threading.Thread(target=pool.submit, args=(group,), kwargs={"group": group}, daemon=True)
+            )
             threads[-1].start()
             until(lambda number=number: room.waiting == number)
         gated.open = True
         for thread in threads:
             thread.join(SECONDS)
         assert all(future.result(SECONDS) for future in first)
+    order = gated.prompts[2:]
     assert len(order) == 36
     last = max(place for place, group in enumerate(order) if group == "small")
     assert last < (16 if weight == 1 else 11)
