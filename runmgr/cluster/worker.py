@@ -70,7 +70,10 @@ class _Worker:
     def __init__(self, hello: wire.Hello, send: Callable[[bytes], Awaitable[None]]) -> None:
         self.hello = hello
         self._send = send
-        self._outbox: deque[Any] = deque()
+        self._outbox: dict[tuple[Any, Any], Any] = {}
+        """What is to be said beside outcomes, by kind and run or group, the newest of each: a driver that takes nothing is told later
+        what holds then. Outcomes are no more than the places, as no more runs are leased before they are told.
+        """
         self._results: list[wire.Ended] = []
         self._wake = trio.Event()
         self._hurry = trio.Event()
@@ -97,8 +100,11 @@ class _Worker:
     # ---------------------------------------------------------------- what is said
 
     def say(self, message: Any) -> None:
-        """Have a message sent, at once."""
-        self._outbox.append(message)
+        """Have a message sent, at once; in the place of one that waits and says the same of another moment."""
+        kind: Any = cast("Any", type(message))
+        key = kind, getattr(message, "run_id", None) or getattr(message, "group", None)
+        self._outbox.pop(key, None)
+        self._outbox[key] = message
         self._wake.set()
         self._hurry.set()
 
@@ -168,11 +174,11 @@ class _Worker:
             results, self._results = self._results, []
             messages.append(wire.Report(results, self.behalf.spent()))
             now = trio.current_time()
-            if now - self._stood_at > STANDING_SECONDS or not self.supervisor.snapshot().queued:
+            if now - self._stood_at > STANDING_SECONDS or not self.supervisor._runtime.live:
                 self._stood_at = now
                 messages.append(self.standing(None))
-        while self._outbox:
-            messages.append(self._outbox.popleft())
+        messages += self._outbox.values()
+        self._outbox.clear()
         if self._last_words and not self._said_all:
             self._said_all = True
             messages += [wire.Report([], self.behalf.spent()), self.standing(None), wire.Stopped()]

@@ -159,7 +159,7 @@ def ending(
 
 def units(cost: Decimal) -> int:
     """Dollars in units, rounded up where that is not exact."""
-    if cost is _ZERO:
+    if not cost:
         return 0
     return int(_EXACT.scaleb(cost, _DECIMALS).to_integral_value(ROUND_CEILING, _EXACT))
 

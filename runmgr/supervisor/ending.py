@@ -134,7 +134,9 @@ def finish(
     )
     actor._scope = actor._stepper = actor._context = None
     if tally is not None:
-        self.ledger.close_run(actor.run_id, tally, status.value)
+        self.ledger.close_run(
+            actor.run_id, tally, status._value_
+        )  # what `value` gives, without its descriptor
         meter = getattr(tally, "meter", None)
         if meter is not None:
             self.gates.run_ended(actor, meter, stays_open=stays_open)

@@ -465,7 +465,7 @@ class RunJournal:
             asked = asked and not reset
             body = encode_outcome(outcome, actor._known + asked, reset=reset, asked=asked)
         self.writer.ended_with(
-            actor._journal_run, outcome.status.value, outcome.finished_at, body, self._told, actor, outcome
+            actor._journal_run, outcome.status._value_, outcome.finished_at, body, self._told, actor, outcome
         )
 
     def _tell(self, ok: bool, actor: Actor, outcome: RunOutcome) -> None:

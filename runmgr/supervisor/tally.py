@@ -120,9 +120,14 @@ class Tally:
 
     def load(self, usage: RunUsage, cost: Decimal, unpriced: int) -> None:
         """Add a `RunUsage` with its cost, as the journal keeps them."""
+        # Written out, as `merge` is: of a cluster's runs it is called for each that ends.
         self.packed += pack(usage.requests, usage.input_tokens, usage.output_tokens, units(cost))
-        for name in _COUNTS:
-            setattr(self, name, getattr(self, name) + getattr(usage, name, 0))
+        self.tool_calls += usage.tool_calls
+        self.cache_write_tokens += usage.cache_write_tokens
+        self.cache_read_tokens += usage.cache_read_tokens
+        self.input_audio_tokens += usage.input_audio_tokens
+        self.cache_audio_read_tokens += usage.cache_audio_read_tokens
+        self.output_audio_tokens += usage.output_audio_tokens
         self.unpriced += unpriced
         if usage.details:
             self._add_details(usage.details)

@@ -367,3 +367,31 @@ async def test_what_the_supervisor_is_opened_with_reaches_the_workers(autojump_c
     async with open_supervisor(cluster=cluster(), run_budget=Budget(requests=1), retries=5) as sup:
         outcome = await (await sup.submit(agent_for(Flaky()), "x")).outcome()
         assert outcome.error.type == "BudgetExhausted"
+
+
+async def test_a_driver_that_takes_nothing_makes_no_worker_grow(autojump_clock):
+    """What a worker has to say waits, the newest of each kind, while its driver takes nothing; and comes through after that."""
+    engine, sizes, held = LocalEngine(), [], trio.Event()
+
+    async def carry(worker, to_worker, data):
+        if not to_worker:
+            sizes.append(len(wire.decode_from_worker(data)[1]))
+            if len(sizes) > 3:
+                await held.wait()
+        return [data]
+
+    engine._carry = carry
+    # A driver that does not look at silence, so that its pings go on.
+    async with open_supervisor(cluster=cluster(workers=1, engine=engine, silence=1_000.0)) as sup:
+        await all_ready(sup, 1)
+        handles = [await sup.submit(agent_for(Provider(0.01)), f"p{n}") for n in range(10)]
+        await trio.sleep(1)
+        link = next(iter(engine.links.values()))
+        member = next(iter(sup._runtime.carrier._members.values()))
+        for at in range(500):
+            member.say(wire.Ping(float(at)))
+        await trio.sleep(10)
+        assert not link.ended.is_set()
+        held.set()
+        assert all([(await handle.outcome()).succeeded for handle in handles])
+    assert max(sizes) < 10, "500 questions are answered once"
