@@ -20,7 +20,7 @@ __all__ = ("Overflow", "Subscription", "SubscriptionStatistics")
 
 _AT_ONCE = 31
 """Events that a reader takes after another, where they are there, before it looks whether it is cancelled, and how long its turn has lasted."""
-_TURN = 0.005
+_TURN = 0.02
 """Seconds after which other tasks have a turn, though not all is read that was there when the reader's began."""
 
 T = TypeVar("T")
@@ -184,7 +184,7 @@ class Subscription(Generic[T]):
 
     def __aiter__(self) -> AsyncIterator[T]:
         """Each is as `receive`, and a checkpoint where it has to wait. What is there when the reader has its turn is taken without
-        another, though not for more than 5 ms; it sees every 32 events whether it is cancelled.
+        another, though not for more than 20 ms; it sees every 32 events whether it is cancelled.
         """
         # A generator, as it costs half of what a coroutine an event does. There is nothing to do when the reader leaves it, so trio
         # need not know of it, and does not warn of one that is left: it takes its first step without trio's hooks.

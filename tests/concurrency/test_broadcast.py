@@ -410,7 +410,7 @@ async def test_a_reader_that_takes_long_for_each_event_lets_others_have_their_tu
         nursery.start_soon(other)
         async for event in events:
             got.append(event)
-            mock_clock.jump(0.001)
+            mock_clock.jump(0.004)
         assert got == list(range(320))
         assert 8 <= turns <= 12
         nursery.cancel_scope.cancel()
