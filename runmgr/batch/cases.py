@@ -135,7 +135,8 @@ def compile_where(text: str) -> Callable[[dict[str, Any]], bool]:
             return bool(expression(fields))
         except jinja2.UndefinedError as error:
             raise UserError(
-                f"--where needs what the row lacks: {error.message}; it has {_names(fields)}"
+                f"--where needs what the row lacks: {error.message}; it has {_names(fields)} "
+                "(a condition that begins with 'NAME is defined and' leaves such rows out)"
             ) from error
         except Exception as error:
             raise UserError(f"--where fails on this row: {type(error).__name__}: {error}") from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterator
+from itertools import chain
 from typing import IO, Any
 
 from runmgr.batch.inputs.lines import MAX_LINE_BYTES, not_utf8
@@ -13,7 +14,7 @@ __all__ = ("csv_rows", "tsv_rows")
 
 
 def csv_rows(file: IO[bytes], name: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Rows of a comma-separated file; every value is a string.
+    """Rows of a comma-separated file, or of one whose header line has semicolons and no comma; every value is a string.
 
     Raises:
         InputError: a row has more or fewer cells than the header, the header repeats a name, a quote is not closed,
@@ -30,7 +31,10 @@ def tsv_rows(file: IO[bytes], name: str) -> Iterator[tuple[int, dict[str, Any]]]
 def _rows(file: IO[bytes], name: str, delimiter: str) -> Iterator[tuple[int, dict[str, Any]]]:
     csv.field_size_limit(MAX_LINE_BYTES)
     lines = _Lines(file, name)
-    reader = csv.reader(lines, delimiter=delimiter, strict=True)
+    first = next(lines, "")
+    if delimiter == "," and ";" in first and "," not in first:
+        delimiter = ";"  # as Excel writes it where the comma is the decimal point
+    reader = csv.reader(chain((first,) if first else (), lines), delimiter=delimiter, strict=True)
     header: list[str] | None = None
     start = 1
     while True:
@@ -68,7 +72,7 @@ def _header(cells: list[str], name: str, line: int) -> list[str]:
 
 
 def _kind(delimiter: str) -> str:
-    return "CSV" if delimiter == "," else "TSV"
+    return "TSV" if delimiter == "\t" else "CSV"
 
 
 class _Lines:

@@ -59,7 +59,7 @@ class Options:
             value = -1.0
         if not 0 <= value < float("inf"):
             raise UserError(
-                f"--scorer {self.scorer}: {key}={word}: a number from 0 on is needed, e.g. 0.01 or 1%"
+                f"--scorer {self.scorer}: {_written(key)}={word}: a number from 0 on is needed, e.g. 0.01 or 1%"
             )
         return value
 
@@ -71,7 +71,9 @@ class Options:
         """
         word = self.text(key, choices[0])
         if word not in choices:
-            raise UserError(f"--scorer {self.scorer}: {key}={word}: one of {', '.join(choices)} is needed")
+            raise UserError(
+                f"--scorer {self.scorer}: {_written(key)}={word}: one of {', '.join(choices)} is needed"
+            )
         return word
 
     def end(self) -> None:
@@ -83,5 +85,9 @@ class Options:
         for key in self._values:
             close = get_close_matches(key, self._known, n=1)
             hint = f"; did you mean {close[0]!r}?" if close else ""
-            known = f"it takes {', '.join(self._known)}" if self._known else "it takes none"
-            raise UserError(f"--scorer {self.scorer}: no option {key!r}{hint}; {known}")
+            known = f"it takes {_written(', '.join(self._known))}" if self._known else "it takes none"
+            raise UserError(f"--scorer {self.scorer}: no option {_written(key)!r}{_written(hint)}; {known}")
+
+
+def _written(key: str) -> str:
+    return key.replace("_", "-")
