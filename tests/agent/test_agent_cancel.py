@@ -314,11 +314,17 @@ async def test_a_sync_tool_is_waited_for_and_then_left(says, call):
     tool_threads().grace = 0.05
     try:
         started = time.perf_counter()
-        with trio.move_on_after(0.05) as scope:
+        async with trio.open_nursery() as nursery:
+
+            async def cancel():
+                await trio.to_thread.run_sync(begun.wait)
+                nursery.cancel_scope.cancel()
+
+            nursery.start_soon(cancel)
             async with agent.iter("?") as run:
                 async for _ in run:
                     pass
-        assert scope.cancelled_caught
+        assert nursery.cancel_scope.cancelled_caught
         assert time.perf_counter() - started < 5
         assert run.abandoned_threads == ("block",)
         assert run.usage().tool_calls == 0

@@ -324,7 +324,6 @@ def test_a_forgotten_pool_finishes_its_runs_and_its_thread_ends(gated):
 
 
 def test_waiting_in_the_pools_own_thread_is_refused(gated):
-    gated.open = True
     errors, told = [], threading.Event()
     with RunPool(gated.agent, max_running=1, max_queued=0) as pool:
 
@@ -338,6 +337,7 @@ def test_waiting_in_the_pools_own_thread_is_refused(gated):
 
         future = pool.submit("x")
         future.add_done_callback(again)
+        gated.open = True
         assert told.wait(SECONDS)
     assert "own thread" in errors[0]
     assert "own thread" in errors[1]

@@ -7,6 +7,7 @@ from functools import partial
 
 import pytest
 import trio
+import trio.testing
 
 from runmgr.tools import ToolThreads, tool_threads
 from runmgr.tools.threads import DEFAULT_TOOL_THREADS, run_in_thread
@@ -71,19 +72,32 @@ async def _threads():
     return tool_threads()
 
 
+async def cancelled_inside(name, function, **options):
+    """Call it, and cancel the call once the function has begun."""
+    begun = threading.Event()
+
+    def begins():
+        begun.set()
+        return function()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(partial(run_in_thread, name, begins, **options))
+        while not begun.is_set():
+            await trio.sleep(0.001)
+        nursery.cancel_scope.cancel()
+    assert nursery.cancel_scope.cancelled_caught
+
+
 async def test_a_cancelled_call_waits_for_its_thread():
-    started, finished = threading.Event(), []
+    finished = []
 
     def function():
-        started.set()
         time.sleep(0.05)
         finished.append(True)
         return "dropped"
 
     abandoned: list[str] = []
-    with trio.move_on_after(0.01) as scope:
-        await run_in_thread("slow", function, abandoned=abandoned)
-    assert scope.cancelled_caught
+    await cancelled_inside("slow", function, abandoned=abandoned)
     assert finished == [True]
     assert abandoned == []
 
@@ -93,26 +107,29 @@ async def test_a_thread_that_outlives_the_grace_time_is_left_and_named():
     limiter = tool_threads().limiter
     tool_threads().grace = 0.02
     abandoned: list[str] = []
-    with trio.move_on_after(0.01) as scope:
-        await run_in_thread("stuck", release.wait, abandoned=abandoned)
-    assert scope.cancelled_caught
+    await cancelled_inside("stuck", release.wait, abandoned=abandoned)
     assert abandoned == ["stuck"]
     assert limiter.borrowed_tokens == 1  # it still counts
     release.set()
-    with trio.fail_after(2):
+    with trio.fail_after(10):
         while limiter.borrowed_tokens:
             await trio.sleep(0.01)
 
 
 async def test_an_outer_cancellation_cannot_cut_the_grace_time_short():
-    finished = []
+    began, finished = threading.Event(), []
 
     def function():
+        began.set()
         time.sleep(0.1)
         finished.append(True)
 
-    with trio.move_on_after(0.02), trio.move_on_after(0.01):
-        await run_in_thread("slow", function)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(cancelled_inside, "slow", function)
+        while not began.is_set():
+            await trio.sleep(0.001)
+        await trio.sleep(0.02)
+        nursery.cancel_scope.cancel()
     assert finished == [True]
 
 
@@ -122,7 +139,7 @@ async def test_a_function_that_never_got_a_place_never_runs():
     abandoned: list[str] = []
     async with trio.open_nursery() as nursery:
         nursery.start_soon(run_in_thread, "first", release.wait)
-        await trio.sleep(0.01)
+        await trio.testing.wait_all_tasks_blocked()
         with trio.move_on_after(0.01) as scope:
             await run_in_thread("second", lambda: ran.append(True), abandoned=abandoned)
         assert scope.cancelled_caught
@@ -136,17 +153,16 @@ def test_a_thread_that_outlives_its_trio_run_ends_quietly():
     ended = threading.Event()
 
     def function():
-        release.wait(2)
+        release.wait(10)
         ended.set()
 
     async def main():
         tool_threads().grace = 0
-        with trio.move_on_after(0.01):
-            await run_in_thread("stuck", function)
+        await cancelled_inside("stuck", function)
 
     trio.run(main)
     release.set()
-    assert ended.wait(2)
+    assert ended.wait(10)
 
 
 async def test_cancelled_before_it_starts():

@@ -382,7 +382,7 @@ async def test_cancelling_closes_the_connection_at_once(server):
         await server.got_request.wait()
         nursery.cancel_scope.cancel()
     assert in_use(client) == idle(client) == 0
-    with trio.fail_after(1):
+    with trio.fail_after(10):
         await server.eof.wait()
 
 
@@ -398,8 +398,11 @@ def silent_until_eof(server):
 async def test_cancelling_inside_an_answer(server, tools):
     server.will(trickle(tools, 0.05, pieces=(b"a",) * 100), tools.answer(b"whole"))
     client = PoolClient(server.url)
-    with trio.move_on_after(0.2):
-        await client.post("/x", b"")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(client.post, "/x", b"")
+        await server.got_request.wait()
+        await trio.sleep(0.1)
+        nursery.cancel_scope.cancel()
     assert in_use(client) == idle(client) == 0
     assert (await client.post("/x", b"")).body == b"whole"
     assert server.connections == 2
@@ -430,7 +433,7 @@ async def test_a_stream_left_early_is_closed(server, tools):
         assert await stream.receive() == b"a"
         assert in_use(client) == 1
     assert in_use(client) == idle(client) == 0
-    with trio.fail_after(1):
+    with trio.fail_after(10):
         await server.eof.wait()
 
 

@@ -106,11 +106,16 @@ async def test_cut_short(secure, tools, trusting):
 
 
 async def test_cancelling(secure, trusting):
+    asked = trio.Event()
+
     async def silent(request, stream):
+        asked.set()
         await trio.sleep(60)
 
     secure.will(silent)
     client = PoolClient(url(secure), ssl_context=trusting)
-    with trio.move_on_after(0.2):
-        await client.post("/x", b"")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(client.post, "/x", b"")
+        await asked.wait()
+        nursery.cancel_scope.cancel()
     assert client.pool().statistics()["in_use"] == 0
