@@ -225,6 +225,7 @@ async def test_a_request_has_a_span_with_the_conventions_attributes():
     shown = dict(span.attributes)
     tools = json.loads(shown.pop("gen_ai.tool.definitions"))
     assert [(tool["name"], tool.get("description")) for tool in tools] == [("f", "does f"), ("o", None)]
+    assert {tool["type"] for tool in tools} == {"function"}
     assert json.loads(shown.pop("model_request_parameters"))["output_mode"] == "tool"
     assert json.loads(shown.pop("gen_ai.system_instructions")) == [{"type": "text", "content": "instructed"}]
     assert set(json.loads(shown.pop("logfire.json_schema"))["properties"]) == {

@@ -102,6 +102,7 @@ async def test_stream_is_the_same_answer_in_the_same_time(autojump_clock):
     assert first - began == pytest.approx(2)
     assert trio.current_time() - began == pytest.approx(took)
     assert stream.get().parts == whole.parts
+    assert stream.timestamp == stream.get().timestamp >= whole.timestamp
     assert stream.usage() == whole.usage
 
 

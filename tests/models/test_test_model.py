@@ -114,7 +114,7 @@ def test_answers_are_pydantic_ais(same, model, params):
         same(scenario, name)
 
 
-@pytest.mark.parametrize("text", ["hello big world", "", "x", "one", " lead two  sp\nnl ", "a b"])
+@pytest.mark.parametrize("text", ["four", "hello big world", "", "x", "one", " lead two  sp\nnl ", "a b"])
 def test_streams_are_pydantic_ais(same, text):
     async def scenario(lib, params):
         model = lib.TestModel(custom_output_text=text if params == "text" else None)

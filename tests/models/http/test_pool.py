@@ -1,5 +1,6 @@
 """The pool alone: its connections come from a dialer that needs no network."""
 
+import gc
 import random
 import socket
 
@@ -191,6 +192,15 @@ async def test_expiry(dialer, autojump_clock):
     await trio.sleep(4)
     fourth = await take(pool)
     assert dialer.open_now == [fourth]
+
+
+async def test_a_pool_that_nobody_has_any_more_closes_what_is_idle(dialer):
+    pool = Pool(dialer, 10)
+    pool.release(answered(await take(pool)))
+    assert len(dialer.open_now) == 1
+    del pool
+    gc.collect()
+    assert dialer.open_now == []
 
 
 async def test_the_newest_idle_connection_goes_first(dialer, autojump_clock):

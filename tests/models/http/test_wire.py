@@ -143,6 +143,9 @@ def test_the_last_event_needs_no_blank_line():
     assert decode([b"data: a\n\ndata: b"]) == [(b"", b"a"), (b"", b"b")]
     assert decode([b"data: a\r\n\r\ndata: b\r"]) == [(b"", b"a"), (b"", b"b")]
     assert decode([b"\xef"]) == []
+    assert decode([b"data: a\n\n", b"\xef\xbb\xbfdata: b\n\n"]) == [
+        (b"", b"a")
+    ]  # a mark elsewhere is part of a name
     assert decode([]) == []
 
 

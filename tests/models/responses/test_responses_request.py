@@ -268,8 +268,14 @@ async def test_what_the_model_made_goes_back_under_its_ids(ask, api, parts, own,
         (
             "file_search",
             {"queries": ["z"]},
-            {"status": "completed"},
-            {"type": "file_search_call", "id": "i", "queries": ["z"], "status": "completed"},
+            {"status": "failed"},
+            {"type": "file_search_call", "id": "i", "queries": ["z"], "status": "failed"},
+        ),
+        (
+            "file_search",
+            None,
+            None,
+            {"type": "file_search_call", "id": "i", "queries": [], "status": "completed"},
         ),
         (
             "mcp_server:dw",
