@@ -58,8 +58,9 @@ class HashTable:
     def count(self, key: int) -> int:
         """How often this has been called with the key before."""
         at = self._find(key or 1)
-        before = self._values[at]
-        self._values[at] = before + 1
+        values = self._values
+        before = values[at]
+        values[at] = before + 1
         return before
 
     def _find(self, key: int) -> int:

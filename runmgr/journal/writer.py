@@ -50,13 +50,13 @@ class JournalWriter:
         "_disk",
         "_error",
         "_on_error",
-        "_pump_task",
         "_room",
         "backlogged",
         "commits",
         "connection",
         "path",
         "runs",
+        "sleeping",
     )
 
     def __init__(self, path: Path, connection: sqlite3.Connection, disk: Disk) -> None:
@@ -74,7 +74,8 @@ class JournalWriter:
         self._on_error: Callable[[JournalError], None] | None = None
         self._before_commit: Callable[[], bytes] | None = None
         self._after: Callable[[], None] | None = None
-        self._pump_task: trio.lowlevel.Task | None = None
+        self.sleeping: trio.lowlevel.Task | None = None
+        """The pump, while it has nothing to do: see `wake`."""
         self._room: trio.Event | None = None
         self._closing = False
 
@@ -105,7 +106,7 @@ class JournalWriter:
         batch.size += len(body) + _ROW_BYTES
         if batch.size > BACKLOG_BYTES:
             self.backlogged = True
-        if self._pump_task is not None:
+        if self.sleeping is not None:
             self._wake()
 
     def ended(
@@ -134,7 +135,7 @@ class JournalWriter:
         batch.size += len(body) + _ROW_BYTES
         if batch.size > BACKLOG_BYTES:
             self.backlogged = True
-        if self._pump_task is not None:
+        if self.sleeping is not None:
             self._wake()
 
     def superseded(self, run: int) -> None:
@@ -198,7 +199,7 @@ class JournalWriter:
         if self._error is not None:
             return self.committed()
         self._batch.tasks.append(trio.lowlevel.current_task())
-        if self._pump_task is not None:
+        if self.sleeping is not None:
             self._wake()
         return trio.lowlevel.wait_task_rescheduled(_stay)  # noqa: ASYNC105  the caller does
 
@@ -216,9 +217,9 @@ class JournalWriter:
         self._wake()
 
     def _wake(self) -> None:
-        if self._pump_task is not None:
-            trio.lowlevel.reschedule(self._pump_task)
-            self._pump_task = None
+        if self.sleeping is not None:
+            trio.lowlevel.reschedule(self.sleeping)
+            self.sleeping = None
 
     async def _pump(self, thread: _Thread | None) -> None:
         """Commit batch after batch until closed and empty, in the thread or, without one, here."""
@@ -228,7 +229,7 @@ class JournalWriter:
                 if not self._batch:
                     if self._closing:
                         return
-                    self._pump_task = trio.lowlevel.current_task()
+                    self.sleeping = trio.lowlevel.current_task()
                     await trio.lowlevel.wait_task_rescheduled(_stay)
                     if not self._batch.told and not self._batch.tasks and not self._batch.waiting:
                         # Nobody waits: whoever can go on goes first, and what is put off may be outdated by then.
@@ -258,7 +259,7 @@ class JournalWriter:
                     told(ok, next(threes), next(threes))
                 for task in batch.tasks:
                     if self._error is None:
-                        trio.lowlevel.reschedule(task)
+                        trio.lowlevel.reschedule(task, _GO)
                     else:
                         trio.lowlevel.reschedule(task, outcome.Error(self._error))
                 for task in batch.waiting:
@@ -280,6 +281,24 @@ class JournalWriter:
 
 def _stay(_: trio.lowlevel.RaiseCancelT) -> trio.lowlevel.Abort:
     return trio.lowlevel.Abort.FAILED
+
+
+class _Go(outcome.Outcome[None]):
+    """What tasks are woken with that wait for a commit: nothing, and the same for all, where trio would make one for each."""
+
+    __slots__ = ()
+
+    def unwrap(self) -> None:
+        return None
+
+    def send(self, gen: Any) -> Any:
+        return gen.send(None)
+
+    async def asend(self, agen: Any) -> Any:
+        return await agen.asend(None)
+
+
+_GO = _Go()
 
 
 def _tell(ok: bool, told: Callable[[bool], None], _: None) -> None:

@@ -247,7 +247,7 @@ class Actor(RunHandle):
                             self._steps += 1
                             if journal is not None and not isinstance(node, End):
                                 self._ours = True
-                                if journal.checkpoint(self, stepper) or journal.writer.backlogged:
+                                if journal.checkpoint(self, stepper, node) or journal.writer.backlogged:
                                     await journal.writer.next_commit()
                                     await trio.lowlevel.checkpoint_if_cancelled()
                                 self._ours = False

@@ -267,8 +267,13 @@ class RunJournal:
 
     # ---------------------------------------------------------------- during a run
 
-    def checkpoint(self, actor: Actor, stepper: Any) -> bool:
+    def checkpoint(self, actor: Actor, stepper: Any, node: Any) -> bool:
         """Keep where the run stands; True where it must not go on before that is committed.
+
+        Args:
+            actor: the run.
+            stepper: what it drives.
+            node: what comes next.
 
         Raises:
             UserError: a message has content without a JSON form; the run fails by it.
@@ -279,7 +284,6 @@ class RunJournal:
             data = cast("GraphJob", actor._job).snapshot(stepper)
             self._keep(actor, RunSnapshot(run_id=actor.run_id, pending=PendingGraph(data), usage=RunUsage()))
             return True
-        node = stepper.next_node
         if type(node) is ModelRequestNode:
             if actor._steps == 1 and not actor._checkpoints:
                 return False  # its prompt has become a request: nothing is paid or done yet
@@ -323,7 +327,9 @@ class RunJournal:
     def _put_off(self, actor: Actor, stepper: Any) -> None:
         """Keep with the next commit where the run stands then: nothing is made up of it until then."""
         self._late[actor] = stepper
-        self.writer.wake()
+        writer = self.writer
+        if writer.sleeping is not None:
+            writer.wake()
 
     def _keep_late(self, actor: Actor, stepper: Any) -> None:
         """Keep where a run stands whose checkpoint was put off: it acts on that response now, or the request is on its way."""
@@ -389,7 +395,10 @@ class RunJournal:
             )
         except (ValueError, TypeError) as error:
             raise _no_form(error) from error
-        self._written(actor, body, upto, epoch)
+        self.writer.checkpoint(actor._journal_run, actor._checkpoints, body)
+        actor._checkpoints += 1
+        actor._known = upto
+        actor._epoch = epoch
 
     def _keep(self, actor: Actor, snapshot: RunSnapshot) -> None:
         if self._late:
@@ -413,12 +422,9 @@ class RunJournal:
             )
         except (ValueError, TypeError) as error:
             raise _no_form(error) from error
-        self._written(actor, body, len(messages), epoch)
-
-    def _written(self, actor: Actor, body: bytes, known: int, epoch: int) -> None:
         self.writer.checkpoint(actor._journal_run, actor._checkpoints, body)
         actor._checkpoints += 1
-        actor._known = known
+        actor._known = len(messages)
         actor._epoch = epoch
 
     def _was_asked(self, actor: Actor, history: list[Any]) -> bool:
