@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from runmgr.agent.state import GraphAgentDeps, GraphAgentState
+from runmgr.agent.state import GraphAgentDeps
 from runmgr.exceptions import ApprovalRequired, CallDeferred, ModelRetry, ToolRetryError
-from runmgr.graph import GraphRunContext
 from runmgr.messages import ToolCallPart
 
 if TYPE_CHECKING:
@@ -25,16 +24,14 @@ FAILURES = (ValidationError, ModelRetry, ToolRetryError, CallDeferred, ApprovalR
 """What `handle_tool_calls` knows how to go on from, of what a call raises."""
 
 
-def direct_tool(
-    ctx: GraphRunContext[GraphAgentState, GraphAgentDeps[Any, Any]], calls: Sequence[ToolCallPart]
-) -> ToolsetTool[Any] | None:
+def direct_tool(deps: GraphAgentDeps[Any, Any], calls: Sequence[ToolCallPart]) -> ToolsetTool[Any] | None:
     """The tool of the one call, where calling it is validating its arguments and awaiting a function; None where there is more to it."""
-    deps = ctx.deps
     tools = deps.tools
     if (
         tools is None
         or len(calls) != 1
         or not deps.plan.calls_directly
+        or deps.plan.instructions_functions
         or deps.usage_limits.tool_calls_limit is not None
         or deps.instrumentation_settings is not None
     ):

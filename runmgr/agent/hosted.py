@@ -10,7 +10,6 @@ from runmgr.agent.planning import instrumentation_for
 from runmgr.agent.run import AgentRun
 from runmgr.agent.start import NO_LIMITS_GIVEN, first_node
 from runmgr.agent.state import GraphAgentDeps, GraphAgentState
-from runmgr.graph import GraphRunContext
 from runmgr.messages import UserContent
 from runmgr.models import Model
 from runmgr.settings import merge_model_settings
@@ -25,7 +24,6 @@ __all__ = ("start_hosted",)
 
 _PLAIN_OPTIONS = frozenset({"deps", "model", "usage_limits"})
 _AGENT_RUN: Any = AgentRun
-_CONTEXT: Any = GraphRunContext
 _DEPS: Any = GraphAgentDeps
 """Without parameters: filling them in costs more than the call."""
 
@@ -74,21 +72,19 @@ def start_hosted(
         message_history=[] if claimed is None else claimed, usage=RunUsage(), run_id=run_id
     )
     return _AGENT_RUN(
-        _CONTEXT(
-            state=state,
-            deps=_DEPS(
-                user_deps=deps,
-                prompt=prompt,
-                new_message_index=0,
-                model=model,
-                model_settings=settings,
-                usage_limits=limits or NO_LIMITS_GIVEN,
-                plan=plan,
-                toolset=plan.toolset,
-                run_state=state,
-                host=host,
-                hosted=True,
-            ),
+        state,
+        _DEPS(
+            user_deps=deps,
+            prompt=prompt,
+            new_message_index=0,
+            model=model,
+            model_settings=settings,
+            usage_limits=limits or NO_LIMITS_GIVEN,
+            plan=plan,
+            toolset=plan.toolset,
+            run_state=state,
+            host=host,
+            hosted=True,
         ),
         first_node(plan, prompt, None),
     )

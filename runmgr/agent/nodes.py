@@ -138,7 +138,7 @@ class ModelRequestNode(AgentNode[DepsT, NodeRunEndT]):
             response = await deps.model.request(messages, settings, params)
         else:
             response = await host.request(deps.model, messages, settings, params)
-        receive_response(response, ctx)
+        receive_response(response, ctx.state, deps)
         result: CallToolsNode[DepsT, NodeRunEndT] = CallToolsNode(response)
         self._result = result
         return result

@@ -10,8 +10,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from runmgr.agent.begin import first_request
+from runmgr.agent.direct import direct_tool
 from runmgr.agent.nodes import CallToolsNode, ModelRequestNode, UserPromptNode
-from runmgr.agent.respond import act_on, glance
+from runmgr.agent.respond import act_on, call_directly, glance
 from runmgr.agent.result import FinalResult
 from runmgr.agent.send import prepare_now, receive_response
 from runmgr.graph import End
@@ -41,19 +42,20 @@ def go(run: AgentRun[Any, Any], node: Any) -> Any:
     kind: Any = type(node)  # pyright: ignore[reportUnknownVariableType]
     if kind is ModelRequestNode:
         if node._result is None and node._partial is None and not node._streaming:
-            host = run.ctx.deps.host
+            deps = run._deps
+            host = deps.host
             run._started = True
             run._next_node = node
-            prepared = None if host is None else prepare_now(node.request, run.ctx)
+            prepared = None if host is None else prepare_now(node.request, run._state, deps)
             if host is not None and prepared is not None:
                 messages, settings, params = prepared
-                return host.request(run.ctx.deps.model, messages, settings, params)
+                return host.request(deps.model, messages, settings, params)
     elif kind is CallToolsNode:
         if node._next_node is None and node.tool_call_results is None:
             return _act(run, node)
     elif kind is UserPromptNode and node.deferred_tool_results is None:
-        plan = run.ctx.deps.plan
-        if not (run.ctx.state.message_history or node.system_prompt_functions or plan.instructions_functions):
+        plan = run._deps.plan
+        if not (run._state.message_history or node.system_prompt_functions or plan.instructions_functions):
             run._started = True
             request = first_request(node.user_prompt, node.system_prompts, plan.instructions)
             following = run._next_node = _REQUEST(request)
@@ -63,7 +65,7 @@ def go(run: AgentRun[Any, Any], node: Any) -> Any:
 
 def _act(run: AgentRun[Any, Any], node: CallToolsNode[Any, Any]) -> Any:
     """Act on a response: at once where it is the run's output."""
-    deps = run.ctx.deps
+    deps = run._deps
     seen = glance(node.model_response)
     if type(seen) is str:
         if seen and deps.plan.plain_text:
@@ -74,7 +76,10 @@ def _act(run: AgentRun[Any, Any], node: CallToolsNode[Any, Any]) -> Any:
     elif type(seen) is list and not (deps.hosted and deps.host is not None and deps.host.wants_events):
         run._started = True
         run._next_node = node
-        return act_on(node, run.ctx, seen, None)
+        tool = direct_tool(deps, seen)
+        if tool is None:
+            return act_on(node, run.ctx, seen, None)
+        return call_directly(node, run._state, deps, tool, seen, run._get_ctx)
     return run._step(node)
 
 
@@ -99,7 +104,7 @@ def took(run: AgentRun[Any, Any], node: Any, result: Any) -> Any:
     if type(result) is ModelRequest:
         following = node._next_node = _REQUEST(result)
     else:
-        receive_response(result, run.ctx)
+        receive_response(result, run._state, run._deps)
         following = node._result = _CALL_TOOLS(result)
     run._next_node = following
     return following

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, cast
 
 from runmgr.agent.begin import user_prompt_part
@@ -34,8 +35,9 @@ from runmgr.tools.schema import stopped
 
 if TYPE_CHECKING:
     from runmgr.agent.nodes import CallToolsNode
+    from runmgr.toolsets.abstract import ToolsetTool
 
-__all__ = ("act_on", "finish", "glance", "respond", "text_of")
+__all__ = ("act_on", "call_directly", "finish", "glance", "respond", "text_of")
 
 
 async def respond(
@@ -128,34 +130,64 @@ async def act_on(
     ctx: GraphRunContext[GraphAgentState, GraphAgentDeps[Any, Any]],
     calls: list[ToolCallPart],
     emit: Emit | None,
+    failed: Exception | None = None,
 ) -> ModelRequest | End[FinalResult[Any]]:
-    """What comes after a response's tool calls."""
-    failed: Exception | None = None
-    tool = direct_tool(ctx, calls) if emit is None and node.tool_call_results is None else None
-    if tool is not None and tool.direct is not None:
-        call = calls[0]
-        plan = ctx.deps.plan
-        try:
-            value = await tool.direct(**validated(call, tool, plan.validation_context))
-        except FAILURES as error:
-            failed = error
-        except StopAsyncIteration as error:
-            raise stopped(tool.direct) from error
-        else:
-            ctx.state.usage.tool_calls += 1
-            part, extra = tool_return_parts(call, value)
-            parts: list[ModelRequestPart] = [part] if extra is None else [part, extra]
-            if node.user_prompt is not None:
-                parts.append(user_prompt_part(node.user_prompt))
-            if not plan.instructions_functions:
-                return ModelRequest(parts, instructions=plan.instructions)
-            return await _request(ctx, parts)
+    """What comes after a response's tool calls.
+
+    Args:
+        node: the node that holds the response.
+        ctx: the run.
+        calls: the calls.
+        emit: told of each call and each result.
+        failed: the one call was made already, and this is how it failed.
+    """
+    if emit is None and failed is None and node.tool_call_results is None:
+        tool = direct_tool(ctx.deps, calls)
+        if tool is not None:
+            return await call_directly(node, ctx.state, ctx.deps, tool, calls, lambda: ctx)
     final, parts = await handle_tool_calls(node, ctx, calls, emit, failed=failed)
     if final is not None:
         return finish(ctx, final, parts)
     if node.user_prompt is not None:
         parts.append(user_prompt_part(node.user_prompt))
     return await _request(ctx, parts)
+
+
+async def call_directly(
+    node: CallToolsNode[Any, Any],
+    state: GraphAgentState,
+    deps: GraphAgentDeps[Any, Any],
+    tool: ToolsetTool[Any],
+    calls: list[ToolCallPart],
+    ctx: Callable[[], GraphRunContext[GraphAgentState, GraphAgentDeps[Any, Any]]],
+) -> ModelRequest | End[FinalResult[Any]]:
+    """What comes after a response with one call that needs no context: see `direct_tool`.
+
+    Args:
+        node: the node that holds the response.
+        state: the run's.
+        deps: the run's.
+        tool: what is called.
+        calls: the one call.
+        ctx: gives the run, for whoever acts on a failure.
+    """
+    call = calls[0]
+    plan = deps.plan
+    direct = cast("Callable[..., Awaitable[Any]]", tool.direct)
+    try:
+        value = await direct(**validated(call, tool, plan.validation_context))
+    except FAILURES as error:
+        failed = error
+    except StopAsyncIteration as error:
+        raise stopped(direct) from error
+    else:
+        state.usage.tool_calls += 1
+        part, extra = tool_return_parts(call, value)
+        parts: list[ModelRequestPart] = [part] if extra is None else [part, extra]
+        if node.user_prompt is not None:
+            parts.append(user_prompt_part(node.user_prompt))
+        return ModelRequest(parts, instructions=plan.instructions)
+    return await act_on(node, ctx(), calls, None, failed)
 
 
 async def _request(

@@ -40,25 +40,41 @@ class AgentRun(Generic[AgentDepsT, OutputDataT]):
     """
 
     __slots__ = (
-        "__weakref__", "_cancellation", "_final_metadata", "_next_node", "_result", "_started", "_traceparent_value", "ctx",
+        "__weakref__", "_cancellation", "_ctx", "_deps", "_final_metadata", "_next_node", "_result", "_started", "_state",
+        "_traceparent_value",
     )  # fmt: skip
 
     def __init__(
         self,
-        ctx: GraphRunContext[GraphAgentState, GraphAgentDeps[AgentDepsT, Any]],
+        state: GraphAgentState,
+        deps: GraphAgentDeps[AgentDepsT, Any],
         next_node: AgentNode[AgentDepsT, OutputDataT] | End[FinalResult[OutputDataT]],
         *,
         final_metadata: Callable[[], dict[str, Any] | None] | None = None,
         traceparent: str | None = None,
     ) -> None:
-        self.ctx: GraphRunContext[GraphAgentState, GraphAgentDeps[AgentDepsT, Any]] = ctx
-        """The run's state and dependencies, which nodes are given."""
+        self._state = state
+        self._deps = deps
+        self._ctx: GraphRunContext[GraphAgentState, GraphAgentDeps[AgentDepsT, Any]] | None = None
         self._next_node: AgentNode[AgentDepsT, OutputDataT] | End[FinalResult[OutputDataT]] = next_node
         self._started = False
         self._result: AgentRunResult[OutputDataT] | None = None
         self._final_metadata = final_metadata
         self._traceparent_value = traceparent
-        self._cancellation = ctx.deps.cancellation
+        self._cancellation = deps.cancellation
+
+    @property
+    def ctx(self) -> GraphRunContext[GraphAgentState, GraphAgentDeps[AgentDepsT, Any]]:
+        """The run's state and dependencies, which nodes are given."""
+        ctx = self._ctx
+        if (
+            ctx is None
+        ):  # made when the first node is to see it: one object less in each run that waits for its model
+            ctx = self._ctx = GraphRunContext(state=self._state, deps=self._deps)
+        return ctx
+
+    def _get_ctx(self) -> GraphRunContext[GraphAgentState, GraphAgentDeps[AgentDepsT, Any]]:
+        return self.ctx
 
     @property
     def next_node(self) -> AgentNode[AgentDepsT, OutputDataT] | End[FinalResult[OutputDataT]]:
@@ -77,8 +93,8 @@ class AgentRun(Generic[AgentDepsT, OutputDataT]):
             result = self._result = AgentRunResult(
                 final.output,
                 final.tool_name,
-                self.ctx.state,
-                self.ctx.deps.new_message_index,
+                self._state,
+                self._deps.new_message_index,
                 self._traceparent_value,
             )
         return result
@@ -86,30 +102,30 @@ class AgentRun(Generic[AgentDepsT, OutputDataT]):
     @property
     def run_id(self) -> str:
         """The run's id, also on the messages that it makes."""
-        return self.ctx.state.run_id
+        return self._state.run_id
 
     @property
     def metadata(self) -> dict[str, Any] | None:
         """The run's metadata; where a function makes it, it is asked again when the run is over."""
-        return self.ctx.state.metadata
+        return self._state.metadata
 
     @property
     def history_epoch(self) -> int:
         """Goes up when history processors rewrote the history: between two equal epochs it was only appended to."""
-        return self.ctx.state.history_epoch
+        return self._state.history_epoch
 
     @property
     def abandoned_threads(self) -> tuple[str, ...]:
         """Sync tools and validators whose threads outlived a cancellation or timeout: their late results are dropped."""
-        return tuple(self.ctx.state.abandoned_threads)
+        return tuple(self._state.abandoned_threads)
 
     def usage(self) -> RunUsage:
         """What was used so far."""
-        return self.ctx.state.usage
+        return self._state.usage
 
     def all_messages(self) -> list[ModelMessage]:
         """The history so far, with what the run started from. It is the run's own list: copy it to keep it."""
-        return self.ctx.state.message_history
+        return self._state.message_history
 
     def all_messages_json(self, *, output_tool_return_content: str | None = None) -> bytes:
         """`all_messages` as JSON.
@@ -121,11 +137,11 @@ class AgentRun(Generic[AgentDepsT, OutputDataT]):
 
     def new_messages(self) -> list[ModelMessage]:
         """The messages of this run, without those that it started from."""
-        return self.ctx.state.message_history[self.ctx.deps.new_message_index :]
+        return self._state.message_history[self._deps.new_message_index :]
 
     def new_messages_json(self, *, output_tool_return_content: str | None = None) -> bytes:
         """`new_messages` as JSON; see `all_messages_json`."""
-        start = self.ctx.deps.new_message_index
+        start = self._deps.new_message_index
         return ModelMessagesTypeAdapter.dump_json(self._with_output_return(start, output_tool_return_content))
 
     def _with_output_return(self, start: int, content: str | None) -> list[ModelMessage]:
@@ -134,7 +150,7 @@ class AgentRun(Generic[AgentDepsT, OutputDataT]):
             if result is None:
                 raise ValueError("There is no output tool return before the run is over.")
             return result.all_messages(output_tool_return_content=content)[start:]
-        messages = self.ctx.state.message_history
+        messages = self._state.message_history
         return messages[start:] if start else messages
 
     # ---------------------------------------------------------------- driving
@@ -191,7 +207,7 @@ class AgentRun(Generic[AgentDepsT, OutputDataT]):
 
     def _may_wait(self, node: AgentNode[AgentDepsT, OutputDataT]) -> bool:
         """Whether a step can come to a checkpoint. A scope costs more than a short step."""
-        plan = self.ctx.deps.plan
+        plan = self._deps.plan
         if isinstance(node, CallToolsNode):
             if not plan.plain_text:
                 return True
@@ -224,7 +240,7 @@ class AgentRun(Generic[AgentDepsT, OutputDataT]):
         self._next_node = end
         if self._final_metadata is not None:
             build_run_context(self.ctx)  # is what the function gets: as of now
-            self.ctx.state.metadata = self._final_metadata()
+            self._state.metadata = self._final_metadata()
 
     def cancel(self, reason: str = "cancelled") -> None:
         """End the run at its next checkpoint: in a model request, a tool, a stream or a validator, or before its next step.
@@ -234,7 +250,7 @@ class AgentRun(Generic[AgentDepsT, OutputDataT]):
         """
         cancellation = self._cancellation
         if cancellation is None:
-            cancellation = self._cancellation = self.ctx.deps.cancellation = Cancellation(scoped=False)
+            cancellation = self._cancellation = self._deps.cancellation = Cancellation(scoped=False)
         if type(self._next_node) is not End:
             cancellation.cancel(reason)
 
@@ -245,8 +261,8 @@ class AgentRun(Generic[AgentDepsT, OutputDataT]):
 
         The lists and the usage are the run's own: take what you need before the run goes on.
         """
-        state = self.ctx.state
-        deps = self.ctx.deps
+        state = self._state
+        deps = self._deps
         messages = state.message_history
         node = self._next_node
         pending: Pending

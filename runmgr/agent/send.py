@@ -36,7 +36,7 @@ async def prepare_request(
         UsageLimitExceeded: one more request, or the tokens of this one, are too many.
         UserError: history processors left nothing that can be sent.
     """
-    prepared = prepare_now(request, ctx)
+    prepared = prepare_now(request, ctx.state, ctx.deps)
     if prepared is not None:
         return prepared
     state = ctx.state
@@ -74,10 +74,9 @@ async def prepare_request(
 
 
 def prepare_now(
-    request: ModelRequest, ctx: GraphRunContext[GraphAgentState, GraphAgentDeps[Any, Any]]
+    request: ModelRequest, state: GraphAgentState, deps: GraphAgentDeps[Any, Any]
 ) -> Prepared | None:
     """As `prepare_request`, where nothing depends on anything but the history; None, and nothing is done, where something does."""
-    deps = ctx.deps
     plan = deps.plan
     limits = deps.usage_limits
     if (
@@ -90,7 +89,6 @@ def prepare_now(
     tools = deps.toolset.static_tools()
     if tools is None:
         return None
-    state = ctx.state
     history = state.message_history
     if not ends_with(history, request, deps.kept):
         _put(request, state, deps)
@@ -141,15 +139,12 @@ async def settings_for_request(
     return merged
 
 
-def receive_response(
-    response: ModelResponse, ctx: GraphRunContext[GraphAgentState, GraphAgentDeps[Any, Any]]
-) -> None:
+def receive_response(response: ModelResponse, state: GraphAgentState, deps: GraphAgentDeps[Any, Any]) -> None:
     """Count a whole response and put it into the history.
 
     Raises:
         UsageLimitExceeded: its tokens are too many; it is in the history and counted all the same.
     """
-    state = ctx.state
     usage = state.usage
     usage.requests += 1
     if type(response.usage) is RequestUsage:
@@ -159,7 +154,7 @@ def receive_response(
     if response.run_id is None:
         response.run_id = state.run_id
     state.message_history.append(response)
-    limits = ctx.deps.usage_limits
+    limits = deps.usage_limits
     if (
         limits.input_tokens_limit is not None
         or limits.output_tokens_limit is not None

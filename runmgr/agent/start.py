@@ -17,7 +17,7 @@ from runmgr.agent.result import FinalResult
 from runmgr.agent.run import AgentRun
 from runmgr.agent.state import GraphAgentDeps, GraphAgentState, new_run_id
 from runmgr.concurrency import check_in_trio
-from runmgr.graph import End, GraphRunContext
+from runmgr.graph import End
 from runmgr.messages import ModelMessage, ModelRequest, ModelResponse, UserContent, merge_consecutive
 from runmgr.output import OutputDataT
 from runmgr.records.snapshots import (
@@ -166,7 +166,6 @@ class RunBlock(Generic[AgentDepsT, OutputDataT]):
             context.trace_include_content = instrumentation.include_content
             context.instrumentation_version = instrumentation.version
             self._span = start_run_span(instrumentation, self._agent.name, deps, state)
-        ctx = GraphRunContext(state=state, deps=deps)
         if plan.has_lifecycle:
             try:
                 await toolset.__aenter__()
@@ -178,7 +177,8 @@ class RunBlock(Generic[AgentDepsT, OutputDataT]):
         if own_host is not None and current_host.get() is not own_host:
             self._outer_host = current_host.set(own_host)
         run: AgentRun[AgentDepsT, OutputDataT] = AgentRun(
-            ctx,
+            state,
+            deps,
             self._first_node(state),
             final_metadata=final_metadata,
             traceparent=None if self._span is None else self._span.traceparent,

@@ -66,9 +66,12 @@ def finish(
     metadata = actor._metadata
     abandoned: tuple[str, ...] = ()
     if type(stepper) is AgentRun:
-        ctx = stepper.ctx
-        state = ctx.state
-        messages, new_from, epoch = state.message_history, ctx.deps.new_message_index, state.history_epoch
+        state = stepper._state
+        messages, new_from, epoch = (
+            state.message_history,
+            stepper._deps.new_message_index,
+            state.history_epoch,
+        )
         if metadata is None:
             metadata = state.metadata
         if state.abandoned_threads:
