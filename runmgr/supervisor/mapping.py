@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import AsyncIterable, Iterable
-from math import inf
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -27,8 +26,8 @@ __all__ = ("Outcomes",)
 
 FED_AT_ONCE = 64
 """Items that are submitted before others have their turn: the first runs are under way while the rest are still submitted."""
-BUSY = 8.0
-"""How many times longer than at best the others' turn takes where they have much to do."""
+BUSY = 0.025
+"""Seconds that the others' turn takes where they have much to do: to begin what was just submitted takes a tenth of it."""
 
 
 class _Place:
@@ -71,7 +70,6 @@ class Outcomes:
         "_room",
         "_running",
         "_runtime",
-        "_shortest",
         "_task",
         "_waits",
         "_window",
@@ -105,8 +103,6 @@ class Outcomes:
         self._waits: list[Wait] = []
         self._room: trio.Event | None = None
         self._hurries = False
-        self._shortest = inf
-        """Seconds that the others' turn took at best."""
         self._feeder = trio.CancelScope()
         self._done = trio.Event()
         runtime.maps.add(self)
@@ -167,9 +163,7 @@ class Outcomes:
         """
         began = trio.current_time()
         await trio.lowlevel.checkpoint()
-        took = trio.current_time() - began
-        self._hurries = took > BUSY * self._shortest
-        self._shortest = min(took, self._shortest)
+        self._hurries = trio.current_time() - began > BUSY
 
     # ---------------------------------------------------------------- outcomes
 
