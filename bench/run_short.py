@@ -20,8 +20,8 @@ CEILINGS: dict[str, float] = {
     "plain_3": 9_250,
     "events_1": 6_220,
     "events_3": 10_550,
-    "journal_1": 6_850,
-    "journal_3": 12_850,
+    "journal_1": 6_700,
+    "journal_3": 12_300,
 }
 """Instructions a run: single-turn and three-turn; with one subscriber; with a journal (the writer's thread is not counted)."""
 WAITING_OBJECTS = 34.5
