@@ -1,9 +1,11 @@
 """Models as judges: in the batch's own supervisor, accounted, resumed, re-scored."""
 
 import json
+from decimal import Decimal
 
 import pytest
 
+from runmgr import Budget
 from runmgr.batch import run_batch
 from runmgr.batch.rescoring import rescore
 from runmgr.batch.scorers import Judge, PairwiseJudge
@@ -192,6 +194,16 @@ async def test_a_judges_own_budget_leaves_the_batch_going(batch, bench, tmp_path
     # a larger one asks for the others only
     result = await rescore(tmp_path / "out", scorers=[judge(10_000), "includes"])
     assert (result.summary.scores["even"].n, len(bench.shown), bench.asked) == (6, 6, 6)
+
+
+def test_a_judges_own_budget_is_of_tokens_of_dollars_or_of_both(bench):
+    def budget(**amounts):
+        return Judge("j", bench.judge, **amounts).budget()
+
+    assert budget() is None
+    assert budget(budget_usd=Decimal(2)) == Budget(cost=Decimal(2))
+    assert budget(budget_tokens=5) == Budget(tokens=5)
+    assert budget(budget_tokens=5, budget_usd=Decimal(2)) == Budget(tokens=5, cost=Decimal(2))
 
 
 async def test_a_judges_cache_is_of_all_batches(batch, bench, tmp_path):

@@ -71,7 +71,8 @@ async def test_the_live_display(state, monkeypatch, autojump_clock):
         nursery.start_soon(watch_live, batch)
         await trio.sleep(0.3)
         batch.phase = "running"
-        end(batch, 40)
+        end(batch, 37)
+        end(batch, 3, "failed")
         await trio.sleep(2)
         batch.stop()
         await trio.sleep(0.3)
@@ -82,6 +83,7 @@ async def test_the_live_display(state, monkeypatch, autojump_clock):
         "checking the input",
         "40/100",
         "40.0%",
+        "failed 3",
         "tokens 40,000 in, 400 out",
         "cost unknown",
         "stopping ... (Ctrl-C: at once)",

@@ -55,6 +55,10 @@ def test_steps_and_ramps_send_what_their_integral_says():
     ramp = list(arrivals(parse_rates("0..100"), "constant", duration=10.0, seed=0))
     assert len(ramp) == 500
     assert sum(t < 5 for t in ramp) == pytest.approx(125, abs=1)
+    for begin, end in ((20, 60), (60, 20)):
+        ramp = list(arrivals(parse_rates(f"{begin}..{end}"), "constant", duration=10.0, seed=0))
+        assert len(ramp) == pytest.approx(400, abs=1)
+        assert sum(t < 5 for t in ramp) == pytest.approx((3 * begin + end) / 4 * 5, abs=1)
     poisson = list(arrivals(parse_rates("0..100"), "poisson", duration=40.0, seed=1))
     _, p = kolmogorov(poisson, lambda t: (t / 40) ** 2)
     assert p > 0.01

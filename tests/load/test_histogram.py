@@ -76,4 +76,7 @@ def test_nothing_has_no_figures():
     figures = Histogram().figures()
     assert figures["n"] == 0
     assert figures["p99"] is None
+    some = Histogram()
+    some.add(1.0)
+    assert list(figures) == list(some.figures())
     assert Histogram().mean is None

@@ -135,10 +135,14 @@ def test_what_the_page_shows(tmp_path):
         line(1, output="x" * 50_000),
         line(2, cost=None, model="n"),
         line(3, status="failed", scores={}, error={"type": "E", "message": "m"}),
+        line(4, status="cancelled", scores={}),
     ]
     page = page_of(tmp_path, lines, epochs=1)
+    shown = (tmp_path / "report.html").read_text()
+    for number, name in ((5, "runs"), (3, "succeeded"), (1, "failed"), (1, "cancelled")):
+        assert re.search(rf">{number}</[^>]+>\s*<[^>]+>{name}<", shown), name
     data = json.loads(page.blocks["data"])
-    assert [case["index"] for case in data["cases"]] == [0, 1, 2, 3]
+    assert [case["index"] for case in data["cases"]] == [0, 1, 2, 3, 4]
     assert data["cases"][1]["cut"] is True
     assert len(data["cases"][1]["output"]) < 21_000
     assert data["cases"][2]["cost"] is None

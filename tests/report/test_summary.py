@@ -75,6 +75,16 @@ def test_what_results_come_to():
     assert tally.errors == {"E": 1}
 
 
+def test_kinds_of_errors_and_failures_are_kept_up_to_a_bound():
+    kinds = [f"E{number % 60}" for number in range(150)]
+    lines = [
+        line(number, "failed", error={"type": kind, "message": "m"}) for number, kind in enumerate(kinds)
+    ]
+    tally = tally_of(*lines)
+    assert tally.errors == {f"E{number}": 3 if number < 30 else 2 for number in range(50)}
+    assert [failure.index for failure in tally.failures] == list(range(100))
+
+
 def test_each_models_figures_are_those_of_its_own_runs_however_late_another_comes():
     lines = [
         *(line(i, model="m", score=float(i % 2), tokens=i) for i in range(6)),

@@ -1,5 +1,6 @@
 """A run's messages as entries to read."""
 
+import json
 from datetime import UTC, datetime, timedelta
 
 from runmgr.messages import (
@@ -46,6 +47,12 @@ def test_who_said_what_and_how_long_it_took():
         ("retry", "look", "12 s"),
         ("text", "", "m, 5 tokens in, 2 out, 80 ms"),
     ]
+
+
+def test_what_a_call_was_given():
+    calls = [ToolCallPart("a", {"x": 1}), ToolCallPart("b", '{"y":2}'), ToolCallPart("c", None)]
+    shown = [entry.text for entry in entries([ModelResponse(calls)])]
+    assert [json.loads(text) for text in shown] == [{"x": 1}, {"y": 2}, {}]
 
 
 def test_clocks_that_disagree_say_nothing():
