@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import signal
 
 # Pydantic AI leaves failed tasks behind; asyncio logs them, with tracebacks, whenever they are collected. On CPython 3.11 that
 # breaks an `ast.parse` of pytest's that is under way (python/cpython#106905).
@@ -18,3 +19,7 @@ with contextlib.suppress(ImportError):  # the environments of tests/ray and test
         suppress_health_check=[hypothesis.HealthCheck.too_slow],
     )
     hypothesis.settings.load_profile("unhurried")
+
+# A shell's script ignores Ctrl-C in what it starts with `&`, and so would the processes whose Ctrl-C is tested.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
