@@ -84,6 +84,7 @@ class RunChannel:
             trio.ClosedResourceError: this end is closed.
         """
         self._check_open()
+        await trio.lowlevel.checkpoint_if_cancelled()
         channel = self._channel
         try:
             channel.send.send_nowait(value)
@@ -92,7 +93,7 @@ class RunChannel:
         except trio.ClosedResourceError:
             raise trio.BrokenResourceError(f"channel {self.name!r}: nobody is left to receive") from None
         else:
-            await trio.lowlevel.checkpoint()
+            await trio.lowlevel.cancel_shielded_checkpoint()
             return
         self.sending += 1
         try:
@@ -109,6 +110,7 @@ class RunChannel:
             trio.ClosedResourceError: this end is closed.
         """
         self._check_open()
+        await trio.lowlevel.checkpoint_if_cancelled()
         channel = self._channel
         channel.had_receiver = True
         try:

@@ -249,6 +249,7 @@ def test_stream_tells_tokens_and_ends_with_the_result(talker):
             assert stream.result is events[-1].result
             deltas = [event for event in events if event.event_kind == "part_delta"]
             assert len(deltas) >= 18
+            assert not pool._host.jobs  # what has ended is not kept
 
     asyncio.run(main())
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import trio
+import trio.testing
 
 from runmgr.exceptions import RunEnded, UserError
 from runmgr.supervisor import open_supervisor
@@ -51,6 +52,28 @@ async def test_many_producers_and_consumers_and_none_waits_for_ever(fakes, autoj
         consume = [await sup.submit(consumer(fakes, work=0.3)) for _ in range(3)]
         outputs = [(await handle.result()).output for handle in consume]
     assert sorted(sum(outputs, [])) == [(name, number) for name in "abcd" for number in range(10)]
+
+
+async def test_sending_and_receiving_at_once_lets_others_run(autojump_clock):
+    async with open_supervisor(max_running=1) as sup:
+        channel = sup.channel("items", buffer=1)
+        with trio.testing.assert_checkpoints():
+            await channel.send(1)
+        with trio.testing.assert_checkpoints():
+            assert await channel.receive() == 1
+
+
+async def test_who_is_cancelled_has_neither_sent_nor_received(autojump_clock):
+    async with open_supervisor(max_running=1) as sup:
+        channel = sup.channel("items", buffer=1)
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            await channel.send("lost")
+        await channel.send("first")  # there is room
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            await channel.receive()
+        assert await channel.receive() == "first"
 
 
 async def test_owners_that_have_not_begun_keep_it_open(fakes, autojump_clock):
