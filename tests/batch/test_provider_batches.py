@@ -333,7 +333,9 @@ async def test_batches_are_seen_and_cancelled_from_outside(provider, api, tmp_pa
     assert seen.seen.status in {"cancelling", "canceling"}
     result = await run(provider, api, tmp_path, resume=True)
     assert result.summary.failed == 5
-    assert "was cancelled" in result.first_failure
+    assert (
+        "was cancelled before it was answered; --resume --retry-failed sends it again" in result.first_failure
+    )
     assert not open_batches(journal)
     provider.hold = False
     result = await run(provider, api, tmp_path, resume=True, retry_failed=True)
