@@ -13,7 +13,8 @@
   Brakmo, L. Peterson, IEEE JSAC 13(8), 1995; Netflix concurrency-limits, ``VegasLimit`` and ``Gradient2Limit``, Apache-2.0,
   github.com/Netflix/concurrency-limits). Latency that grows *with* throughput is a model that batches, and is left alone.
 * *Noise:* a faulty provider pushes back whatever is in flight, and shrinking would only make it slow. The share that is pushed
-  back while nothing is being tried is learned, and only more than that counts.
+  back while nothing is being tried is learned, and only more than that counts. Where a lower limit does not help (for two windows the share
+  stays what it was), it was noise all along: it is learned, and the limit is tried where it was. Timeouts are never noise.
 """
 
 from __future__ import annotations
@@ -41,6 +42,14 @@ _DRIFT = 1.005
 _BADLY = 0.2
 """Share above the usual noise at which a window goes badly."""
 _LEAST_SAMPLES = 10
+_FEW = 2
+"""Refusals of a window, below which a lower limit has helped."""
+_HELPED = 0.75
+"""A lower limit has not helped where the share of what is pushed back is at least this part of what it was."""
+_MOST_NOISE = 0.5
+"""A share above that is never noise."""
+_UNHELPED = 2
+"""Windows without help after which it is noise."""
 _SHORTEST = 0.001
 """Seconds of a window at least: a shorter one says more of this process than of the provider."""
 
@@ -70,6 +79,7 @@ class Adaptive:
         "_floor",
         "_floor_latency",
         "_full",
+        "_least_share",
         "_length",
         "_limit",
         "_mark_limit",
@@ -84,6 +94,10 @@ class Adaptive:
         "_slow_start",
         "_step",
         "_sum",
+        "_suspect_limit",
+        "_suspect_share",
+        "_timed_out",
+        "_unhelped",
         "_window_at",
         "ceiling",
         "latency",
@@ -116,7 +130,13 @@ class Adaptive:
         self._bad = 0
         self._others: int | None = None
         self._full = False
+        self._timed_out = False
         self._floor = 1.0  # not below this in one burst
+        # whether the last decreases helped
+        self._suspect_limit: float | None = None
+        self._suspect_share = 0.0
+        self._least_share = 0.0
+        self._unhelped = 0
         # earlier windows
         self._floor_latency: float | None = None
         self._mark_limit = 0.0
@@ -200,15 +220,20 @@ class Adaptive:
             return
         else:
             self._bad += 1
+            self._timed_out = self._timed_out or now - sent_at > (self.latency or math.inf)
             usual = self._noise * max(
                 self._count + self._bad, self._limit
             )  # refusals come sooner than answers
-            if self._before is not None and self._bad - usual >= max(1.0, 2 * math.sqrt(usual) + 1):
+            if (
+                self._before is not None
+                and self._bad - usual >= (2 if self._timed_out else 3) * math.sqrt(usual) + 1
+            ):
                 self._take_back(now)
                 return
         self._look(now)
 
     def _shrink(self, now: float, others: int | None) -> None:
+        self._suspect(0.0)
         # Far fewer in flight than allowed were no reason to refuse anything.
         self._floor = max(1.0, self._limit / 2)
         self._set(min(self._limit, self._limit * 0.9 if others is None else max(self._floor, others)))
@@ -219,6 +244,7 @@ class Adaptive:
     def _take_back(self, now: float) -> None:
         """The trial has failed."""
         assert self._before is not None
+        self._suspect_limit = None
         self._set(self._before)
         self._floor = max(1.0, self._limit / 2)
         self._before = None
@@ -249,7 +275,7 @@ class Adaptive:
         self._count = self._bad = self._served = 0
         self._sum = 0.0
         self._others = None
-        self._full = False
+        self._full = self._timed_out = False
 
     def _look(self, now: float) -> None:
         """End the window where it is long enough to say something."""
@@ -261,12 +287,17 @@ class Adaptive:
         if elapsed < self._length or (self._count + self._bad < _LEAST_SAMPLES and elapsed < 10 * latency):
             return
         count, bad, total, full, others = self._count, self._bad, self._sum, self._full, self._others
-        served = self._served
+        served, timed_out = self._served, self._timed_out
         asked = count + bad
         self._begin_window(now)
         if not asked:
             return
-        if bad / asked > 2 * self._noise + _BADLY:
+        share = bad / asked
+        seen = self._suspect_limit is not None and self._before is None and not timed_out
+        if seen and self._did_not_help(now, bad, share):
+            return
+        if share > 2 * self._noise + _BADLY:
+            self._suspect(share)
             half = self._floor = max(1.0, self._limit / 2)
             self._set(max(half, min(self._limit, others) if others is not None else self._limit * 0.7))
             self._before = None
@@ -275,7 +306,7 @@ class Adaptive:
             self._pause_trials(now)
             return
         if self._before is None:
-            self._noise += (bad / asked - self._noise) * (_NOISE_SMOOTHING if self._noise or not bad else 1.0)
+            self._noise += (share - self._noise) * (_NOISE_SMOOTHING if self._noise or not bad else 1.0)
         else:  # the trial has not failed
             self._before = None
             self._step = min(self._step * 2, max(1.0, self._limit / 2))
@@ -286,9 +317,37 @@ class Adaptive:
         if count >= _LEAST_SAMPLES and elapsed > 0 and self._queues(now, total / count, served / elapsed):
             return
         if not self._slow_start and now >= self._next_trial:
-            self._before = self._limit
-            self._set(self._limit + self._step)
-            self._since = now
+            self._try(now, self._limit + self._step)
+
+    def _suspect(self, share: float) -> None:
+        """The limit is lowered: see whether that helps."""
+        if self._suspect_limit is None:
+            self._suspect_limit, self._unhelped, self._least_share = self._limit, 0, 1.0
+        self._suspect_share = share
+
+    def _did_not_help(self, now: float, bad: int, share: float) -> bool:
+        """Whether as many are refused as before the limit was lowered, so that it is about something else: then it is tried where it was."""
+        before = self._suspect_limit
+        assert before is not None
+        if bad < _FEW or share > _MOST_NOISE:
+            self._suspect_limit = None
+            return False
+        self._least_share = min(self._least_share, share)
+        self._unhelped = self._unhelped + 1 if share >= _HELPED * self._suspect_share else 0
+        self._suspect_share = share
+        if self._unhelped < _UNHELPED:
+            return False
+        self._noise = max(self._noise, self._least_share)
+        self._step = max(1.0, before / 2)
+        self._try(now, max(before, self._limit))
+        return True
+
+    def _try(self, now: float, limit: float) -> None:
+        """Have so many in flight, and take it back if that brings refusals."""
+        self._suspect_limit = None
+        self._before = self._limit
+        self._set(limit)
+        self._since = now
 
     def _queues(self, now: float, mean: float, rate: float) -> bool:
         """Whether more in flight only wait longer, and so there are fewer from now on."""

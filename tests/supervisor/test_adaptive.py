@@ -174,6 +174,27 @@ async def test_a_faulty_provider_is_not_taken_for_a_full_one(fakes, autojump_clo
     assert provider.rate(5, 10) >= 0.75 * 50 / 0.2  # a tenth fails, and waits before it is sent again
 
 
+@pytest.mark.parametrize(("faults", "seed"), [(0.2, 0), (0.3, 0), (0.3, 1)])
+async def test_not_even_a_very_faulty_one(fakes, autojump_clock, faults, seed):
+    """Two thirds of the faults look like fullness, and come before the first answers do: having fewer in flight does not help."""
+    rates = []
+    for rate_limits in (None, RateLimit(adaptive=False)):
+        provider = Provider(faults=faults, latency=0.2, seed=seed)
+        began = trio.current_time()
+        with trio.move_on_after(8):
+            await drive(fakes, provider, 5_000, max_running=50, rate_limits=rate_limits)
+        rates.append(provider.rate(began + 4, began + 8))
+    assert rates[0] >= 0.8 * rates[1]
+
+
+async def test_a_full_one_that_is_faulty_too_is_followed(fakes, autojump_clock):
+    provider = Provider(faults=0.1, latency=0.2, most=20, seed=3)
+    with trio.move_on_after(12):
+        await drive(fakes, provider, 5_000, max_running=100)
+    assert provider.rate(4, 12) >= 0.7 * 20 / 0.2
+    assert len(provider.refused) <= 0.2 * len(provider.served)
+
+
 async def test_a_quota_a_minute_that_nobody_told(fakes, autojump_clock):
     provider = Provider(rpm=600)
     failed, state = await drive(fakes, provider, 1_319, max_running=100)
