@@ -34,6 +34,7 @@ class Subscriptions:
         "_caught_up",
         "_ends",
         "_gathered",
+        "_heard",
         "_now",
         "_only",
         "_streams",
@@ -51,12 +52,14 @@ class Subscriptions:
         self._ends: list[Callable[[], object]] = []
         self._streams = 0
         self._only: Subscription[Any] | None = None
+        self._heard: dict[Subscription[Any], Callable[[Any], object]] = {}
+        """Listeners, by their subscriptions."""
         self._gathered: deque[Any] = deque()
         self._caught_up: trio.Event | None = None
         self._work: trio.Event | None = None
         self.tell: Callable[[Any], object] = self.publish
-        """As `publish`, for events that are not `RunStream`: where one subscriber takes everything, straight to it. To be looked up
-        for each event: it changes with whether its reader waits.
+        """As `publish`, for events that are not `RunStream`: where one subscriber takes everything, or one listens, straight to
+        it. To be looked up for each event: it changes with whether its reader waits.
         """
         self.changed: Callable[[], object] | None = None
         """Called when it changes whether anybody wants events, or those of streams."""
@@ -117,22 +120,27 @@ class Subscriptions:
                     _log.exception("a listener failed at %s", type(event).__name__)
             return False
 
-        self._broadcast.subscribe(filter=hear, buffer=1).__enter__()
+        subscription = self._broadcast.subscribe(filter=hear, buffer=1)
+        self._heard[subscription] = hear
+        subscription.__enter__()
         self._want(events=True)
         if ended is not None:
             self._ends.append(ended)
 
     def _choose(self) -> None:
+        """How events are told from now on."""
         only = None if self._gathered else self._broadcast.only()
-        if only is self._only:
-            return
-        if self._only is not None:
-            self._only._straight(None)
-        self._only = only
+        if only is not self._only:
+            if self._only is not None:
+                self._only._straight(None)
+            self._only = only
+            if only is not None:
+                only._straight(self._tell_by)
         if only is None:
-            self.tell = self.publish
-        else:
-            only._straight(self._tell_by)
+            all_of_them = self._broadcast.subscribers
+            self.tell = (
+                self._heard.get(all_of_them[0], self.publish) if len(all_of_them) == 1 else self.publish
+            )
 
     def _tell_by(self, way: Callable[[Any], object]) -> None:
         self.tell = way

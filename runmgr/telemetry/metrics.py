@@ -121,14 +121,14 @@ class Metrics:
         self._gauges.leave(supervisor)
         with self._lock:
             del self._recorders[recorder]
-            for name, counts in recorder.counts.items():
+            for name, counts in recorder.counts().items():
                 _merge(self._past[name], counts)
 
     def _count(self, name: str, _: CallbackOptions) -> Iterable[Observation]:
         with self._lock:
             sums = dict(self._past[name])
             for recorder in self._recorders:
-                _merge(sums, recorder.counts[name])
+                _merge(sums, recorder.counts()[name])
         return [Observation(value, dict(labels)) for labels, value in sums.items()]
 
     def _observe(self, name: str, _: CallbackOptions) -> Iterable[Observation]:
@@ -136,8 +136,47 @@ class Metrics:
 
 
 def _merge(into: dict[Attributes, float], counts: dict[Attributes, float]) -> None:
-    for labels, value in list(counts.items()):  # another thread may be counting
+    for labels, value in counts.items():
         into[labels] = into.get(labels, 0) + value
+
+
+class _Requests:
+    """What was counted of the requests with one set of labels: plain numbers, put under their names when somebody asks."""
+
+    __slots__ = ("cost", "input", "input_labels", "labels", "output", "output_labels", "rate_limited", "retried", "sent", "unpriced")  # fmt: skip
+
+    def __init__(self, provider: str | None, model: str, group: str) -> None:
+        self.labels = {
+            "gen_ai.operation.name": "chat",
+            "gen_ai.provider.name": provider or "",
+            "gen_ai.request.model": model,
+            "runmgr.group": group,
+        }
+        self.input_labels = {**self.labels, "gen_ai.token.type": "input"}
+        self.output_labels = {**self.labels, "gen_ai.token.type": "output"}
+        self.sent = self.retried = self.rate_limited = self.unpriced = self.input = self.output = 0
+        self.cost = 0.0
+
+    def counts(self) -> Iterable[tuple[str, dict[str, str], float]]:
+        yield "runmgr.requests", self.labels, self.sent
+        yield "runmgr.requests.retried", self.labels, self.retried
+        yield "runmgr.requests.rate_limited", self.labels, self.rate_limited
+        yield "runmgr.requests.unpriced", self.labels, self.unpriced
+        yield "runmgr.tokens", self.input_labels, self.input
+        yield "runmgr.tokens", self.output_labels, self.output
+        yield "runmgr.cost", self.labels, self.cost
+
+
+class _Runs:
+    """What was counted of the runs of one group that ended in one way."""
+
+    __slots__ = ("count", "group_labels", "labels", "timed_labels")
+
+    def __init__(self, group: str, status: str, error: str | None) -> None:
+        self.count = 0
+        self.group_labels = {"runmgr.group": group}
+        self.timed_labels = {"runmgr.group": group, "runmgr.outcome": status}
+        self.labels = self.timed_labels if error is None else {**self.timed_labels, "error.type": error}
 
 
 class _Recorder:
@@ -151,21 +190,21 @@ class _Recorder:
     __slots__ = (
         "_doors",
         "_handlers",
-        "_labels",
         "_measured",
         "_metrics",
+        "_requests",
+        "_runs",
         "_since",
         "_supervisor",
-        "counts",
     )
 
     def __init__(self, metrics: Metrics, supervisor: Supervisor) -> None:
         self._metrics = metrics
         self._supervisor = supervisor
         self._since = supervisor.snapshot().at
-        self.counts: Counts = {name: {} for name in _COUNTERS}
-        """What happened, by instrument and labels. Written in the supervisor's thread only."""
-        self._labels: dict[tuple[str | None, str, str], dict[str, str]] = {}
+        # Written in the supervisor's thread only.
+        self._requests: dict[tuple[str | None, str, str], _Requests] = {}
+        self._runs: dict[tuple[str, str, str | None], _Runs] = {}
         self._measured: set[str] = set()
         self._doors = 0
         self._handlers: dict[type, Callable[[Any], None]] = {
@@ -180,23 +219,25 @@ class _Recorder:
         if handler is not None:
             handler(event)
 
-    def _add(self, name: str, amount: float, labels: dict[str, str]) -> None:
-        counts, key = self.counts[name], tuple(labels.items())
-        counts[key] = counts.get(key, 0) + amount
+    def counts(self) -> Counts:
+        """What happened, by instrument and labels. From any thread."""
+        counts: Counts = {name: {} for name in _COUNTERS}
+        for requests in list(self._requests.values()):
+            for name, labels, value in requests.counts():
+                if value:
+                    counts[name][tuple(labels.items())] = value
+        for runs in list(self._runs.values()):
+            counts["runmgr.runs"][tuple(runs.labels.items())] = runs.count
+        return counts
 
-    def _about(self, event: Any) -> dict[str, str]:
-        """The labels of a request."""
+    def _about(self, event: Any) -> _Requests:
+        """What is counted of such requests."""
         metrics = self._metrics
         key = (event.provider, metrics._models(event.model), metrics._groups(event.group))
-        labels = self._labels.get(key)
-        if labels is None:
-            labels = self._labels[key] = {
-                "gen_ai.operation.name": "chat",
-                "gen_ai.provider.name": key[0] or "",
-                "gen_ai.request.model": key[1],
-                "runmgr.group": key[2],
-            }
-        return labels
+        requests = self._requests.get(key)
+        if requests is None:
+            requests = self._requests[key] = _Requests(*key)
+        return requests
 
     def _measures_itself(self, model: str) -> bool:
         """Whether the model is instrumented: then it records ``gen_ai.client.*`` by itself, and would be counted twice."""
@@ -210,43 +251,44 @@ class _Recorder:
 
     def _ended(self, event: RunEnded) -> None:
         metrics, outcome = self._metrics, event.outcome
-        group = metrics._groups(event.group)
-        labels = {"runmgr.group": group, "runmgr.outcome": outcome.status.value}
+        error = None if outcome.error is None else metrics._errors(outcome.error.type)
+        key = (metrics._groups(event.group), outcome.status.value, error)
+        runs = self._runs.get(key)
+        if runs is None:
+            runs = self._runs[key] = _Runs(*key)
+        runs.count += 1
         started = outcome.started_at
         if started is not None:
-            metrics._run_seconds.record(max(0.0, outcome.finished_at - started), labels)
-            metrics._queue_seconds.record(max(0.0, started - outcome.queued_at), {"runmgr.group": group})
-        if outcome.error is not None:
-            labels = {**labels, "error.type": metrics._errors(outcome.error.type)}
-        self._add("runmgr.runs", 1, labels)
+            metrics._run_seconds.record(max(0.0, outcome.finished_at - started), runs.timed_labels)
+            metrics._queue_seconds.record(max(0.0, started - outcome.queued_at), runs.group_labels)
 
     def _sent(self, event: RequestSent) -> None:
-        self._add("runmgr.requests", 1, self._about(event))
+        self._about(event).sent += 1
 
     def _settled(self, event: RequestSettled) -> None:
-        metrics, usage, labels = self._metrics, event.usage, self._about(event)
+        metrics, usage, requests = self._metrics, event.usage, self._about(event)
         if event.cost is None:
-            self._add("runmgr.requests.unpriced", 1, labels)
-        elif cost := float(event.cost):
-            self._add("runmgr.cost", cost, labels)
+            requests.unpriced += 1
+        else:
+            requests.cost += float(event.cost)
         gen_ai = not self._measures_itself(event.model)
-        for kind, tokens in (("input", usage.input_tokens), ("output", usage.output_tokens)):
-            if tokens:
-                typed = {**labels, "gen_ai.token.type": kind}
-                self._add("runmgr.tokens", tokens, typed)
-                if gen_ai:
-                    metrics._token_usage.record(tokens, typed)
+        if tokens := usage.input_tokens:
+            requests.input += tokens
+            if gen_ai:
+                metrics._token_usage.record(tokens, requests.input_labels)
+        if tokens := usage.output_tokens:
+            requests.output += tokens
+            if gen_ai:
+                metrics._token_usage.record(tokens, requests.output_labels)
         if gen_ai and event.seconds <= event.at - self._since:  # else it was sent before anybody watched
-            metrics._seconds.record(event.seconds, labels)
+            metrics._seconds.record(event.seconds, requests.labels)
 
     def _failed(self, event: RequestFailed) -> None:
-        metrics, labels = self._metrics, self._about(event)
-        if event.status == 429:
-            self._add("runmgr.requests.rate_limited", 1, labels)
-        if event.retry_in is not None:
-            self._add("runmgr.requests.retried", 1, labels)
+        metrics, requests = self._metrics, self._about(event)
+        requests.rate_limited += event.status == 429
+        requests.retried += event.retry_in is not None
         seconds = event.seconds
         if seconds is None or seconds > event.at - self._since or self._measures_itself(event.model):
             return
         error = event.error.partition(":")[0] if event.status is None else str(event.status)
-        metrics._seconds.record(seconds, {**labels, "error.type": metrics._errors(error)})
+        metrics._seconds.record(seconds, {**requests.labels, "error.type": metrics._errors(error)})

@@ -213,3 +213,37 @@ async def test_subscribers_that_come_and_go_see_everything_once_and_in_order(fak
     assert [event.run_id for event in first if type(event) is RunEnded] == ["a", "b"]
     assert second == first[len(whole) : len(whole) + len(second)]
     assert patient == first[len(whole) : len(whole) + len(patient)]
+
+
+async def test_a_listener_hears_each_once_alone_and_beside_a_subscriber(fakes, autojump_clock):
+    heard, read = [], []
+    async with open_supervisor() as sup:
+        sup.listen(heard.append)
+        await (await sup.submit(fakes.Agent(nap), run_id="a")).outcome()
+        async with sup.subscribe() as events:
+            await (await sup.submit(fakes.Agent(nap), run_id="b")).outcome()
+            read += events.drain_nowait()
+        await (await sup.submit(fakes.Agent(nap), run_id="c")).outcome()
+    whole = [RunAdmitted, RunStateChanged, RunStarted, RunNode, RunStateChanged, RunEnded]
+    assert [(event.run_id, type(event)) for event in heard] == [
+        (name, kind) for name in "abc" for kind in whole
+    ]
+    assert read == heard[len(whole) : 2 * len(whole)]
+
+
+async def test_a_reader_of_many_runs_at_once_misses_nothing_that_its_buffer_holds(fakes):
+    """By the real clock, as it is where programs run: its turn comes after each of theirs."""
+    seen = []
+    async with trio.open_nursery() as nursery, open_supervisor(max_running=100) as sup:
+        nursery.start_soon(lambda: collect(sup, seen, buffer=4_000))
+        await trio.testing.wait_all_tasks_blocked()
+
+        async def step(run):
+            await trio.lowlevel.checkpoint()
+
+        async with sup.map(fakes.Agent(step, step), range(1_000)) as outcomes:
+            async for _ in outcomes:
+                pass
+    assert len(seen) == 7_000
+    assert sum(type(event) is EventsMissed for event in seen) == 0
+    assert [event.at for event in seen] == sorted(event.at for event in seen)
