@@ -51,6 +51,7 @@ class JournalWriter:
         "_error",
         "_on_error",
         "_room",
+        "_under_way",
         "backlogged",
         "commits",
         "connection",
@@ -68,6 +69,7 @@ class JournalWriter:
         self.backlogged = False
         """Whether so much waits to be written that more should not be made: see `room`."""
         self._batch = Batch()
+        self._under_way: Batch | None = None
         self.runs: int = connection.execute("SELECT coalesce(max(run), 0) FROM runs").fetchone()[0]
         """Runs admitted in this file, ever: the number of the last one."""
         self._error: JournalError | None = None
@@ -224,46 +226,62 @@ class JournalWriter:
     async def _pump(self, thread: _Thread | None) -> None:
         """Commit batch after batch until closed and empty, in the thread or, without one, here."""
         with trio.CancelScope(shield=True):
-            while True:
-                spent = None if self._before_commit is None else self._before_commit()
-                if not self._batch:
-                    if self._closing:
-                        return
-                    self.sleeping = trio.lowlevel.current_task()
-                    await trio.lowlevel.wait_task_rescheduled(_stay)
-                    if not self._batch.told and not self._batch.tasks and not self._batch.waiting:
-                        # Nobody waits: whoever can go on goes first, and what is put off may be outdated by then.
-                        await trio.lowlevel.cancel_shielded_checkpoint()
-                    continue
-                batch, self._batch = self._batch, Batch()
-                self.backlogged = False
-                if spent is not None:
-                    batch.meta["spent"] = spent
-                if self._room is not None:
-                    self._room.set()
-                    self._room = None
+            try:
+                await self._commit_all(thread)
+            except BaseException:
+                # A bug of ours, or of who is told: those who wait for this are not to wait for ever.
                 if self._error is None:
-                    if thread is None:
-                        failure = self._disk.commit(batch, self.connection)
-                        await trio.lowlevel.cancel_shielded_checkpoint()
-                    else:
-                        failure = await thread.commit(batch)
-                    self.commits += 1
-                    if failure is not None:
-                        self._fail(failure)
-                    elif self._after is not None:
-                        self._after()
-                ok = self._error is None
-                threes = iter(batch.told)
-                for told in threes:
-                    told(ok, next(threes), next(threes))
-                for task in batch.tasks:
-                    if self._error is None:
-                        trio.lowlevel.reschedule(task, _GO)
-                    else:
-                        trio.lowlevel.reschedule(task, outcome.Error(self._error))
-                for task in batch.waiting:
-                    trio.lowlevel.reschedule(task)
+                    self._error = JournalError(f"{self.path}: the journal's writer failed")
+                for batch in (self._under_way, self._batch):
+                    if batch is not None:
+                        self._wake_tasks(batch)
+                raise
+
+    async def _commit_all(self, thread: _Thread | None) -> None:
+        while True:
+            spent = None if self._before_commit is None else self._before_commit()
+            if not self._batch:
+                if self._closing:
+                    return
+                self.sleeping = trio.lowlevel.current_task()
+                await trio.lowlevel.wait_task_rescheduled(_stay)
+                if not self._batch.told and not self._batch.tasks and not self._batch.waiting:
+                    # Nobody waits: whoever can go on goes first, and what is put off may be outdated by then.
+                    await trio.lowlevel.cancel_shielded_checkpoint()
+                continue
+            batch, self._batch = self._batch, Batch()
+            self._under_way = batch
+            self.backlogged = False
+            if spent is not None:
+                batch.meta["spent"] = spent
+            if self._room is not None:
+                self._room.set()
+                self._room = None
+            if self._error is None:
+                if thread is None:
+                    failure = self._disk.commit(batch, self.connection)
+                    await trio.lowlevel.cancel_shielded_checkpoint()
+                else:
+                    failure = await thread.commit(batch)
+                self.commits += 1
+                if failure is not None:
+                    self._fail(failure)
+                elif self._after is not None:
+                    self._after()
+            ok = self._error is None
+            threes = iter(batch.told)
+            for told in threes:
+                told(ok, next(threes), next(threes))
+            self._wake_tasks(batch)
+            for task in batch.waiting:
+                trio.lowlevel.reschedule(task)
+            batch = self._under_way = None
+
+    def _wake_tasks(self, batch: Batch) -> None:
+        tasks, batch.tasks = batch.tasks, []
+        error = self._error
+        for task in tasks:
+            trio.lowlevel.reschedule(task, _GO if error is None else outcome.Error(error))
 
     def _fail(self, failure: BaseException) -> None:
         try:

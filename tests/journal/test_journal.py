@@ -484,6 +484,24 @@ async def test_what_was_told_survives_kill_9(path, durability):
         assert all(reader.finished(f"r{number}") for number in range(told + 1))
 
 
+async def test_a_writer_that_fails_keeps_nobody_waiting(path, threaded):
+    async def wait(writer):
+        with pytest.raises(JournalError, match="the journal's writer failed"):
+            await writer.next_commit()
+        ended.append(1)
+
+    def tell(ok):
+        raise ValueError("a bug")
+
+    ended = []
+    with pytest.raises(RuntimeError, match="the journal's writer failed: a bug in runmgr"):
+        async with open_journal_writer(path, threaded=threaded) as writer, trio.open_nursery() as nursery:
+            write(writer, outcome_of("a"), told=tell)
+            nursery.start_soon(wait, writer)
+            nursery.start_soon(wait, writer)
+    assert ended == [1, 1]
+
+
 async def test_waiting_for_a_commit_can_be_cancelled(path, threaded):
     async with open_journal_writer(path, threaded=threaded) as writer:
         write(writer, outcome_of("a"))
