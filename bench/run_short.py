@@ -18,15 +18,15 @@ COUNTS = Contender("counts", "cases/counts.py")
 CEILINGS: dict[str, float] = {
     "plain_1": 5_450,
     "plain_3": 9_250,
-    "events_1": 6_220,
-    "events_3": 10_550,
+    "events_1": 6_100,
+    "events_3": 10_300,
     "journal_1": 6_700,
     "journal_3": 12_300,
 }
 """Instructions a run: single-turn and three-turn; with one subscriber; with a journal (the writer's thread is not counted)."""
 WAITING_OBJECTS = 34.5
 """Objects that Python's collector looks at for each run that waits: its full collections take time in proportion."""
-OTEL = 1.05
+OTEL = 1.03
 """With OpenTelemetry's API and nothing that records, over without."""
 OVER_BARE = 8.0
 """Over a bare task that does the same awaits."""
