@@ -11,7 +11,7 @@ import queue
 import sqlite3
 import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
@@ -23,6 +23,7 @@ import trio
 from runmgr.concurrency import BareNursery
 from runmgr.exceptions import JournalError
 
+from .backfill import backfilling
 from .batch import Batch
 from .disk import Disk, current_disk
 from .files import Lock, connect_writer, explain
@@ -407,14 +408,16 @@ async def open_journal_writer(
             writer = JournalWriter(path, connection, disk)
             thread = _Thread(connection, disk, f"runmgr journal {path.name}") if threaded else None
             try:
-                async with BareNursery(
-                    "the journal's writer failed: a bug in runmgr, please report it"
-                ) as nursery:
-                    nursery.start_soon(writer._pump, thread, name="runmgr journal")
-                    try:
-                        yield writer
-                    finally:
-                        writer._close()  # the pump is shielded: it commits what there is, then ends
+                beside = nullcontext() if thread is None else backfilling(path, lambda: writer.commits)
+                with beside:
+                    async with BareNursery(
+                        "the journal's writer failed: a bug in runmgr, please report it"
+                    ) as nursery:
+                        nursery.start_soon(writer._pump, thread, name="runmgr journal")
+                        try:
+                            yield writer
+                        finally:
+                            writer._close()  # the pump is shielded: it commits what there is, then ends
             finally:
                 if thread is not None:
                     thread.close()

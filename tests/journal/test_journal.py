@@ -512,3 +512,22 @@ async def test_waiting_for_a_commit_can_be_cancelled(path, threaded):
         await writer.committed()
     with open_journal(path) as reader:
         assert reader.finished("a")
+
+
+async def test_the_log_is_moved_beside_the_commits(tmp_path):
+    """Long before the writer would do it within a commit; and what it leaves behind is whole."""
+    path = tmp_path / "j.sqlite"
+    body = b"x" * 20_000
+    async with open_journal_writer(path) as writer:
+        for number in range(20):
+            writer.admitted(f"r{number}", number, "", None, 1.0, body, None)
+        await writer.committed()
+        with trio.fail_after(30):
+            while path.stat().st_size < 20 * len(body):
+                await trio.sleep(0.05)
+        writer.admitted("last", 20, "", None, 1.0, None, None)
+    connection = sqlite3.connect(path)
+    assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    assert connection.execute("SELECT count(*) FROM runs").fetchone() == (21,)
+    connection.close()
+    assert not path.with_name(path.name + "-wal").exists()
