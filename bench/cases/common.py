@@ -45,7 +45,7 @@ def set_collector(args: argparse.Namespace) -> None:
     if args.collector == "commands":
         gc.collect()
         gc.freeze()
-        gc.set_threshold(20_000, 20, 50)
+        gc.set_threshold(50_000, 20, 100)  # runmgr/cli/collector.py, which the peers have not
 
 
 def rss_kib() -> float:

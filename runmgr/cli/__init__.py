@@ -15,10 +15,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     Args:
         argv: the words after ``runmgr``; None takes the process's own.
     """
-    import gc
+    from runmgr.cli.collector import calm
 
-    # What a command imports stays: looking it through was a tenth of its start.
-    gc.set_threshold(20_000, 20, 50)
+    calm()
 
     from runmgr.cli.app import run
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from runmgr.cli.cluster import cluster_of, cluster_options
+from runmgr.cli.collector import settle
 from runmgr.cli.config_file import read_config
 from runmgr.cli.invocation import Invocation
 from runmgr.exceptions import UserError
@@ -186,7 +187,7 @@ def command(
         config = _with(config, out=new_directory())
     config = _with(config, command=_resume_command(invocation.words, config))
     if invocation.own_process:
-        _quieten_gc()
+        settle()
     result = trio.run(_watched, config, quiet)
     if as_json:
         sys.stdout.write(result.summary.to_json().decode())
@@ -256,18 +257,6 @@ async def _watched(config: BatchConfig, quiet: bool) -> BatchResult:
 
             watchers.append(watch_live if sys.stderr.isatty() else watch_plainly)
         return await run_batch(config, watch=watchers)
-
-
-def _quieten_gc() -> None:
-    """A process that only runs a batch collects less often: most objects die by their reference count.
-
-    What is imported by now lives for ever; a full collection need not look at it.
-    """
-    import gc
-
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(20_000, 20, 50)
 
 
 def _tell(result: BatchResult, config: BatchConfig, *, quiet: bool) -> None:

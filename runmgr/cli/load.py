@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from runmgr.cli.cluster import cluster_of, cluster_options
+from runmgr.cli.collector import settle
 from runmgr.cli.invocation import Invocation
 from runmgr.exceptions import UserError
 
@@ -248,8 +249,6 @@ def _fields(assignments: tuple[str, ...]) -> dict[str, Any]:
 
 def _make_room() -> None:
     """A process that only measures: as many connections as it may have, and fewer collections of garbage."""
-    import gc
-
     try:
         import resource
 
@@ -259,9 +258,7 @@ def _make_room() -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
     except (ImportError, ValueError, OSError):  # no such limit here, or not ours to raise
         pass
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 100)
+    settle()
 
 
 async def _watched(config: LoadConfig, quiet: bool, agent: Any, model: Any) -> LoadResult:
