@@ -1,8 +1,9 @@
 """100,000 runs in flight at once in one process, each blocked in a model call: memory, submission, cancelling them as a whole.
 
-Beside as many bare trio tasks, each as many awaits deep as a run is, in a process of its own in the same round.
+Beside as many bare trio tasks, each as many awaits deep as a run is, in a process of its own in the same round. Both with the
+collector as our commands set it (``runmgr/cli/collector.py``); ``--collector default`` leaves it alone in both.
 
-    python bench/flight.py [--rounds N] [--runs N]
+    python bench/flight.py [--rounds N] [--runs N] [--collector default|commands]
 """
 
 from __future__ import annotations
@@ -22,8 +23,18 @@ def main() -> None:
     )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--runs", type=int, default=100_000)
+    parser.add_argument("--collector", choices=("commands", "default"), default="commands")
     options = parser.parse_args()
-    table = rounds([RUNMGR, BARE], options.rounds, "--mode", "flight", "--runs", options.runs)
+    table = rounds(
+        [RUNMGR, BARE],
+        options.rounds,
+        "--mode",
+        "flight",
+        "--runs",
+        options.runs,
+        "--collector",
+        options.collector,
+    )
     for name in (RUNMGR.name, BARE.name):
         figures = {
             figure: median(table, name, figure)
