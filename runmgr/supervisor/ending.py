@@ -135,6 +135,9 @@ def finish(
         parent=None if extras is None or extras.parent is None else extras.parent.run_id,
         abandoned_threads=abandoned,
     )
+    journal = self.journal
+    if stays_open and journal is not None:
+        journal.left_open(actor)
     actor._scope = actor._stepper = actor._context = None
     if tally is not None:
         self.ledger.close_run(
@@ -143,12 +146,10 @@ def finish(
         meter = getattr(tally, "meter", None)
         if meter is not None:
             self.gates.run_ended(actor, meter, stays_open=stays_open)
-    if self.journal is None or stays_open:
-        if self.journal is not None:
-            self.journal.left_open(actor)
+    if journal is None or stays_open:
         self.tell(actor, outcome, at)
     else:
-        self.journal.ended(actor, outcome, epoch, body)
+        journal.ended(actor, outcome, epoch, body)
     if queued:
         self.admission.leave(actor)
 

@@ -332,7 +332,14 @@ class RunJournal:
             writer.wake()
 
     def _keep_late(self, actor: Actor, stepper: Any) -> None:
-        """Keep where a run stands whose checkpoint was put off: it acts on that response now, or the request is on its way."""
+        """Keep where a run stands whose checkpoint was put off."""
+        # Else it was restarted, or is about to be, and what is kept next begins from there.
+        if stepper is actor._stepper and actor._snapshot is None and actor._epoch >= 0:
+            with suppress(UserError):  # what has no JSON form will be met again when the run goes on or ends
+                self._keep_now(actor, stepper)
+
+    def _keep_now(self, actor: Actor, stepper: Any) -> None:
+        """Keep where a run stands that acts on a response, or whose request is on its way."""
         node = stepper.next_node
         if type(node) is CallToolsNode:
             self._keep_response(actor, stepper.ctx, node.model_response)
@@ -438,13 +445,7 @@ class RunJournal:
     def _before_commit(self) -> bytes:
         """Called as a transaction is about to be made up: add what was put off; gives what was spent."""
         while self._late:
-            actor, stepper = self._late.popitem()
-            # Else it was restarted, or is about to be, and what is kept next begins from there.
-            if stepper is actor._stepper and actor._snapshot is None and actor._epoch >= 0:
-                with suppress(
-                    UserError
-                ):  # what has no JSON form will be met again when the run goes on or ends
-                    self._keep_late(actor, stepper)
+            self._keep_late(*self._late.popitem())
         return self._spent()
 
     # ---------------------------------------------------------------- after a run
@@ -479,7 +480,12 @@ class RunJournal:
         self._runtime.tell(actor, outcome if ok else self._lost(outcome))
 
     def left_open(self, actor: Actor) -> None:
-        """The run ends for this process, and the journal is not to hold how."""
+        """The run ends for this process, and the journal is not to hold how: only what it was told last of where it stands, if that
+        was put off. Called while it has its stepper.
+        """
+        stepper = self._late.pop(actor, None)
+        if stepper is not None:
+            self._keep_late(actor, stepper)
         self._asked.pop(actor, None)
 
     def _lost(self, outcome: RunOutcome) -> RunOutcome:

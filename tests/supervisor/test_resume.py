@@ -14,6 +14,7 @@ from runmgr.exceptions import JournalError, ModelHTTPError, RunFailed, UserError
 from runmgr.journal import compact, open_journal
 from runmgr.messages import ModelResponse, TextPart, ToolCallPart, UserPromptPart
 from runmgr.models.function import FunctionModel
+from runmgr.records.budgets import Budget
 from runmgr.supervisor import RunSpec, open_supervisor
 from runmgr.tools import RunContext
 from runmgr.usage import RequestUsage
@@ -101,6 +102,36 @@ async def test_a_stopped_run_goes_on_from_its_last_node(path, autojump_clock, st
     assert kept.messages == outcome.messages
     assert kept.usage == outcome.usage
     assert kept.started_at == outcome.started_at
+
+
+@pytest.mark.parametrize("stop_at", [1.5, 2.5, 3.5, 4.5])
+async def test_runs_that_end_at_a_boundary_in_the_grace_keep_what_they_came_to(path, autojump_clock, stop_at):
+    world = World()
+    names = [f"a{number}" for number in range(20)]
+    async with open_supervisor(journal=path) as sup:
+        for name in names:
+            await sup.submit(world.agent, name, run_id=name)
+        await trio.sleep(stop_at)
+        sup.cancel(grace=10)
+    with open_journal(path) as journal:
+        assert journal.counts() == {"open": 20}
+    async with open_supervisor(journal=path, resume=True) as sup:
+        handles = [await sup.submit(world.agent, name, run_id=name) for name in names]
+        assert all([(await handle.outcome()).succeeded for handle in handles])
+    assert len(world.requests) == 20 * 3  # none is paid for twice
+    assert len(world.tools) == 20 * 2  # no tool runs twice
+
+
+async def test_a_budget_that_ends_behind_a_tool_does_not_have_it_run_again(path, autojump_clock):
+    world = World()
+    for requests in (1, 2, 3):
+        async with open_supervisor(
+            journal=path, resume=requests > 1, budget=Budget(requests=requests)
+        ) as sup:
+            outcome = await (await sup.submit(world.agent, "q", run_id="a")).outcome()
+        assert outcome.succeeded is (requests == 3)
+    assert len(world.requests) == 3
+    assert world.tools == [0, 1]
 
 
 async def test_a_response_that_was_being_validated_is_not_paid_again(path, autojump_clock):
