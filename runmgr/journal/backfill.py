@@ -9,48 +9,48 @@ lets the log begin from its start again, as they alone know that nothing has com
 from __future__ import annotations
 
 import sqlite3
-import threading
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import closing, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-__all__ = ("backfilling",)
+import trio
+
+if TYPE_CHECKING:
+    from .writer import JournalWriter
+
+__all__ = ("backfill",)
 
 SECONDS = 0.25
 """Between two looks. At 100 MB/s of log that is a sync of 25 MB, and none where nothing was committed."""
 
 
-@contextmanager
-def backfilling(path: Path, commits: Callable[[], int]) -> Generator[None]:
-    """While the block lasts, a thread moves what is committed into its place. Leaving the block waits for what it is at.
+async def backfill(path: Path, writer: JournalWriter) -> None:
+    """Move what is committed into its place, until cancelled. Cancelled, it waits in the thread for what that is at.
+
+    Nothing depends on it: where it cannot, the commits do all of it.
 
     Args:
-        path: the journal, in WAL mode; somebody else has it open until after this block.
-        commits: how many there were so far.
+        path: the journal.
+        writer: has it open until after this.
     """
-    over = threading.Event()
-
-    def go() -> None:
-        uri = f"{path.resolve().as_uri()}?mode=rw"
-        try:
-            connection = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=0)
-        except sqlite3.Error:
-            return  # nothing depends on it
+    ours = trio.CapacityLimiter(1)  # none of the threads that tools have
+    with suppress(sqlite3.Error), closing(_connect(path)) as connection:
         seen = 0
-        try:
-            while not over.wait(SECONDS):
-                if (now := commits()) != seen:
-                    seen = now
-                    connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-        except sqlite3.Error:
-            pass  # a full or broken disk: the writer meets it too, and says so
-        finally:
-            connection.close()
+        while True:
+            await trio.sleep(SECONDS)
+            if writer.commits != seen:
+                seen = writer.commits
+                await trio.to_thread.run_sync(_move, connection, limiter=ours)
 
-    thread = threading.Thread(target=go, name=f"runmgr journal log {path.name}", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
+
+def _connect(path: Path) -> sqlite3.Connection:
+    """Of its own, and for any thread: the writer's is in a commit meanwhile. Makes no file where it was removed."""
+    uri = f"{path.resolve().as_uri()}?mode=rw"
+    return sqlite3.connect(uri, uri=True, isolation_level=None, timeout=0, check_same_thread=False)
+
+
+def _move(connection: sqlite3.Connection) -> None:
+    with suppress(
+        sqlite3.Error
+    ):  # locked: the next time; a full or broken disk: the writer meets it too, and says so
+        connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()

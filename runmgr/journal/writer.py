@@ -11,7 +11,7 @@ import queue
 import sqlite3
 import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import asynccontextmanager
 from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
@@ -23,7 +23,7 @@ import trio
 from runmgr.concurrency import BareNursery
 from runmgr.exceptions import JournalError
 
-from .backfill import backfilling
+from .backfill import backfill
 from .batch import Batch
 from .disk import Disk, current_disk
 from .files import Lock, connect_writer, explain
@@ -408,21 +408,25 @@ async def open_journal_writer(
             writer = JournalWriter(path, connection, disk)
             thread = _Thread(connection, disk, f"runmgr journal {path.name}") if threaded else None
             try:
-                beside = nullcontext() if thread is None else backfilling(path, lambda: writer.commits)
-                with beside:
-                    async with BareNursery(
-                        "the journal's writer failed: a bug in runmgr, please report it"
-                    ) as nursery:
-                        nursery.start_soon(writer._pump, thread, name="runmgr journal")
-                        try:
-                            yield writer
-                        finally:
-                            writer._close()  # the pump is shielded: it commits what there is, then ends
+                async with BareNursery(
+                    "the journal's writer failed: a bug in runmgr, please report it"
+                ) as nursery:
+                    nursery.start_soon(writer._pump, thread, name="runmgr journal")
+                    if threaded:
+                        nursery.start_soon(backfill, path, writer, name="runmgr journal log")
+                    try:
+                        yield writer
+                    finally:
+                        writer._close()  # the pump is shielded: it commits what there is, then ends
             finally:
                 if thread is not None:
                     thread.close()
         finally:
             with explain(path, "close the journal"):
-                connection.close()
+                if threaded:  # what is left of the log is moved and synced now
+                    with trio.CancelScope(shield=True):
+                        await trio.to_thread.run_sync(connection.close)
+                else:
+                    connection.close()
     finally:
         lock.release()
