@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ _BUFFER_SECONDS = 0.2
 
 
 class ResultsFile:
-    """Appends results; a line is on disk within 0.2 s of the next one, at the latest when it is closed.
+    """Appends results; a line is on disk within 0.2 s while `flush_in_time` runs, at the latest when the file is closed.
 
     What a kill takes from the buffer is in the journal, and resume writes it again.
 
@@ -30,29 +31,48 @@ class ResultsFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._file = path.open("ab", buffering=0)
-        self._lines: list[bytes] = []
-        self._size = 0
+        self._buffer = bytearray()
+        self._waits = trio.Event()
+        """That there is something in the buffer."""
         self._flushed_at = trio.current_time()
 
     def write(self, line: ResultLine) -> None:
-        """Adds a line. May block on the disk for as long as one write takes."""
-        data = encode_line(line)
-        self._lines.append(data)
-        self._size += len(data)
-        if self._size >= _BUFFER_BYTES or trio.current_time() - self._flushed_at >= _BUFFER_SECONDS:
+        """Adds a line. May block on the disk for as long as one write takes.
+
+        Raises:
+            OSError: the disk takes no more; what it did not take stays in the buffer.
+        """
+        if not self._buffer:
+            self._waits.set()
+        self._buffer += encode_line(line)
+        if len(self._buffer) >= _BUFFER_BYTES or trio.current_time() - self._flushed_at >= _BUFFER_SECONDS:
             self.flush()
 
     def flush(self) -> None:
-        """Gives all lines to the system."""
-        data = memoryview(b"".join(self._lines))
-        self._lines.clear()
-        self._size = 0
+        """Gives all lines to the system.
+
+        Raises:
+            OSError: as `write`.
+        """
+        while self._buffer:
+            del self._buffer[: self._file.write(self._buffer)]
         self._flushed_at = trio.current_time()
-        while data:
-            data = data[self._file.write(data) :]
+        self._waits = trio.Event()
+
+    async def flush_in_time(self) -> None:
+        """Flushes lines that no further line follows, until it is cancelled."""
+        while True:
+            await self._waits.wait()
+            await trio.sleep(_BUFFER_SECONDS)
+            with suppress(OSError):  # the next line, or closing, meets it too, and fails the batch
+                self.flush()
 
     def close(self) -> None:
-        """Flushes and closes."""
+        """Flushes and closes.
+
+        Raises:
+            OSError: as `write`.
+        """
         try:
             self.flush()
         finally:

@@ -25,6 +25,7 @@ from runmgr.batch.scan import cases_of_file, cases_of_stdin, scan
 from runmgr.batch.spending import judged, prices_at_hand, spent
 from runmgr.batch.state import BatchState
 from runmgr.batch.variants import Variant
+from runmgr.concurrency import BareNursery
 from runmgr.exceptions import BudgetExhausted, InputError, RunCancelled, SupervisorClosed, UserError
 from runmgr.journal.tables import HashTable
 from runmgr.records.budgets import Budget, RateLimit
@@ -132,7 +133,7 @@ class _Batch:
         self.config = plan.config
         self.per_case = plan.config.epochs * len(plan.variants)
         self.state = BatchState(
-            tally=Tally(epochs=plan.config.epochs, variants=len(plan.variants)),
+            tally=Tally(epochs=plan.config.epochs, variants=plan.manifest.labels),
             max_running=plan.config.max_running,
         )
         assert plan.config.out is not None
@@ -165,8 +166,10 @@ class _Batch:
             return None
         results = ResultsFile(self.directory.results)
         try:
-            with prices_at_hand(variant.model for variant in self.plan.variants):
-                await self._send(results)
+            async with BareNursery("writing results failed") as nursery:
+                nursery.start_soon(results.flush_in_time)
+                with prices_at_hand(variant.model for variant in self.plan.variants):
+                    await self._send(results)
         finally:
             results.close()
         return self._finish()

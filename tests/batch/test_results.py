@@ -7,6 +7,7 @@ from enum import Enum
 import attrs
 import msgspec
 import pytest
+import trio
 from pydantic import BaseModel
 
 from runmgr.batch.results import ResultsFile, plain, rebuild
@@ -31,6 +32,48 @@ async def test_lines_are_written_in_batches_and_none_is_lost(tmp_path, mock_cloc
     results.close()
     ResultsFile(path).close()
     assert [each.index for each in read_lines(path)] == [0, 1, 2, 3]
+
+
+async def test_the_last_lines_of_a_burst_wait_for_no_other(tmp_path, autojump_clock):
+    path = tmp_path / "results.jsonl"
+    results = ResultsFile(path)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(results.flush_in_time)
+        for burst in range(3):
+            results.write(line(3 * burst))
+            results.write(line(3 * burst + 1))
+            results.write(line(3 * burst + 2))
+            await trio.sleep(0.3)
+            assert [each.index for each in read_lines(path)] == list(range(3 * burst + 3))
+            await trio.sleep(60)
+        nursery.cancel_scope.cancel()
+    results.close()
+
+
+async def test_a_full_disk_is_met_again_by_who_writes(tmp_path, autojump_clock):
+    results = ResultsFile(tmp_path / "results.jsonl")
+    file, full = results._file, True
+
+    class Disk:
+        close = file.close
+
+        def write(self, data):
+            if full:
+                raise OSError(28, "No space left on device")
+            return file.write(data[:7])
+
+    results._file = Disk()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(results.flush_in_time)
+        results.write(line(0))
+        await trio.sleep(1)
+        with pytest.raises(OSError, match="No space left"):
+            results.write(line(1))
+        full = False
+        results.write(line(2))
+        nursery.cancel_scope.cancel()
+    results.close()
+    assert [each.index for each in read_lines(results.path)] == [0, 1, 2]
 
 
 async def test_rebuilding_keeps_changes_and_leaves_out(tmp_path):
