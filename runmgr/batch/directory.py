@@ -33,6 +33,8 @@ class Manifest(msgspec.Struct, kw_only=True):
     """The command to resume with."""
     variants: list[dict[str, Any]] = msgspec.field(default_factory=list[dict[str, Any]])
     """Of a matrix: each combination's own identity."""
+    labels: list[str] = msgspec.field(default_factory=list[str])
+    """Of a matrix: each combination's name, in the same order."""
     selection: dict[str, Any] = msgspec.field(default_factory=dict[str, Any])
     """Which rows of the input are cases, as far as options say."""
     created: str = ""

@@ -331,6 +331,7 @@ def _manifest(
     return Manifest(
         identity=whole,
         variants=[variant.identity for variant in variants] if len(variants) > 1 else [],
+        labels=[variant.label for variant in variants] if len(variants) > 1 else [],
         scoring={
             "scorers": [
                 spec if isinstance(spec, str) else scorer.name

@@ -92,7 +92,7 @@ async def rescore(
     scores = await _score_all(
         directory, scoring, targets, max_running=max_running, budget_tokens=budget_tokens
     )
-    tally = Tally(epochs=manifest.epochs, variants=max(1, len(manifest.variants)))
+    tally = Tally(epochs=manifest.epochs, variants=manifest.labels)
 
     def keep(line: ResultLine) -> ResultLine:
         new = scores.get(line.run_id, {})

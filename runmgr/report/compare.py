@@ -18,7 +18,7 @@ from runmgr.exceptions import UserError
 from runmgr.report.lines import read_lines
 from runmgr.report.paired import Difference, difference
 from runmgr.report.statistics import Histogram
-from runmgr.report.summary import ScoreSummary, Tally
+from runmgr.report.summary import ScoreSummary, Tally, in_order
 from runmgr.report.transcript import as_text
 
 __all__ = ("Comparison", "Pair", "Run", "Side", "compare", "load_runs", "pairs_of")
@@ -130,7 +130,7 @@ class Run:
 
 
 def load_runs(directories: Sequence[Path], *, failed_as: float | None = None) -> list[Run]:
-    """Reads batches; of a matrix each variant is one. Blocks.
+    """Reads batches; of a matrix each variant is one, the first that was asked for first. Blocks.
 
     Args:
         directories: results directories.
@@ -147,7 +147,7 @@ def load_runs(directories: Sequence[Path], *, failed_as: float | None = None) ->
             raise UserError(
                 f"{directory}: no results.jsonl there; name the directory that a batch wrote (its --out)"
             )
-        epochs = _epochs(directory)
+        epochs, labels = _shape(directory)
         here: dict[str | None, Run] = {}
         for at, line in enumerate(read_lines(results)):
             variant = line.variant or None
@@ -158,21 +158,25 @@ def load_runs(directories: Sequence[Path], *, failed_as: float | None = None) ->
         if not here:
             raise UserError(f"{results}: there are no results in it yet")
         several = len(here) > 1
-        for run in here.values():
+        place = in_order(labels)
+        ordered = sorted(here.values(), key=lambda run: place(run.variant or ""))
+        for run in ordered:
             run.settle()
             if several:
                 run.name = f"{run.variant}" if len(directories) == 1 else f"{name} {run.variant}"
-        runs += here.values()
+        runs += ordered
     if len(runs) < 2:
         raise UserError(f"{directories[0]}: one batch alone; name two or more to compare")
     return runs
 
 
-def _epochs(directory: Path) -> int:
+def _shape(directory: Path) -> tuple[int, list[str]]:
+    """Epochs, and the labels of a matrix's combinations in their order; 1 and none where nothing says it."""
     try:
-        return int(msgspec.json.decode((directory / "batch.json").read_bytes())["epochs"])
-    except (OSError, msgspec.DecodeError, KeyError, TypeError, ValueError):
-        return 1
+        batch: Any = msgspec.json.decode((directory / "batch.json").read_bytes())
+        return int(batch["epochs"]), list(map(str, batch.get("labels") or ()))
+    except (OSError, msgspec.DecodeError, KeyError, TypeError, ValueError, AttributeError):
+        return 1, []
 
 
 def _names(directories: Sequence[Path]) -> list[str]:

@@ -121,10 +121,10 @@ class LiveResults:
         try:
             batch: Any = json.loads((self.directory / "batch.json").read_bytes())
             self._epochs = int(batch.get("epochs") or 1)
-            variants = len(batch.get("variants") or ())
-        except (OSError, ValueError, AttributeError):
-            variants = 0
-        self.tally = Tally(epochs=self._epochs, variants=max(1, variants))
+            labels = list(map(str, batch.get("labels") or ()))
+        except (OSError, ValueError, AttributeError, TypeError):
+            labels = []
+        self.tally = Tally(epochs=self._epochs, variants=labels)
 
     @_one_at_a_time
     def update(self) -> bool:
@@ -247,7 +247,7 @@ class LiveResults:
             find: a text in the first 400 characters of input, output or error, in any case.
             variant: only this combination of a matrix.
         """
-        where, values = ["1"], list[Any]()
+        where, values = list[str](), list[Any]()
         if status:
             where.append("status = ?")
             values.append(status)
@@ -260,7 +260,7 @@ class LiveResults:
         if find:
             self._match(find.casefold())
             where.append("at IN (SELECT at FROM matches)")
-        condition = " AND ".join(where)
+        condition = " AND ".join(where) or "1"
         count = self._count(condition, values)
         limit, offset, way = max(1, min(limit, _MOST_ROWS)), max(0, offset), "DESC" if down else "ASC"
         if sort.startswith("score "):
@@ -282,7 +282,7 @@ class LiveResults:
     def _count(self, condition: str, values: list[Any]) -> int:
         """How many lines there are of a condition. Of a score alone, an index of scores knows: lines would be asked one by one."""
         for way, alone in ((">= 1", _RIGHT), ("< 1", _WRONG)):
-            if condition == f"1 AND {alone}":
+            if condition == alone:
                 query = f"SELECT count(*) FROM scores WHERE name = ? AND value {way}"  # noqa: S608  only our own words
                 break
         else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import os
 from collections import Counter
+from collections.abc import Callable, Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -21,6 +22,7 @@ __all__ = (
     "ScoreSummary",
     "Summary",
     "Tally",
+    "in_order",
     "read_summary",
     "write_atomically",
 )
@@ -168,13 +170,15 @@ class Tally:
 
     Args:
         epochs: runs a case and combination; more than one makes standard errors clustered by case.
-        variants: combinations of a matrix; more than one has the same effect on what is over all of them.
+        variants: labels of a matrix's combinations, in the order in which they are shown; more than one has the same effect on what is over
+            all of them.
     """
 
-    def __init__(self, *, epochs: int = 1, variants: int = 1) -> None:
+    def __init__(self, *, epochs: int = 1, variants: Sequence[str] = ()) -> None:
         self._epochs = epochs
-        self._clustered = epochs * variants > 1
+        self._clustered = epochs > 1 or len(variants) > 1
         self._all = _Part(clustered=self._clustered)
+        self._order = in_order(variants)
         self._variants: dict[str, _Part] = {}
         self._models: dict[str, _Part] = {}
         self.seconds = Histogram()
@@ -303,9 +307,17 @@ class Tally:
                 {name: part.summary() for name, part in self._models.items()}, judges or {}
             ),
             by_judge=judges or {},
-            by_variant={name: part.summary() for name, part in self._variants.items()},
+            by_variant={
+                name: self._variants[name].summary() for name in sorted(self._variants, key=self._order)
+            },
             reduced=reduced or {},
         )
+
+
+def in_order(variants: Sequence[str]) -> Callable[[str], int]:
+    """A key that sorts labels of a matrix's combinations as they were asked for: their results come in any order."""
+    places = {label: place for place, label in enumerate(variants)}
+    return lambda label: places.get(label, len(places))
 
 
 def _with_judges(models: dict[str, ModelSummary], judges: dict[str, JudgeSummary]) -> dict[str, ModelSummary]:

@@ -20,9 +20,9 @@ from runmgr.report.transcript import Entry
 __all__ = ("tally_of", "write_report")
 
 
-def tally_of(results: Path, *, epochs: int = 1) -> Tally:
-    """Counts a results file; a line at a time. Blocks."""
-    tally = Tally(epochs=epochs)
+def tally_of(results: Path, *, epochs: int = 1, variants: Sequence[str] = ()) -> Tally:
+    """Counts a results file; a line at a time. Blocks. The rest is as of `Tally`."""
+    tally = Tally(epochs=epochs, variants=variants)
     for line in read_lines(results):
         tally.add(line)
     return tally
@@ -57,7 +57,7 @@ def write_report(
     batch = _read_batch(directory)
     epochs = int(batch.get("epochs") or 1)
     if tally is None:
-        tally = tally_of(results, epochs=epochs)
+        tally = tally_of(results, epochs=epochs, variants=batch.get("labels") or ())
     if summary is None:
         summary = read_summary(directory / "summary.json") or tally.summary(
             status="interrupted", runs=tally.ended, wall_seconds=0.0

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 import pytest
+import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,6 +15,7 @@ from runmgr.exceptions import UserError
 from runmgr.graph import BaseNode, End, Graph, GraphRunContext
 from runmgr.messages import ModelResponse, TextPart
 from runmgr.models.function import FunctionModel
+from runmgr.report.live import LiveResults
 from runmgr.report.reducers import parse_reducer, pass_at_k, reduce_scores
 
 
@@ -63,6 +65,22 @@ async def test_every_combination_in_turn(rows, tmp_path):
     assert sorted({row["variant"] for row in results(tmp_path / "out")}) == sorted(labels)
     for number in range(5):  # none is ahead of the others by more than a case
         assert {asked for asked, _, _ in models.order[4 * number : 4 * number + 4]} == {f"q{number}"}
+
+
+async def test_combinations_are_shown_in_the_order_in_which_they_were_asked_for(rows, tmp_path):
+    async def answer(messages, info):
+        await trio.sleep(0.02 if info.model_settings["temperature"] == 0.5 else 0)
+        return ModelResponse(parts=[TextPart("x")])
+
+    result = await run_batch(
+        input=rows, model=FunctionModel(answer), settings={"temperature": "0.5,0"}, out=tmp_path / "out"
+    )
+    assert results(tmp_path / "out")[0]["variant"] == "temperature=0.0"  # the other takes longer
+    labels = ["temperature=0.5", "temperature=0.0"]
+    assert list(result.summary.by_variant) == labels
+    with LiveResults(tmp_path / "out") as live:
+        live.update()
+        assert list(live.summary()["by_variant"]) == labels
 
 
 async def test_a_combination_is_the_same_runs_as_a_batch_of_it_alone(rows, tmp_path):

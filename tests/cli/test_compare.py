@@ -156,11 +156,24 @@ def test_the_variants_of_one_matrix(compare, tmp_path):
     assert found[0]["scores"]["exact"]["difference"] == 0.5
 
 
+def test_the_first_variant_that_was_asked_for_is_the_baseline(compare, tmp_path):
+    """Whichever ended first: the sign of a difference, and with it --fail-if, hangs on it."""
+    rows = [(i, f"q{i}", s, {"variant": v}) for i in (0, 1) for v, s in (("c", 1), ("b", 1), ("a", 0))]
+    matrix = write(tmp_path / "a", rows, labels=["b", "a", "c"])
+    found = json.loads(compare(matrix, "--json")[1])["comparisons"]
+    assert [(each["baseline"]["name"], each["candidate"]["name"]) for each in found] == [
+        ("b", "a"),
+        ("b", "c"),
+    ]
+    assert [each["scores"]["exact"]["difference"] for each in found] == [-1, 0]
+    assert compare(matrix, "--fail-if", "exact<-2%")[0] == 1
+
+
 def test_many_side_by_side_are_tables_as_wide_as_the_terminal(compare, tmp_path, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     names = [f"openai:gpt-4.1-mini temperature={n / 10}" for n in range(7)]
     rows = [(0, "q", float(n % 2), {"variant": name, "run_id": f"{n:016x}"}) for n, name in enumerate(names)]
-    a = write(tmp_path / "a", rows, variants=[{}] * 7)
+    a = write(tmp_path / "a", rows, labels=names)
     code, out, _ = compare(a, "--show", "0")
     assert code == 0
     tables = out[: out.index(f"{names[1]} - ")].rstrip()
