@@ -15,9 +15,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     Args:
         argv: the words after ``runmgr``; None takes the process's own.
     """
-    from runmgr.cli.collector import calm
+    if argv is None:
+        from runmgr.cli.collector import calm
 
-    calm()
+        calm()
 
     from runmgr.cli.app import run
 

@@ -1,5 +1,6 @@
 """The commands as a person uses them."""
 
+import gc
 import json
 import subprocess
 import sys
@@ -128,6 +129,12 @@ def batch(*words, cwd, **options):
         check=False,
         **options,
     )
+
+
+def test_a_program_that_calls_a_command_keeps_its_collector_as_it_is(run):
+    before = gc.get_threshold(), gc.get_freeze_count()
+    assert run("batch", "in.jsonl", "--model", "sim:", "--limit", "1", "--out", "mine", "--quiet")[0] == 0
+    assert (gc.get_threshold(), gc.get_freeze_count()) == before
 
 
 def test_show_tells_where_ones_own_code_failed(run, tmp_path, monkeypatch):
