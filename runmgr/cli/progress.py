@@ -43,8 +43,8 @@ def facts(state: BatchState, rate: float) -> dict[str, str]:
     tally = state.tally
     done = text.count(tally.ended) + (f"/{text.count(state.total)}" if state.total is not None else "")
     eta = "-"
-    if state.total is not None and rate > 0:
-        eta = text.duration(max(1.0, (state.total - tally.ended) / rate))
+    if state.total is not None and rate > 0 and (remaining := state.total - tally.ended):
+        eta = text.duration(max(1.0, remaining / rate))
     return {
         "done": done,
         "failed": text.count(tally.failed),

@@ -95,9 +95,9 @@ def test_line_numbers_count_blank_lines(tmp_path):
         ("in.jsonl", b'{"a": 1}\n{"a": "\xe4"}\n', ["in.jsonl:2:", "not UTF-8", "0xe4", "iconv"]),
         ("in.txt", b"fine\n\xff\xfe\n", ["in.txt:2:", "not UTF-8"]),
         ("in.csv", "a,b\n1,2\n1,2,3\n", ["in.csv:3:", "3 cells", "names 2 (a, b)"]),
-        ("in.csv", "a,b\n1,2\n1\n", ["in.csv:3:", "1 cells"]),
+        ("in.csv", "a,b\n1,2\n1\n", ["in.csv:3:", "1 cell where"]),
         ("in.csv", "a,a\n1,2\n", ["in.csv:1:", "'a' twice"]),
-        ("in.csv", "a;b\n1,2\n", ["in.csv:2:", "1 cells", "names 2 (a, b)"]),
+        ("in.csv", "a;b\n1,2\n", ["in.csv:2:", "1 cell where", "names 2 (a, b)"]),
         ("in.csv", "a,\n1,2\n", ["in.csv:1:", "empty name"]),
         ("in.csv", 'a\n1\n"open\n', ["in.csv:3:", "not CSV"]),
         ("in.csv", b"a\n\xe4\n", ["in.csv:2:", "not UTF-8"]),
@@ -133,6 +133,10 @@ def test_sources_that_cannot_be_opened(tmp_path):
     write(tmp_path / "cases.jsonl", "{}")
     with pytest.raises(InputError, match=r"casse\.jsonl: no such file; did you mean '.*cases\.jsonl'"):
         open_source(tmp_path / "casse.jsonl")
+    with pytest.raises(InputError, match=r"cases\.json: no such file; did you mean '.*cases\.jsonl'"):
+        open_source(tmp_path / "cases.json")
+    with pytest.raises(InputError, match=r"rows\.jsonl: no such file$"):
+        open_source(tmp_path / "rows.jsonl")
     with pytest.raises(InputError, match="no folder"):
         open_source(tmp_path / "nowhere" / "x.jsonl")
     with pytest.raises(InputError, match="is a directory"):

@@ -193,4 +193,4 @@ def test_a_directory_of_another_batch(run):
 def test_other_formats_of_mistakes_name_their_line(run, tmp_path):
     (tmp_path / "in.csv").write_text("q,a\nx,1\ny\n")
     code, _, err = run("batch", "in.csv", "--model", "sim:", "--prompt-field", "q")
-    assert (code, "in.csv:3: 1 cells where the header names 2 (q, a)" in err) == (2, True)
+    assert (code, "in.csv:3: 1 cell where the header names 2 (q, a)" in err) == (2, True)

@@ -49,6 +49,17 @@ async def test_a_line_now_and_then(state, capsys, autojump_clock):
     ]
 
 
+async def test_at_the_end_there_is_nothing_to_wait_for(state, capsys, autojump_clock):
+    batch = state(phase="running", total=10)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(watch_plainly, batch)
+        await trio.sleep(6)
+        end(batch, 10)
+        await trio.sleep(5)
+        nursery.cancel_scope.cancel()
+    assert "runmgr: 10/10 done, 0 failed, 0 running, 1.0/s, ETA -, " in capsys.readouterr().err
+
+
 async def test_without_a_known_end_there_is_no_eta(state, capsys, autojump_clock):
     batch = state(phase="running")
     end(batch, 5)

@@ -263,6 +263,8 @@ def _missing(path: Path) -> str:
         neighbours = [entry.name for entry in os.scandir(path.parent) if entry.is_file()]
     except OSError:
         return f"no such file, and no folder {str(path.parent)!r} either"
-    close = get_close_matches(path.name, neighbours, n=1)
+    close = get_close_matches(path.name, neighbours, n=5)
+    # 'nope.jsonl' is like any other '.jsonl'
+    close = [name for name in close if get_close_matches(path.stem, [Path(name).stem], n=1)]
     hint = f"; did you mean {str(path.with_name(close[0]))!r}?" if close else ""
     return "no such file" + hint

@@ -9,6 +9,7 @@ from typing import IO, Any
 
 from runmgr.batch.inputs.lines import MAX_LINE_BYTES, not_utf8
 from runmgr.exceptions import InputError
+from runmgr.report.text import plural
 
 __all__ = ("csv_rows", "tsv_rows")
 
@@ -52,7 +53,7 @@ def _rows(file: IO[bytes], name: str, delimiter: str) -> Iterator[tuple[int, dic
             assert header is not None
             if len(cells) != len(header):
                 raise InputError(
-                    f"{len(cells)} cells where the header names {len(header)} ({', '.join(header)})",
+                    f"{plural(len(cells), 'cell')} where the header names {len(header)} ({', '.join(header)})",
                     source=name,
                     line=start,
                 )

@@ -84,9 +84,9 @@ class Options:
         """
         for key in self._values:
             close = get_close_matches(key, self._known, n=1)
-            hint = f"; did you mean {close[0]!r}?" if close else ""
+            hint = f"; did you mean {close[0]!r}?" if close else ";"
             known = f"it takes {_written(', '.join(self._known))}" if self._known else "it takes none"
-            raise UserError(f"--scorer {self.scorer}: no option {_written(key)!r}{_written(hint)}; {known}")
+            raise UserError(f"--scorer {self.scorer}: no option {_written(key)!r}{_written(hint)} {known}")
 
 
 def _written(key: str) -> str:
