@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 __all__ = ("command",)
 
 _TESTS = {"mcnemar": "McNemar, exact", "bootstrap": "paired bootstrap", "normal": "normal"}
+_TITLE = 16
+"""Columns of a terminal that the names of figures take."""
+_COLUMN = 19
+"""... and a score with its error."""
 
 
 @click.command("compare")
@@ -198,12 +202,6 @@ def _print_tables(found: list[Comparison], baseline: Run, candidates: list[Run],
                         a, b = (side.get(name, side.get("")) for side in (pair.baseline, pair.candidate))
                         line = " ".join(text.printable(pair.input).split())
                         console.print(f"    {title}: case {pair.index}  {a:g} -> {b:g}  {line[:70]}")
-
-
-_TITLE = 16
-"""Columns of a terminal that the names of figures take."""
-_COLUMN = 19
-"""... and a score with its error."""
 
 
 def _sentence(name: str, score: Difference) -> str:

@@ -146,16 +146,12 @@ def pages_of(path, name):
     """Page size, and the numbers of the pages of a table or an index."""
     with sqlite3.connect(path) as connection:
         size = connection.execute("PRAGMA page_size").fetchone()[0]
-        kinds = {
-            kind: connection.execute("SELECT rootpage FROM sqlite_master WHERE name = ?", (kind,)).fetchone()[
-                0
-            ]
-            for kind in (name,)
-        }
+        todo = list(
+            connection.execute("SELECT rootpage FROM sqlite_master WHERE name = ?", (name,)).fetchone()
+        )
     connection.close()
     data = path.read_bytes()
-    pages, root = [], kinds[name]
-    todo = [root]
+    pages = []
     while todo:
         page = todo.pop()
         pages.append(page)

@@ -263,6 +263,7 @@ def test_the_view_in_chromium(directory):
         page.wait("document.querySelectorAll('.entry').length === 2")  # what was open stays open
         assert page.js("document.getElementById('tiles').innerText").startswith("9\nruns")
         if shots:
+            Path(shots).mkdir(parents=True, exist_ok=True)
             page.screenshot(Path(shots) / "view.png")
         assert page.console == []
 

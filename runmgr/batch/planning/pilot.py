@@ -35,7 +35,7 @@ class RequestSample(NamedTuple):
     seconds: float
 
 
-class Named(NamedTuple):
+class _Named(NamedTuple):
     """A model of which no more is known than who it is."""
 
     system: str | None
@@ -43,7 +43,7 @@ class Named(NamedTuple):
     base_url: str | None = None
 
 
-_NOBODY = Named(None, "unknown")
+_NOBODY = _Named(None, "unknown")
 """Whom functions and graphs ask, as long as they have not asked anybody."""
 
 
@@ -51,7 +51,7 @@ class Asked(NamedTuple):
     """Whom a run asks, and for how much."""
 
     model: Any
-    """A `Model`, or `Named`."""
+    """A `Model`, or what is known of one."""
     max_tokens: int | None = None
     seconds: float = 0.0
     """How long a run takes that asks nobody."""
@@ -158,7 +158,7 @@ async def run_pilot(config: BatchConfig, cases: int) -> Samples:
                         )
                         requests.get(event.run_id, of_children).append(sample)
                         if event.run_id in asked and asked[event.run_id].model is _NOBODY:
-                            asked[event.run_id] = Asked(Named(event.provider, event.model))
+                            asked[event.run_id] = Asked(_Named(event.provider, event.model))
 
         async with BareNursery() as nursery:
             await nursery.start(listen)
@@ -174,9 +174,8 @@ async def run_pilot(config: BatchConfig, cases: int) -> Samples:
             raise UserError(f"none of the pilot's {failed} runs succeeded: {why.type}: {why.message}")
         usage, cost = sup.usage(), sup.cost()
     for run_id, seconds in spans.items():
-        if not requests[
-            run_id
-        ]:  # of the others it is told by their requests, which wait for limits in the batch as they will
+        # of the others it is told by their requests, which wait for limits in the batch as they will
+        if not requests[run_id]:
             asked[run_id] = Asked(_NOBODY, seconds=seconds)
     counted = [run_id for run_id, sent in requests.items() if sent or run_id in spans]
     for number, run_id in enumerate(counted):
