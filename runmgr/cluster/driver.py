@@ -1,7 +1,7 @@
 """The driver: leases runs to workers, takes what comes of them once, and leases again what a lost worker had.
 
 Three tasks a worker: one starts it and reads what it says, one sends, one pings it. A run has none. What is decided is decided in
-`runmgr.cluster.leases` and `runmgr.cluster.quotas`; what is counted, in the supervisor.
+`runmgr.cluster.leases` and `runmgr.cluster.sharing`; what is counted, in the supervisor.
 """
 
 from __future__ import annotations
@@ -11,9 +11,8 @@ import random
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
-import attrs
 import trio
 
 from runmgr.concurrency import full_jitter
@@ -31,11 +30,11 @@ from .engine import WorkerLost
 from .leases import AT_ONCE, Leases
 from .member import Member
 from .outcomes import carried_from, failed
-from .quotas import NOTHING, Quotas, part_of
+from .sharing import RateSharing
 from .standing import counted, model_states
 
 if TYPE_CHECKING:
-    from runmgr.records.budgets import Budget, RateLimit
+    from runmgr.records.budgets import Budget
     from runmgr.supervisor.actor import Actor
     from runmgr.supervisor.elsewhere import CarriedJob
     from runmgr.supervisor.jobs import Job
@@ -43,9 +42,9 @@ if TYPE_CHECKING:
     from runmgr.supervisor.tally import Tally
 
     from .engine import Engine
-    from .quotas import Piece
+    from .options import ClusterOptions
 
-__all__ = ("ClusterOptions", "Driver", "NoWorkers", "check_cluster")
+__all__ = ("Driver", "NoWorkers")
 
 FINAL_SECONDS = 2.0
 """How long a cancelled run's worker has to say what it used, and a stopped worker to say its last words."""
@@ -57,43 +56,6 @@ _log = logging.getLogger("runmgr.cluster")
 
 class NoWorkers(RunmgrError):
     """No worker can be started, or none stays alive."""
-
-
-@attrs.frozen
-class ClusterOptions:
-    """How a driver treats its workers."""
-
-    workers: int
-    per_worker: int
-    silence: float
-    """Seconds without a word after which either side takes the other for lost."""
-    restarts: int
-    """How often each worker may be lost within ``within`` seconds before the driver gives up."""
-    within: float
-    supervisor: dict[str, Any]
-    """What the workers' supervisors are opened with, beside what the driver's says."""
-    importable: bool = True
-    patience: float = 300.0
-    """Seconds that there may be no worker at all."""
-
-
-def check_cluster(cluster: Any) -> None:
-    """Look at a cluster's numbers.
-
-    Raises:
-        UserError: one is too small.
-    """
-    name = type(cluster).__name__
-    for field in ("workers", "per_worker"):
-        value: Any = getattr(cluster, field)
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise UserError(f"{name}({field}={value!r}): must be a whole number of at least 1")
-    for field in ("silence", "within", "patience"):
-        value = getattr(cluster, field)
-        if not value > 0:
-            raise UserError(f"{name}({field}={value!r}): seconds above 0 are needed")
-    if cluster.restarts < 0:
-        raise UserError(f"{name}(restarts={cluster.restarts!r}): must not be negative")
 
 
 class Driver:
@@ -129,11 +91,7 @@ class Driver:
         """Places whose workers are lost again and again, and why."""
         self._alone_since: float | None = trio.current_time()
         """Since when there is no worker that takes runs; None: there is one."""
-        self._quotas = Quotas()
-        self._share = trio.Event()
-        """Set when the shares of rates are to be looked at."""
-        self._limits: tuple[dict[str, RateLimit], dict[str, RateLimit]] = ({}, {})
-        self._turn = 0
+        self._rates = RateSharing(runtime.gates.limits, self._members, self._leases.held_by, options.silence)
         self._nursery: trio.Nursery | None = None
         self._packed_options = b""
         self._reason = "none has started yet"
@@ -259,50 +217,6 @@ class Driver:
                 "when they started that there is no such budget. Give one to open_supervisor, a large one say; it can be changed then"
             )
 
-    # ---------------------------------------------------------------- rates
-
-    async def _share_rates(self) -> None:
-        """Keep every worker's part of the rates what it should be."""
-        while True:
-            with trio.move_on_after(self._options.silence / 5) as waited:
-                await self._share.wait()
-            self._share = trio.Event()
-            limits = self._runtime.gates.limits()
-            if not any(limits):
-                continue
-            changed, self._limits = limits != self._limits, limits
-            ready = sorted(name for name, member in self._members.items() if member.ready)
-            busy = [name for name in ready if self._leases.held_by(name)] or ready
-            at = self._turn % len(busy) if busy else 0
-            self._quotas.divide(busy[at:] + busy[:at])
-            told = self._quotas.due()
-            if changed:
-                told += self._quotas.again()
-            for name, number, piece in told:
-                self._members[name].say(self._rates(number, piece))
-            if waited.cancelled_caught and any(self._starves(name) for name in busy):
-                self._turn += 1  # there is not enough for each of them: they take turns
-
-    def _rates(self, number: int, piece: Piece) -> wire.Rates:
-        models, groups = self._limits
-        return wire.Rates(
-            number,
-            {name: part_of(limit, piece) for name, limit in models.items()},
-            {name: part_of(limit, piece) for name, limit in groups.items()},
-        )
-
-    def _starves(self, name: str) -> bool:
-        piece = self._quotas.piece(name)
-        return any(part_of(limit, piece) is None for limits in self._limits for limit in limits.values())
-
-    async def _end_quota(self, member: Member) -> None:
-        """A worker that is lost may go on until it notices that nobody speaks to it any more."""
-        await trio.sleep_until(
-            member.sent_at + 1.5 * self._options.silence
-        )  # a worker that is held up notices later
-        self._quotas.ended(member.name)
-        self._share.set()
-
     # ---------------------------------------------------------------- events
 
     def _tell(self) -> wire.Tell:
@@ -384,13 +298,13 @@ class Driver:
         """Gives why it was lost. Cancelled: it is told to stop, and has a moment to."""
         reason = "it fell silent"
         self._members[member.name] = member
-        self._quotas.join(member.name)
+        rates = self._rates.join(member.name)
         try:
             async with trio.open_nursery() as nursery:
                 member.scope = nursery.cancel_scope
                 nursery.start_soon(member.send)
                 nursery.start_soon(member.ping, self._options.silence)
-                member.say(self._hello(member))
+                member.say(self._hello(member, rates))
                 try:
                     await self._listen(member, nursery)
                 except WorkerLost as error:
@@ -411,11 +325,11 @@ class Driver:
         self._lender.lost(member.name)
         self._gone_models = counted(self._gone_models, member.models)
         if member.clean or not member.ready or self._closing:
-            self._quotas.ended(member.name)
+            self._rates.ended(member.name)
         else:
-            self._quotas.leave(member.name)
+            self._rates.leave(member.name)
             assert self._nursery is not None
-            self._nursery.start_soon(self._end_quota, member)
+            self._nursery.start_soon(self._rates.end_later, member)
         lost = self._leases.lost(member.name, blamed=not member.clean)
         for actor in lost.given_up:
             error = RunError(
@@ -431,21 +345,19 @@ class Driver:
                     elsewhere.never_came(self._runtime, actor)
         if lost.again:
             self._work.set()
-        self._share.set()
 
-    def _hello(self, member: Member) -> wire.Hello:
+    def _hello(self, member: Member, rates: wire.Rates | None) -> wire.Hello:
         from runmgr import __version__
 
         limited: dict[str, list[str]] | None = None
         if self._lender.purse is not None:
             limited = {"": sorted(self._lender.limited(""))}
-        self._limits = limits = self._runtime.gates.limits()
         return wire.Hello(
             member.name,
             self._packed_options,
             self._options.silence,
             limited,
-            self._rates(0, NOTHING) if any(limits) else None,
+            rates,
             self._runtime.now(),
             wire.VERSION,
             __version__,
@@ -486,8 +398,7 @@ class Driver:
             case wire.GivenBack():
                 self._lender.returned(member.name, message.group, message.amount)
             case wire.RatesTaken():
-                self._quotas.taken(member.name, message.number)
-                self._share.set()
+                self._rates.taken(member.name, message.number)
             case wire.Told():
                 self._publish(message)
             case wire.Pong():
@@ -525,7 +436,7 @@ class Driver:
         if self._runtime.events.listening:
             member.say(self._tell())
         self._work.set()
-        self._share.set()
+        self._rates.look()
 
     # ---------------------------------------------------------------- the block
 
@@ -548,7 +459,7 @@ class Driver:
             for task in (
                 *tasks,
                 self._share_out,
-                self._share_rates,
+                self._rates.keep,
                 self._watch_alone,
                 self._watch_called_off,
             ):

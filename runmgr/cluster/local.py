@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import trio
 
-from .driver import ClusterOptions, Driver, check_cluster
+from .driver import Driver
 from .engine import WorkerLost
+from .options import ClusterOptions, check_cluster
 from .worker import DriverSilent, work
 
 if TYPE_CHECKING:

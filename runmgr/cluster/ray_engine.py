@@ -24,8 +24,9 @@ import trio
 
 from runmgr.exceptions import UserError
 
-from .driver import ClusterOptions, Driver, check_cluster
+from .driver import Driver
 from .engine import WorkerLost
+from .options import ClusterOptions, check_cluster
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from runmgr import RateLimit, open_supervisor
 from runmgr.cluster import LocalCluster, LocalEngine
 from runmgr.cluster.quotas import Piece, Quotas, part_of
+from runmgr.cluster.sharing import RateSharing
 
 from .helpers import Network, Provider, agent_for, breaks
 
@@ -140,3 +141,32 @@ def test_workers_together_keep_to_a_rate_a_minute(seed, faults, workers, a_minut
         assert took <= (len(times) / a_minute * 60) * 1.6 + 20 * (1 + len(faults))
 
     trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+
+
+class Hearer:
+    """A worker that hears what is said."""
+
+    def __init__(self, *, ready=True):
+        self.ready = ready
+        self.heard = []
+        self.say = self.heard.append
+
+
+async def test_limits_that_change_as_a_worker_starts_reach_the_others(autojump_clock):
+    limits = {"": RateLimit(requests_per_minute=600)}
+    members = {"a": Hearer()}
+    sharing = RateSharing(lambda: (dict(limits), {}), members, lambda _: 1, silence=10)
+    sharing.join("a")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(sharing.keep)
+        sharing.look()
+        await trio.sleep(0.1)
+        assert [rates.models[""].requests_per_minute for rates in members["a"].heard] == [600]
+        sharing.taken("a", members["a"].heard[-1].number)
+        limits[""] = RateLimit(requests_per_minute=60)
+        members["b"] = Hearer(ready=False)
+        begins_with = sharing.join("b")
+        assert begins_with.models == {"": None}  # nothing, until the others have made room
+        await trio.sleep(10)
+        nursery.cancel_scope.cancel()
+    assert members["a"].heard[-1].models[""].requests_per_minute == 60
