@@ -10,6 +10,7 @@ for what the worker says. One call of each is under way at a time, so envelopes 
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import sys
@@ -27,6 +28,7 @@ from runmgr.exceptions import UserError
 from .driver import Driver
 from .engine import WorkerLost
 from .options import ClusterOptions, check_cluster
+from .worker import DriverSilent, work
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
@@ -43,8 +45,12 @@ REACH_SECONDS = 10.0
 """How long connecting to Ray's address may take."""
 START_SECONDS = 60.0
 """How long Ray may take to start a worker's process."""
+CLOSE_SECONDS = 30.0
+"""How long closing the connection to Ray may take, which ends Ray where it was started here."""
 ORPHANED = 3
 """Exit code of a worker whose driver fell silent."""
+
+_log = logging.getLogger("runmgr.cluster")
 
 
 # -------------------------------------------------------------------- in the worker's process
@@ -108,8 +114,6 @@ class _RayWorker:
         self._taken.set()
 
     def _run(self) -> None:
-        from .worker import DriverSilent
-
         ended = "it has ended"
         try:
             trio.run(_main, self)
@@ -121,14 +125,13 @@ class _RayWorker:
             self._ended = ended
             self._room.notify_all()
             self._said.notify_all()
+        self._started.set()  # it may have failed before it could say so
 
 
 async def _main(actor: _RayWorker) -> None:
     """The worker. No method of the actor: with a coroutine among them, Ray would call all of them in one event loop, one by one, and
     ``put`` would wait for ``take``.
     """
-    from .worker import work
-
     actor._arrived, actor._taken = trio.Event(), trio.Event()
     actor._token = trio.lowlevel.current_trio_token()
     actor._started.set()
@@ -271,14 +274,16 @@ class _Home:
         await self._wait()
 
     async def leave(self) -> None:
-        """Close the connection."""
+        """Close the connection, within a bound: what takes longer goes on without us, until the program ends."""
         self._done = trio.Event()
         self._leave.set()
-        await self._wait()
+        await self._wait(CLOSE_SECONDS)
 
-    async def _wait(self) -> None:
-        with trio.CancelScope(shield=True):
+    async def _wait(self, seconds: float = float("inf")) -> None:
+        with trio.move_on_after(seconds, shield=True) as scope:
             await self._done.wait()
+        if scope.cancelled_caught:
+            _log.warning("the connection to Ray is not closed after %g s", seconds)
         if self._error is not None:
             raise self._error
 
@@ -300,8 +305,7 @@ class _RayEngine:
         try:
             yield
         finally:
-            with trio.CancelScope(shield=True):
-                await home.leave()
+            await home.leave()
 
     def _connect(self) -> None:
         cluster = self._cluster
