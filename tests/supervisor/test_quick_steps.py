@@ -39,25 +39,14 @@ class Out(pydantic.BaseModel):
     a: int
 
 
-TOOLS = (
-    "plain",
-    "plain",
-    "picky",
-    "files",
-    "sync",
-    "seen",
-    "checked",
-    "late",
-    "asks",
-    "refuses",
-    "ends",
-    "breaks",
-    "nope",
-    "final_result",
-)
-calls = st.tuples(
-    st.sampled_from(TOOLS), st.sampled_from(['{"x": 1}', {"x": 1}, '{"x": -1}', '{"a": 1}', '{"x"', "", None])
-)
+FITS, DOES_NOT = '{"x": 1}', '{"x": -1}'
+OTHERS = ("files", "sync", "seen", "checked", "slow", "late", "asks", "refuses", "ends", "breaks", "nope")
+calls = st.one_of(
+    st.tuples(st.just("plain"), st.sampled_from([FITS, {"x": 1}, '{"x"', "", None, '{"y": 1}'])),
+    st.tuples(st.just("picky"), st.sampled_from([FITS, DOES_NOT, DOES_NOT])),
+    st.tuples(st.sampled_from(OTHERS), st.just(FITS)),
+    st.tuples(st.just("final_result"), st.sampled_from(['{"a": 1}', FITS])),
+)  # fmt: skip
 parts = st.one_of(
     st.tuples(st.just("text"), st.sampled_from(["", "hello", '{"a": 1}'])),
     st.tuples(st.just("thinking"), st.just("hm")),
@@ -91,7 +80,7 @@ programs = st.fixed_dictionaries(
             optional={
                 "instructions": st.just("be brief"),
                 "system_prompt": st.just("be kind"),
-                "tool_timeout": st.just(60),
+                "tool_timeout": st.just(0.05),
             },
         ),
     }
@@ -120,6 +109,10 @@ def tools():
     async def checked(x: int) -> int:
         return Out(a="x").a  # type: ignore[arg-type]
 
+    async def slow(x: int) -> int:
+        await trio.sleep(0.1)
+        return x
+
     async def late(x: int) -> None:
         raise CallDeferred(metadata={"x": x})
 
@@ -135,8 +128,12 @@ def tools():
     async def breaks(x: int) -> None:
         raise KeyError(x)
 
-    return FunctionToolset([plain, picky, files, sync, seen, checked, late, asks, refuses, ends, breaks])
+    return FunctionToolset(
+        [plain, picky, files, sync, seen, checked, slow, late, asks, refuses, ends, breaks]
+    )
 
+
+PLAIN = {"limits": {}, "history": False, "streams": False, "extras": (), "prompt": "hi", "options": {}}
 
 RUNS = ("a", "b")
 """The agent's second run starts in the short way: what is the same for all runs is known by then."""
@@ -278,6 +275,15 @@ def test_both_ways_come_to_the_same(program):
     assert play(program) == by_nodes(program)
 
 
+@pytest.mark.parametrize(
+    "options", [{}, {"tool_timeout": 0.05}, {"output_type": [str, DeferredToolRequests]}]
+)
+@pytest.mark.parametrize("call", [*((name, FITS) for name in OTHERS), ("picky", DOES_NOT), ("plain", "{")])
+def test_both_ways_come_to_the_same_of_one_call(call, options):
+    program = PLAIN | {"replies": [[("call", call)]], "options": options}
+    assert play(program) == by_nodes(program)
+
+
 def test_the_short_way_is_gone_where_nothing_is_out_of_the_ordinary(monkeypatch):
     """But for the first run's block."""
     opened, enter = [], RunBlock.__aenter__
@@ -289,8 +295,7 @@ def test_the_short_way_is_gone_where_nothing_is_out_of_the_ordinary(monkeypatch)
     monkeypatch.setattr(RunBlock, "__aenter__", counted)
     monkeypatch.setattr(AgentRun, "_advance", None)
     monkeypatch.setattr("runmgr.agent.respond.handle_tool_calls", None)
-    reply = [("call", ("plain", '{"x": 1}'))]
-    program = {"replies": [reply, reply], "limits": {}, "history": False, "streams": False, "extras": ()}
-    first, second, *_ = play(program | {"prompt": "hi", "options": {}})
+    reply = [("call", ("plain", FITS))]
+    first, second, *_ = play(PLAIN | {"replies": [reply, reply]})
     assert (first["output"], second["output"]) == ("the end of 5", "the end of 5")
     assert opened == ["a"]
