@@ -41,7 +41,7 @@ def next_claim(runtime: Runtime) -> int | None:
     purse = runtime.gates.purse
     if purse is None:
         return None
-    meter = purse.meter
+    meter = purse.root
     claim = Amount.of(meter.bound)
     if runtime.gates.has_nested_budgets:
         return claim.packed + _ANY_UNBOUNDED  # what is ahead of the whole says nothing of the parts
@@ -87,11 +87,9 @@ def read_spent(runtime: Runtime, spent: dict[str, Any] | None) -> None:
     claimed = spent.get("claimed")
     if claimed is not None:
         # That process did not come to its end: requests of its were in flight. Budgets count what they may have cost.
-        most, prior = _amount(claimed), runtime.ledger.prior
-        lost.requests = max(lost.requests, most.requests - prior.requests)
-        lost.input_tokens = max(lost.input_tokens, most.input_tokens - prior.input_tokens)
-        lost.output_tokens = max(lost.output_tokens, most.output_tokens - prior.output_tokens)
-        lost.cost = max(lost.cost, most.cost - prior.cost)
+        most = _amount(claimed)
+        most.take(Amount.of(runtime.ledger.prior.packed))
+        lost.raise_to(most)
     runtime.gates.lost = lost
 
 

@@ -254,7 +254,7 @@ class Gates:
                 spent = Amount()
                 for part in (tally, actor._before):
                     if part is not None:
-                        spent.add(Amount(part.requests, part.input_tokens, part.output_tokens, part.cost))
+                        spent.add(Amount.of(part.packed))
                 known = self.spent_by_run_before.pop(actor.run_id, None)
                 if known is not None:
                     spent.raise_to(known)
@@ -290,8 +290,7 @@ class Gates:
         if group is not None:
             amount.add(self.spent_by_group_before.get(group, amount))
             return amount
-        prior = self._ledger.prior
-        amount.add(Amount(prior.requests, prior.input_tokens, prior.output_tokens, prior.cost))
+        amount.add(Amount.of(self._ledger.prior.packed))
         amount.add(self.lost)
         return amount
 
@@ -319,7 +318,7 @@ class Gates:
         """The same with what this process has spent: for a budget that comes later."""
         amount = self.spent_before(group)
         now = self._ledger.total if group is None else self._ledger.group(group)
-        amount.add(Amount(now.requests, now.input_tokens, now.output_tokens, now.cost))
+        amount.add(Amount.of(now.packed))
         return amount
 
     def need(self, door: ModelDoor, meters: Meters, inputs: int, outputs: int) -> int:

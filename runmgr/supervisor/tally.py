@@ -81,7 +81,7 @@ class Tally:
         self.add_rare(usage)
 
     def add_rare(self, usage: Any) -> None:
-        """Add what few requests use, of one settled request's `RequestUsage`: caches, audio, details."""
+        """Add what few requests use, of any usage or tally: caches, audio, details."""
         self.cache_read_tokens += usage.cache_read_tokens
         self.cache_write_tokens += usage.cache_write_tokens
         self.input_audio_tokens += usage.input_audio_tokens
@@ -92,17 +92,10 @@ class Tally:
 
     def merge(self, other: Tally) -> None:
         """Add another tally."""
-        # Written out: it is called for every run that ends.
         self.packed += other.packed
         self.tool_calls += other.tool_calls
-        self.cache_write_tokens += other.cache_write_tokens
-        self.cache_read_tokens += other.cache_read_tokens
-        self.input_audio_tokens += other.input_audio_tokens
-        self.cache_audio_read_tokens += other.cache_audio_read_tokens
-        self.output_audio_tokens += other.output_audio_tokens
         self.unpriced += other.unpriced
-        if other.details:
-            self._add_details(other.details)
+        self.add_rare(other)
 
     def without(self, others: Iterable[Tally]) -> Tally:
         """What is left when parts of it are taken away."""
@@ -120,17 +113,10 @@ class Tally:
 
     def load(self, usage: RunUsage, cost: Decimal, unpriced: int) -> None:
         """Add a `RunUsage` with its cost, as the journal keeps them."""
-        # Written out, as `merge` is: of a cluster's runs it is called for each that ends.
         self.packed += pack(usage.requests, usage.input_tokens, usage.output_tokens, units(cost))
         self.tool_calls += usage.tool_calls
-        self.cache_write_tokens += usage.cache_write_tokens
-        self.cache_read_tokens += usage.cache_read_tokens
-        self.input_audio_tokens += usage.input_audio_tokens
-        self.cache_audio_read_tokens += usage.cache_audio_read_tokens
-        self.output_audio_tokens += usage.output_audio_tokens
         self.unpriced += unpriced
-        if usage.details:
-            self._add_details(usage.details)
+        self.add_rare(usage)
 
     def _add_details(self, details: dict[str, int]) -> None:
         mine = self.details
