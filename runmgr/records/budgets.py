@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from decimal import Decimal
-from typing import Literal, TypeAlias, get_args
+from decimal import Decimal, InvalidOperation
+from typing import Any, Literal, TypeAlias, get_args
 
 import msgspec
 
@@ -21,7 +21,7 @@ class Budget(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         cost: US dollars; numbers are read as decimals (``5``, ``"0.05"``, ``Decimal``).
 
     Raises:
-        ValueError: a limit is negative.
+        ValueError: a limit is negative, no number, or (but for ``cost``) no whole number.
     """
 
     requests: int | None = None
@@ -33,15 +33,30 @@ class Budget(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     def __post_init__(self) -> None:
         for name in self.__struct_fields__:
             limit = getattr(self, name)
-            if limit is not None and Decimal(str(limit)) < 0:
-                raise ValueError(
-                    f"Budget({name}={limit!r}): a budget cannot be negative; leave it out for no limit"
-                )
+            if limit is None:
+                continue
+            number = _number(limit)
+            if number is None or number < 0:
+                what = "must be a number" if number is None else "a budget cannot be negative"
+                raise ValueError(f"Budget({name}={limit!r}): {what}; leave it out for no limit")
+            if name != "cost":
+                if number != int(number):
+                    raise ValueError(f"Budget({name}={limit!r}): must be a whole number")
+                msgspec.structs.force_setattr(self, name, int(number))  # such as 1e6
 
     @property
     def cost_limit(self) -> Decimal | None:
         """``cost`` as a `Decimal`, or None."""
         return None if self.cost is None else Decimal(str(self.cost))
+
+
+def _number(value: Any) -> Decimal | None:
+    """As it is written; None where that is no finite number."""
+    try:
+        number = Decimal(str(value))
+    except InvalidOperation:
+        return None
+    return number if number.is_finite() else None
 
 
 class RateLimit(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -125,12 +140,26 @@ class Price(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         output: of output tokens.
         cache_read: of input tokens read from a cache; ``input`` when left out.
         cache_write: of input tokens written to a cache; ``input`` when left out.
+
+    Raises:
+        ValueError: a price is negative, no number, or over 1,000 dollars a token.
     """
 
     input: Decimal | float | str
     output: Decimal | float | str
     cache_read: Decimal | float | str | None = None
     cache_write: Decimal | float | str | None = None
+
+    def __post_init__(self) -> None:
+        for name in self.__struct_fields__:
+            price = getattr(self, name)
+            if price is None and name.startswith("cache"):
+                continue
+            number = _number(price)
+            if number is None or not 0 <= number <= 10**9:
+                raise ValueError(
+                    f"Price({name}={price!r}): must be dollars a million tokens, a number from 0 to a thousand million"
+                )
 
 
 class Hedge(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -47,6 +47,12 @@ def test_the_diagram_shows_every_transition():
     [
         (lambda: Budget(tokens=-1), "tokens=-1"),
         (lambda: Budget(cost="-0.5"), "cost='-0.5'"),
+        (lambda: Budget(cost="$5"), r"cost='\$5'\): must be a number"),
+        (lambda: Budget(cost=float("inf")), r"cost=inf\): must be a number; leave it out for no limit"),
+        (lambda: Budget(tokens=0.5), r"tokens=0.5\): must be a whole number"),
+        (lambda: Price(input="$2", output=8), r"input='\$2'\): must be dollars a million tokens"),
+        (lambda: Price(input=2, output=-8), "output=-8"),
+        (lambda: Price(input=2, output=None), "output=None"),
         (lambda: RateLimit(requests_per_minute=0), "requests_per_minute=0"),
         (lambda: RateLimit(max_in_flight=-3), "max_in_flight=-3"),
         (lambda: RestartPolicy(max_restarts=-1), "max_restarts=-1"),
@@ -63,6 +69,11 @@ def test_costs_are_read_as_decimals():
     assert Budget(cost=5).cost_limit == 5
     assert Budget().cost_limit is None
     assert Price(input=1, output=2) == Price(input=1, output=2)
+
+
+def test_a_million_may_be_written_as_1e6():
+    assert type(Budget(tokens=1e6).tokens) is int
+    assert Budget(tokens=1e6, cost=1) == Budget(tokens=10**6, cost=1)
 
 
 def test_records_are_frozen():
