@@ -18,6 +18,8 @@ __all__ = (
     "COST_LANE",
     "GUARDS",
     "INPUT",
+    "MOST",
+    "MOST_DOLLARS",
     "OPEN",
     "OUTPUT",
     "REQUEST",
@@ -43,9 +45,9 @@ INPUT = 1 << _INPUTS | 1 << _BOTH
 """An input token: it is one of both together too."""
 OUTPUT = 1 << _OUTPUTS | 1 << _BOTH
 """An output token, likewise."""
-_MOST = 1 << _LANE - 2
-"""No limit is above that, nor "no limit"."""
-_MOST_DOLLARS = Decimal(10) ** 20
+MOST = 1 << _LANE - 2
+"""No limit of requests or tokens is above that, nor "no limit"."""
+MOST_DOLLARS = Decimal(10) ** 20
 GUARDS = sum(1 << (lane + 1) * _LANE - 1 for lane in range(_LANES)) | 1 << _COST + 159
 """The highest bit of each lane: of a number that has them added, each is set while its lane is not below 0."""
 
@@ -146,15 +148,16 @@ def raised(packed: int, least: int) -> tuple[int, int]:
 
 
 def ending(
-    requests: int | None, inputs: int | None, outputs: int | None, tokens: int | None, cost: Decimal | None
+    requests: int = MOST,
+    input_tokens: int = MOST,
+    output_tokens: int = MOST,
+    tokens: int = MOST,
+    cost: Decimal = MOST_DOLLARS,
 ) -> int:
     """Limits as one number, with the guards: what is left of it, less what is needed, has them all while nothing goes over."""
-    lanes = (requests, None, inputs, outputs, tokens)
-    number = sum(
-        int(_MOST if limit is None else min(limit, _MOST)) << lane * _LANE for lane, limit in enumerate(lanes)
-    )
-    most = _MOST_DOLLARS if cost is None else min(cost, _MOST_DOLLARS)
-    return GUARDS + number - (units(-most) << _COST)  # rounded down
+    lanes = (requests, MOST, input_tokens, output_tokens, tokens)
+    number = sum(limit << lane * _LANE for lane, limit in enumerate(lanes))
+    return GUARDS + number - (units(-cost) << _COST)  # rounded down
 
 
 def units(cost: Decimal) -> int:

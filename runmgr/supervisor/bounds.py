@@ -1,4 +1,4 @@
-"""How much a request can use at most, before it is sent. Pure.
+"""How much a request can use at most, before it is sent, and what of a provider's counts can be right afterwards. Pure.
 
 Input: by the model's tokenizer, where one was given (`open_supervisor(tokenizers=)`), with what any provider's template adds; else in
 bytes: a tokenizer that works on bytes never makes more tokens than there are bytes, and the JSON form of messages and tools
@@ -12,14 +12,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from operator import is_not
-from typing import Any, NamedTuple, TypeAlias, cast
+from typing import Any, TypeAlias, cast
 
 import msgspec
 
 from runmgr.messages import SystemPromptPart, UserPromptPart, encode_message
 from runmgr.messages.content import BinaryContent, FileUrl
+from runmgr.structs import replace
+from runmgr.usage import RequestUsage
 
-__all__ = ("FILE_TOKENS", "OUTPUT_TOKENS", "Bound", "CountTokens", "Sizes", "bound")
+__all__ = (
+    "COUNT_BITS",
+    "FILE_TOKENS",
+    "OUTPUT_TOKENS",
+    "CountTokens",
+    "Sizes",
+    "most_output",
+    "put_right",
+)
 
 CountTokens: TypeAlias = Callable[[str], int]
 """From a text to the number of its tokens."""
@@ -31,15 +41,8 @@ PART_TOKENS = 16
 """The same in tokens: for who has a tokenizer."""
 _TEXTS = frozenset({UserPromptPart, SystemPromptPart})
 OUTPUT_TOKENS = 4_096
-
-
-class Bound(NamedTuple):
-    """The most that one request can use."""
-
-    inputs: int
-    outputs: int
-    proven: bool
-    """False where ``outputs`` is only assumed."""
+COUNT_BITS = 32
+"""A number of tokens has no more: what is larger, or below 0, is no count of one request's."""
 
 
 class Sizes:
@@ -79,23 +82,23 @@ class Sizes:
         return _message_bytes(message) if self.count is None else _message_tokens(message, self.count)
 
 
-def bound(messages: Sequence[Any], settings: Any, params: Any, sizes: Sizes | None = None) -> Bound:
-    """The upper bound of a request.
+def most_output(max_tokens: float) -> int | None:
+    """The output tokens that any ``max_tokens`` allows; None where it bounds nothing: servers take -1 for no limit."""
+    return None if max_tokens < 0 else int(min(max_tokens, 1 << COUNT_BITS))
 
-    Args:
-        messages: what will be sent.
-        settings: with ``max_tokens``, if there is to be a proven bound.
-        params: tools and output schemas.
-        sizes: what is known from the run's earlier requests.
+
+def put_right(usage: RequestUsage) -> tuple[RequestUsage, bool]:
+    """A provider's counts as they can be right, and whether they are counts at all; where not, nothing is known and nothing counted.
+
+    Whoever tells more tokens of caches than of input tells them apart from it: then they are added to it.
     """
-    sizes = sizes or Sizes()
-    inputs = sizes.of(messages)
-    if params is not None:
-        inputs += sizes.of_tools(params)
-    limit = None if settings is None else settings.get("max_tokens")
-    if limit is None:
-        return Bound(inputs, OUTPUT_TOKENS, proven=False)
-    return Bound(inputs, limit, proven=True)
+    cached = usage.cache_read_tokens + usage.cache_write_tokens
+    counts = usage.input_tokens | usage.output_tokens | usage.cache_read_tokens | usage.cache_write_tokens
+    if counts >> COUNT_BITS:
+        return RequestUsage(), False
+    if cached > usage.input_tokens:
+        return replace(usage, input_tokens=usage.input_tokens + cached), True
+    return usage, True
 
 
 def _message_bytes(message: Any) -> int:

@@ -24,11 +24,11 @@ from runmgr.exceptions import BudgetExhausted
 from runmgr.records.budgets import Budget
 from runmgr.records.snapshots import BudgetState
 
-from .amounts import GUARDS, Amount, counted, ending
+from .amounts import GUARDS, MOST, MOST_DOLLARS, Amount, counted, ending
 
 __all__ = ("Meter", "Meters", "Purse")
 
-_NAMES = ("requests", "tokens", "input_tokens", "output_tokens", "cost")
+_MOST = {"requests": MOST, "tokens": MOST, "input_tokens": MOST, "output_tokens": MOST, "cost": MOST_DOLLARS}
 
 
 class Meter:
@@ -68,11 +68,15 @@ class Meter:
         """Another budget; raising it makes room at once, lowering it stops only what comes."""
         cost = budget.cost_limit
         given = (budget.requests, budget.tokens, budget.input_tokens, budget.output_tokens, cost)
-        self.limits = {name: limit for name, limit in zip(_NAMES, given, strict=True) if limit is not None}
+        self.limits = {
+            name: min(limit, most)
+            for (name, most), limit in zip(_MOST.items(), given, strict=True)
+            if limit is not None
+        }
         self.needs = (self.TOKENS if self.limits.keys() - {"requests"} else 0) | (
             cost is not None and self.COST
         )
-        most = ending(budget.requests, budget.input_tokens, budget.output_tokens, budget.tokens, cost)
+        most = ending(**self.limits)
         self.room += most - self._most
         self._most = most
 
@@ -220,11 +224,6 @@ class Purse:
     def is_nested(self) -> bool:
         """Whether there are budgets of groups, or of every run."""
         return bool(self._group_budgets) or self._each_group is not None or self.run is not None
-
-    @property
-    def meter(self) -> Meter:
-        """The supervisor's meter."""
-        return self.root
 
     @property
     def budgeted_groups(self) -> dict[str, Meter]:

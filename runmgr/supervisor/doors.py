@@ -21,10 +21,11 @@ from runmgr.records.events import RequestFailed, RequestSent, RequestSettled
 
 from . import parts
 from .amounts import GUARDS, INPUT, OPEN, OUTPUT, REQUEST, Amount, counted, dollars, raised, with_cost_of
-from .bounds import OUTPUT_TOKENS, Sizes
+from .bounds import COUNT_BITS, OUTPUT_TOKENS, Sizes, most_output, put_right
 from .budget import Meter
 from .hedge import send_hedged
 from .model_door import Entry, ModelDoor
+from .pricing import UNKNOWN
 from .rates import Booking, Place, elsewhere
 from .tally import settled
 
@@ -257,6 +258,8 @@ def _prepare(actor: Actor, door: ModelDoor, messages: list[Any], settings: Any, 
         sizes = tally.sizes = Sizes(door.tokenizer)
     entry.bound_inputs = inputs = sizes.of(messages) + (0 if params is None else sizes.of_tools(params))
     most = None if settings is None else settings.get("max_tokens")
+    if most is not None and (type(most) is not int or most >> COUNT_BITS):
+        most = most_output(most)
     entry.bound_outputs = outputs = OUTPUT_TOKENS if most is None else most
     if needs:
         need = REQUEST + inputs * INPUT + outputs * OUTPUT
@@ -389,7 +392,7 @@ async def _count(
     gates = actor._sup.gates
     assert gates.purse is not None
     entry.meters = gates.purse.of(actor.group, gates.tally(actor).meter)
-    inputs = min(entry.bound_inputs, int(usage.input_tokens * _COUNT_MARGIN) + 1)
+    inputs = min(entry.bound_inputs, int(max(usage.input_tokens, 0) * _COUNT_MARGIN) + 1)
     entry.need = gates.need(door, entry.meters, inputs, entry.bound_outputs) + (entry.need & OPEN)
 
 
@@ -432,7 +435,7 @@ def _settle(
         entry: what it held.
         started: when it was sent.
         whole: whether all of it came. Of a stream that broke off, or was left, providers charge more than they had told by then: to
-            budgets its bound stays spent.
+            budgets its bound stays spent, and at rates what was booked stays so.
     """
     sup = actor._sup
     gates = sup.gates
@@ -440,6 +443,15 @@ def _settle(
     price = door.price
     if price is None or (response.provider_name, response.model_name) != door.priced:
         price = door.price_of(gates.prices, response.provider_name, response.model_name)
+    if (
+        (usage.input_tokens | usage.output_tokens) >> COUNT_BITS
+        or usage.cache_read_tokens
+        or usage.cache_write_tokens
+    ):
+        usage, told = put_right(usage)
+        response.usage = usage
+        if not told:
+            price, whole = UNKNOWN, False
     used, known = price.used(usage)
     tally: Any = actor._tally or gates.tally(actor)
     settled(tally, tally.account, door.tally, usage, used, priced=known)
@@ -448,7 +460,7 @@ def _settle(
     actor._model = door.name
     rate = door.rate
     if rate is not None:
-        booking = entry if entry is not None and entry.counted else None
+        booking = entry if whole and entry is not None and entry.counted else None
         rate.answered(sup._time(), started, booking, usage.input_tokens, usage.output_tokens)
     purse = gates.purse
     if purse is not None:
@@ -467,7 +479,7 @@ def _settle(
                 gates.lost.add(Amount.of(more))
             purse.settle(entry.meters, need, spent)
     if entry is not None and entry.group_rate is not None:
-        if entry.group_booking is not None:
+        if whole and entry.group_booking is not None:
             booking, now = entry.group_booking, sup._time()
             entry.group_rate.settle(now, booking, usage.input_tokens, usage.output_tokens)
         entry.group_rate.leave()

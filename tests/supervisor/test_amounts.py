@@ -15,7 +15,6 @@ from runmgr.supervisor.amounts import (
     Amount,
     counted,
     dollars,
-    ending,
     pack,
     raised,
     units,
@@ -58,11 +57,10 @@ def test_dollars_as_they_are_written():
 
 
 def test_limits_that_are_large_or_no_whole_numbers():
-    most = ending(10**30, None, 7.0, None, Decimal("Infinity"))
-    assert (most - pack(10**12, 10**12, 7, units(Decimal(10**12)))) & GUARDS == GUARDS
-    assert (most - pack(0, 0, 8)) & GUARDS != GUARDS
-    exact = ending(None, None, None, None, Decimal("1E-30"))  # a limit is rounded down
-    assert (exact - pack(cost=1)) & GUARDS != GUARDS
+    most = Meter(Budget(requests=10**30, output_tokens=7.0, cost="1e40"))
+    assert most.fits(pack(10**12, 10**12, 7, units(Decimal(10**12))))
+    assert not most.fits(pack(0, 0, 8))
+    assert not Meter(Budget(cost="1E-30")).fits(pack(cost=1))  # a limit is rounded down
 
 
 def test_an_amount_raised_to_another():

@@ -24,7 +24,7 @@ from runmgr.models.function import FunctionModel
 from runmgr.records.budgets import Budget, Price, RateLimit
 from runmgr.records.definitions import ModelRequestParameters, ToolDefinition
 from runmgr.supervisor import RunSpec, open_supervisor
-from runmgr.supervisor.bounds import PART_BYTES, Sizes, bound
+from runmgr.supervisor.bounds import PART_BYTES, Sizes
 from runmgr.usage import RequestUsage
 
 
@@ -235,15 +235,88 @@ async def test_a_stream_that_does_not_come_to_its_end_has_spent_all_that_it_may_
             assert state.lost["output_tokens"] + sup.usage().output_tokens == 1_000
 
 
+def answering(*usages):
+    told = iter(usages)
+
+    async def answer(messages, info):
+        return ModelResponse(parts=[TextPart("x")], usage=next(told))
+
+    return Agent(FunctionModel(answer, model_name="m"), model_settings={"max_tokens": 50})
+
+
+@pytest.mark.parametrize(
+    ("inputs", "outputs"), [(10**18, 0), (0, 2**60), (10**30, 5), (-7, 5), (5, -(10**18))]
+)
+async def test_counts_that_no_request_can_have_are_no_counts(autojump_clock, inputs, outputs):
+    agent = answering(
+        RequestUsage(input_tokens=inputs, output_tokens=outputs),
+        *[RequestUsage(input_tokens=10, output_tokens=5)] * 2,
+    )
+    async with open_supervisor(
+        budget=Budget(requests=5, output_tokens=1_000, cost=1),
+        rate_limits=RateLimit(tokens_per_minute=60_000),
+        prices={"m": Price(input=2, output=8)},
+        max_running=1,
+    ) as sup:
+        sup.set_group("g", rate=RateLimit(output_tokens_per_minute=60_000))
+        async with sup.map(agent, [RunSpec(prompt="q", group="g") for _ in range(3)]) as outcomes:
+            costs = [outcome.cost async for outcome in outcomes]
+        assert [str(cost) for cost in costs] == ["None", "0.00006", "0.00006"]
+        used, state = sup.usage(), sup.snapshot()
+        assert (used.requests, used.input_tokens, used.output_tokens) == (3, 20, 10)
+        assert state.budget.spent["output_tokens"] == 50 + 10  # what it may have been
+        assert (state.budget.spent["requests"], state.lost["output_tokens"]) == (3, 50)
+    assert trio.current_time() < 60
+
+
+async def test_tokens_of_caches_that_are_told_apart_from_input_are_input_too(autojump_clock):
+    agent = answering(RequestUsage(input_tokens=10, output_tokens=5, cache_read_tokens=1_000))
+    prices = {"m": Price(input=2, output=8, cache_read="0.2")}
+    async with open_supervisor(prices=prices, budget=Budget(cost=1)) as sup:
+        outcome = await (await sup.submit(agent, "q")).outcome()
+        assert str(outcome.cost) == "0.00026"  # 10, 1,000 and 5 tokens
+        assert outcome.usage.input_tokens == 1_010
+        assert sup.snapshot().budget.spent == {"cost": "0.00026"}
+
+
+@pytest.mark.parametrize(
+    ("most", "ends", "soft"),
+    [
+        (10**18, "failed", False),
+        (10**20, "failed", False),
+        (-1, "succeeded", True),
+        (50.0, "succeeded", False),
+    ],
+)
+async def test_what_max_tokens_may_be(autojump_clock, most, ends, soft):
+    agent = answering(RequestUsage(input_tokens=10, output_tokens=5))
+    async with open_supervisor(budget=Budget(tokens=5_000)) as sup:
+        handle = await sup.submit(agent, "q", model_settings={"max_tokens": most})
+        outcome = await handle.outcome()
+        assert outcome.status.value == ends
+        assert outcome.error is None or outcome.error.type == "BudgetExhausted"
+        assert sup.snapshot().budget.soft is soft
+
+
+async def test_limits_that_no_sum_comes_near_hold_with_a_journal_too(tmp_path, autojump_clock):
+    agent = answering(*[RequestUsage(input_tokens=10, output_tokens=5)] * 2)
+    for number, budget in enumerate((Budget(tokens=10**30, cost="1e30"), Budget(tokens=1e6))):
+        async with open_supervisor(
+            journal=tmp_path / f"{number}", budget=budget, prices={"m": Price(input=2, output=8)}
+        ) as sup:
+            assert (await (await sup.submit(agent, "q")).outcome()).succeeded
+            assert sup._runtime.journal.claimed()
+
+
 def test_a_runs_messages_are_counted_once():
     from runmgr.messages import ModelRequest, UserPromptPart
 
     messages = [ModelRequest(parts=[UserPromptPart(content="word " * n)]) for n in range(1, 6)]
     sizes = Sizes()
     for count in (1, 3, 3, 5, 2, 4):
-        assert bound(messages[:count], None, None, sizes) == bound(messages[:count], None, None)
+        assert sizes.of(messages[:count]) == Sizes().of(messages[:count])
     other = [*messages[:2], ModelRequest(parts=[UserPromptPart(content="else " * 50)]), *messages[3:]]
-    assert bound(other, None, None, sizes) == bound(other, None, None)
+    assert sizes.of(other) == Sizes().of(other)
 
 
 @given(st.data())
@@ -316,21 +389,19 @@ def words(text):
 
 def test_a_tokenizer_bounds_more_closely():
     said = [ModelRequest(parts=[UserPromptPart(content="five words are in here")], instructions="be brief")]
-    by_bytes, by_words = (
-        bound(said, {"max_tokens": 7}, None),
-        bound(said, {"max_tokens": 7}, None, Sizes(words)),
-    )
-    assert by_words == (5 + 16 + 2 + 16, 7, True)
-    assert by_words.inputs < by_bytes.inputs / 3
+    by_words = Sizes(words).of(said)
+    assert by_words == 5 + 16 + 2 + 16
+    assert by_words < Sizes().of(said) / 3
     said.append(ModelResponse(parts=[ToolCallPart("look", {"where": "under the bed"}, "c1")]))
     said.append(ModelRequest(parts=[ToolReturnPart("look", "dust", "c1")]))
     params = ModelRequestParameters(
         function_tools=[ToolDefinition(name="look", description="look some where")]
     )
     sizes = Sizes(words)
-    whole = bound(said, None, params, sizes)
-    assert whole == bound(said, None, params, sizes) == bound(said, None, params, Sizes(words))
-    assert by_words.inputs < whole.inputs < bound(said, None, params).inputs
+    whole = sizes.of(said)
+    assert whole == sizes.of(said) == Sizes(words).of(said)
+    assert by_words < whole < Sizes().of(said)
+    assert 0 < sizes.of_tools(params) < Sizes().of_tools(params)
 
 
 async def test_with_a_tokenizer_more_requests_fit_at_once(autojump_clock):

@@ -17,7 +17,7 @@ from runmgr.messages import ModelResponse, TextPart
 from runmgr.models.function import FunctionModel
 from runmgr.records.budgets import Budget, Price, RateLimit
 from runmgr.supervisor import open_supervisor
-from runmgr.supervisor.bounds import bound
+from runmgr.supervisor.bounds import Sizes
 from runmgr.supervisor.pricing import Prices
 from runmgr.usage import RequestUsage
 
@@ -250,15 +250,11 @@ def test_the_bound_is_above_what_text_can_be():
 
     text = "äöü€ word " * 50
     request = ModelRequest(parts=[UserPromptPart(content=text)])
-    inputs, outputs, proven = bound([request], {"max_tokens": 7}, None)
-    assert inputs > len(text.encode())
-    assert outputs == 7
-    assert proven
-    assert bound([request], None, None).proven is False
+    assert Sizes().of([request]) > len(text.encode())
     picture = ModelRequest(
         parts=[UserPromptPart(content=["see", BinaryContent(b"x" * 5_000_000, media_type="image/png")])]
     )
-    assert 16_384 <= bound([picture], None, None).inputs < 20_000
+    assert 16_384 <= Sizes().of([picture]) < 20_000
 
 
 # -------------------------------------------------------------------- prices
