@@ -80,6 +80,20 @@ def batch(tmp_path, parrot):
     return run
 
 
+async def test_results_are_there_while_other_runs_still_wait(batch, parrot, tmp_path):
+    answer = parrot.answer
+
+    async def last(messages, info):
+        if asked(messages) == "last":
+            with trio.fail_after(20):
+                while len(results(tmp_path / "out")) < 3:
+                    await trio.sleep(0.02)
+        return await answer(messages, info)
+
+    result = await batch(["a", "b", "c", "last"], model=FunctionModel(last))
+    assert result.summary.succeeded == 4
+
+
 async def test_every_case_has_its_line_and_the_summary_is_their_sum(batch, tmp_path):
     result = await batch(["a", "b", "c"], target_field="target", scorers=["exact", "includes"], epochs=2)
     rows = results(tmp_path / "out")
