@@ -18,7 +18,7 @@ from runmgr.messages import ToolCallPart
 if TYPE_CHECKING:
     from runmgr.toolsets.abstract import ToolsetTool
 
-__all__ = ("FAILURES", "direct_tool", "validated")
+__all__ = ("FAILURES", "direct_tool")
 
 FAILURES = (ValidationError, ModelRetry, ToolRetryError, CallDeferred, ApprovalRequired)
 """What `handle_tool_calls` knows how to go on from, of what a call raises."""
@@ -45,20 +45,3 @@ def direct_tool(deps: GraphAgentDeps[Any, Any], calls: Sequence[ToolCallPart]) -
     ):
         return None
     return tool
-
-
-def validated(call: ToolCallPart, tool: ToolsetTool[Any], context: Any) -> dict[str, Any]:
-    """The call's arguments, checked.
-
-    Args:
-        call: the call.
-        tool: whose arguments they are.
-        context: for pydantic's validators.
-
-    Raises:
-        ValidationError: they do not fit.
-    """
-    args = call.args
-    if isinstance(args, dict):
-        return tool.args_validator.validate_python(args, context=context)
-    return tool.args_validator.validate_json(args or "{}", context=context)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from runmgr.agent.begin import user_prompt_part
 from runmgr.agent.calls import handle_tool_calls
-from runmgr.agent.direct import FAILURES, direct_tool, validated
+from runmgr.agent.direct import FAILURES, direct_tool
 from runmgr.agent.emit import Emit
 from runmgr.agent.result import FinalResult
 from runmgr.agent.returns import tool_return_parts
@@ -32,6 +32,7 @@ from runmgr.messages import (
 )
 from runmgr.messages.clock import now_utc
 from runmgr.tools.schema import stopped
+from runmgr.toolsets.manager import validated
 
 if TYPE_CHECKING:
     from runmgr.agent.nodes import CallToolsNode

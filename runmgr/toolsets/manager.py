@@ -19,7 +19,7 @@ from runmgr.tools.types import AgentDepsT
 if TYPE_CHECKING:
     from runmgr.toolsets.abstract import AbstractToolset, ToolsetTool
 
-__all__ = ("ToolManager", "retry_content", "sequential_tool_calls")
+__all__ = ("ToolManager", "retry_content", "sequential_tool_calls", "validated")
 
 
 _one_by_one: ContextVar[bool] = ContextVar("runmgr_sequential_tool_calls", default=False)
@@ -214,20 +214,7 @@ class ToolManager(Generic[AgentDepsT]):
                 raise self._unknown(name)
             if tool.tool_def.kind == "external":
                 raise RuntimeError("External tools cannot be called")
-            validator = tool.args_validator
-            args = part.args
-            if isinstance(args, dict):
-                valid = validator.validate_python(
-                    args,
-                    allow_partial="trailing-strings" if allow_partial else "off",
-                    context=ctx.validation_context,
-                )
-            else:
-                valid = validator.validate_json(
-                    args or "{}",
-                    allow_partial="trailing-strings" if allow_partial else "off",
-                    context=ctx.validation_context,
-                )
+            valid = validated(part, tool, ctx.validation_context, partial=allow_partial)
             timeout = self.default_timeout
             if (
                 timeout is None
@@ -265,6 +252,27 @@ class ToolManager(Generic[AgentDepsT]):
             f"Unknown tool name: {name!r}. "
             + (f"Available tools: {known}" if known else "No tools available.")
         )
+
+
+def validated(
+    call: ToolCallPart, tool: ToolsetTool[Any], context: Any, *, partial: bool = False
+) -> dict[str, Any]:
+    """A call's arguments, checked.
+
+    Args:
+        call: the call.
+        tool: whose arguments they are.
+        context: for pydantic's validators.
+        partial: the arguments are still being streamed.
+
+    Raises:
+        ValidationError: they do not fit.
+    """
+    args = call.args
+    allowed = "trailing-strings" if partial else "off"
+    if isinstance(args, dict):
+        return tool.args_validator.validate_python(args, allow_partial=allowed, context=context)
+    return tool.args_validator.validate_json(args or "{}", allow_partial=allowed, context=context)
 
 
 def retry_content(error: ValidationError | ModelRetry) -> Any:
