@@ -121,17 +121,24 @@ async def test_the_url_of_a_users_client_means_what_it_means_to_the_pool(server,
             assert server.requests[-1].headers["authorization"] == "Bearer k"
 
 
+@pytest.fixture
+def stalls(tools):
+    """An answer of which one byte comes."""
+
+    async def handler(request, stream):
+        await stream.send_all(tools.chunked(b"a", end=False))
+        await trio.sleep(60)
+
+    return handler
+
+
 # httpx2 leaves a generator behind where decoding fails, and where a stream is left early
 LEFT_BEHIND = pytest.mark.filterwarnings("ignore:Async generator:ResourceWarning")
 
 
 @LEFT_BEHIND
-async def test_a_stream_left_early_with_a_users_client(server, tools):
-    async def slow(request, stream):
-        await stream.send_all(tools.chunked(b"a", end=False))
-        await trio.sleep(60)
-
-    server.will(slow)
+async def test_a_stream_left_early_with_a_users_client(server, stalls):
+    server.will(stalls)
     client, ours = foreign(server)
     async with client:
         with trio.fail_after(2):
@@ -141,11 +148,7 @@ async def test_a_stream_left_early_with_a_users_client(server, tools):
 
 
 @LEFT_BEHIND
-async def test_silence_inside_an_answer_to_a_users_client(server, tools):
-    async def stalls(request, stream):
-        await stream.send_all(tools.chunked(b"a", end=False))
-        await trio.sleep(60)
-
+async def test_silence_inside_an_answer_to_a_users_client(server, stalls):
     server.will(stalls)
     client, ours = foreign(server)
     async with client:
