@@ -1,4 +1,4 @@
-"""Between actors and the journal: what is written when, and what a resumed run begins with.
+"""Between actors and the journal: what is written when. What earlier processes wrote is `earlier`'s.
 
 What is written: a row when a run is admitted; a checkpoint at each node boundary behind which something was paid or done;
 the outcome. What waits: a response with tool calls is committed before its tools run, and an outcome before it is told.
@@ -6,7 +6,6 @@ the outcome. What waits: a response with tool calls is committed before its tool
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
 from decimal import Decimal
@@ -19,7 +18,7 @@ import trio
 
 from runmgr.agent.nodes import CallToolsNode, ModelRequestNode
 from runmgr.exceptions import JournalError, UserError
-from runmgr.journal import JournalReader, JournalWriter, Restored, open_journal, open_journal_writer
+from runmgr.journal import JournalReader, JournalWriter, open_journal, open_journal_writer
 from runmgr.journal.codec import (
     CheckpointRecord,
     counts,
@@ -28,7 +27,7 @@ from runmgr.journal.codec import (
     encode_outcome,
     encode_record,
 )
-from runmgr.messages import ToolCallPart, ToolReturnPart, UserPromptPart
+from runmgr.messages import ToolCallPart, ToolReturnPart
 from runmgr.messages.codec import wire_form
 from runmgr.records.outcomes import RunError, RunOutcome, RunState
 from runmgr.records.snapshots import PendingGraph, RunSnapshot
@@ -37,6 +36,7 @@ from runmgr.usage import RunUsage
 from . import graph_form
 from .amounts import COST_LANE, INPUT, OUTPUT
 from .claims import covers, encode_spent, next_claim, read_spent
+from .earlier import BY_AGENT, Earlier
 from .identity import Identities, asked
 
 if TYPE_CHECKING:
@@ -47,8 +47,6 @@ if TYPE_CHECKING:
 _ZERO = Decimal(0)
 _NO_RETRIES: dict[str, int] = {}
 _PLAIN = frozenset({str, int, bool, type(None)})
-_BY_AGENT = "agent:"
-"""What fingerprints begin with that we worked out."""
 
 __all__ = ("RunJournal", "open_run_journal")
 
@@ -64,19 +62,16 @@ class RunJournal:
         "_fresh",
         "_ids",
         "_late",
-        "_left",
-        "_reader",
         "_runtime",
-        "_said_changed",
         "_told",
         "closing",
+        "earlier",
         "writer",
     )
 
     def __init__(self, runtime: Runtime, writer: JournalWriter, reader: JournalReader | None) -> None:
         self.writer = writer
         self._runtime = runtime
-        self._reader = reader
         self._late: dict[Actor, Any] = {}
         """Checkpoints that are put off until the next commit: the stepper."""
         self._asked: dict[Actor, tuple[Any, int]] = {}
@@ -89,13 +84,12 @@ class RunJournal:
         self._ids = Identities(max(1_000, writer.runs))
         self._fresh: dict[str, tuple[int, int]] = {}
         """Ids that were given to runs which are not admitted yet, and what it takes to give them back."""
-        self._said_changed = False
         self._told = self._tell  # one for all runs
         spent: dict[str, Any] = {} if reader is None else reader.meta("spent") or {}
         self._ended: int | None = 0 if reader is None else spent.get("ended")
         """Outcomes in the file; None where an older runmgr wrote it, and only counting them all would tell."""
-        self._left: int = 0 if reader is None or self._ended is None else reader.indexed() - self._ended
-        """Unfinished runs of earlier processes that were not submitted again yet."""
+        left = 0 if reader is None or self._ended is None else reader.indexed() - self._ended
+        self.earlier = Earlier(writer.path, reader, left)
         writer.on_error(runtime.escalate)
         writer.with_each_commit(self._before_commit, self._after_commit)
 
@@ -118,10 +112,6 @@ class RunJournal:
         self._claimed = self._claim
 
     # ---------------------------------------------------------------- before a run
-
-    def look_up(self, run_id: str) -> tuple[int, RunOutcome | Restored] | None:
-        """What the journal holds of this run, and under which number."""
-        return None if self._reader is None else self._reader.look_up(run_id)
 
     def identify(self, agent: Any, prompt: Any, given: Any, options: dict[str, Any]) -> str | None:
         """An id for a run that was given none: by what it is asked, and how often that was asked before.
@@ -157,75 +147,13 @@ class RunJournal:
         if key is not None:
             self._ids.give_back(key)
 
+    def replayed(self, actor: Actor) -> None:
+        """The run has ended in an earlier process: its id is taken."""
+        self._fresh.pop(actor.run_id, None)
+
     def fingerprint(self, agent: Any, options: dict[str, Any] | None) -> str:
         """Who is asked, for runs that say nothing of it themselves."""
-        return _BY_AGENT + self._ids.fingerprint(agent, options or {})
-
-    def check_same(self, actor: Actor, run: int, outcome: RunOutcome) -> None:
-        """Hold a run that is to be replayed against what is submitted under its id.
-
-        Raises:
-            UserError: it was asked something else, or with another fingerprint of its user's.
-        """
-        assert self._reader is not None
-        self._fresh.pop(actor.run_id, None)
-        before, now = self._reader.fingerprint(run), actor._fingerprint
-        if differ(before, now):
-            if not str(now).startswith(_BY_AGENT):
-                raise UserError(
-                    f"run {actor.run_id}: the journal has a finished run of this id whose fingerprint is {before!r}, not {now!r}: "
-                    "its agent, model or settings have changed. Put them back, give another run_id, or begin another journal"
-                )
-            self._say_changed(f"run {actor.run_id} has ended in it, and is told as it ended then")
-        if actor._input is None or self.as_kept(actor._input) == outcome.input:
-            return
-        prompts = [
-            part.content
-            for message in outcome.messages[outcome.new_message_index :][:1]
-            for part in message.parts
-            if isinstance(part, UserPromptPart)
-        ]
-        prompt: Any = actor._job.prompt
-        if (actor._input is prompt and prompt in prompts) or (prompt is None and not actor._job.is_agent):
-            return
-        raise UserError(
-            f"run {actor.run_id}: the journal has a finished run of this id that was begun with another prompt: "
-            f"{str(outcome.input)[:80]!r}, not {str(actor._input)[:80]!r}. Put it back, or give another run_id"
-        )
-
-    def check_new(self, actor: Actor) -> None:
-        """A run that the journal does not know: say so where it knows the same question to another agent."""
-        if self._reader is None or self._said_changed:
-            return
-        content, separator, _ = actor.run_id.partition("-")
-        if separator and len(content) == 16 and self._reader.knows_prefix(content + "-"):
-            self._say_changed("what it holds of those is not used, and they begin anew")
-
-    def _say_changed(self, consequence: str) -> None:
-        if not self._said_changed:
-            self._said_changed = True
-            warnings.warn(
-                f"{self.writer.path}: runs in this journal were asked of another agent than now: model, instructions, tools, output or "
-                f"settings have changed: {consequence}",
-                stacklevel=2,
-            )
-
-    def goes_on(self) -> None:
-        """An unfinished run of an earlier process was submitted again."""
-        self._left -= 1
-
-    def say_what_is_left(self) -> None:
-        """At the end of a block that ended well: say how many unfinished runs nobody submitted again."""
-        if self._left > 0:
-            warnings.warn(
-                f"{self.writer.path}: {self._left:,} unfinished runs of this journal were not submitted again: their prompts, ids or "
-                "agents have changed, or nobody asked for them. They are still in it, unfinished",
-                stacklevel=2,
-            )
-
-    def as_kept(self, value: Any) -> Any:
-        """A value as it comes back from the journal."""
-        return msgspec.json.decode(encode_any(value))
+        return BY_AGENT + self._ids.fingerprint(agent, options or {})
 
     def prepare(self, actor: Actor) -> None:
         """Encode what the row of an admitted run holds, so that what has no JSON form is refused at once.
@@ -497,13 +425,6 @@ class RunJournal:
         return msgspec.structs.replace(outcome, status=RunState.CANCELLED, output=None, error=error)
 
 
-def differ(one: str | None, other: str | None) -> bool:
-    """Whether two fingerprints say different things. One that the user gave and one that we worked out cannot be compared."""
-    if one is None or other is None or one.startswith(_BY_AGENT) != other.startswith(_BY_AGENT):
-        return False
-    return one != other
-
-
 def _has_calls(response: Any) -> bool:
     for part in response.parts:  # noqa: SIM110  a generator is twice the time
         if type(part) is ToolCallPart:
@@ -580,7 +501,7 @@ async def open_run_journal(
         try:
             yield journal
             if runtime.stop_reason is None:
-                journal.say_what_is_left()
+                journal.earlier.say_what_is_left()
         finally:
             journal._ids.close()
             journal.closing = True  # nothing is in flight any more: the last commit claims nothing

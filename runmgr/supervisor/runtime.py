@@ -28,7 +28,6 @@ from .deadlines import Deadlines
 from .failures import Failures
 from .family import born
 from .interrupted import InterruptedTools
-from .journaling import differ
 from .ledger import Ledger
 from .parking import Parking
 from .states import step
@@ -189,9 +188,10 @@ class Runtime:
         """
         journal = self.journal
         assert journal is not None
-        known = journal.look_up(actor.run_id)
+        earlier = journal.earlier
+        known = earlier.look_up(actor.run_id)
         if known is None:
-            journal.check_new(actor)
+            earlier.check_new(actor)
             journal.prepare(actor)
             return
         run, found = known
@@ -200,22 +200,13 @@ class Runtime:
                 journal.prepare(actor)
                 actor._supersedes = run
                 return
-            journal.check_same(actor, run, found)
+            journal.replayed(actor)
+            earlier.check_finished(actor, run, found)
             actor.replay(found)
             self.remember_run(actor)
             return
-        if differ(found.fingerprint, actor._fingerprint):
-            raise UserError(
-                f"run {actor.run_id}: the journal has an unfinished run of this id whose fingerprint is "
-                f"{found.fingerprint!r}, not {actor._fingerprint!r}: its agent, model or settings have changed. "
-                "Put them back, give another run_id, or begin another journal"
-            )
-        if actor._input is not None and journal.as_kept(actor._input) != found.input:
-            raise UserError(
-                f"run {actor.run_id}: the journal has an unfinished run of this id that was begun with another prompt: "
-                f"{str(found.input)[:80]!r}, not {str(actor._input)[:80]!r}. Put it back, or give another run_id"
-            )
-        journal.goes_on()
+        earlier.check_unfinished(actor, found)
+        earlier.goes_on()
         actor.go_on(found)
         actor.extras().from_journal = True
 
