@@ -471,6 +471,8 @@ def _settle(
             need = entry.need
             if not known:
                 spent = with_cost_of(used, need)
+                if spent != used:
+                    gates.lost.add(Amount.of(spent - used))
             if need & OPEN:
                 spent += OPEN
                 purse.open_ended(entry.meters, usage.output_tokens)

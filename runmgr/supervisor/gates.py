@@ -83,7 +83,7 @@ class Gates:
         self.purse: Purse | None = None
         self.cache: Cache | None = None
         self.lost = Amount()
-        """What requests may have cost whose answer never came: budgets count it, `usage` does not."""
+        """What requests may have cost whose answer never came, or came from a model of unknown price: budgets count it, `usage` does not."""
         self.spent_by_group_before: dict[str, Amount] = {}
         """What earlier processes spent of groups' budgets on the same journal, with what they may have lost."""
         self.spent_by_run_before: dict[str, Amount] = {}
