@@ -284,14 +284,17 @@ def encode_value(value: Any) -> bytes:
 # ------------------------------------------------------------------ decoding
 
 
-def _dec_hook(kind: type, value: Any) -> Any:
+def message_hook(kind: type, value: Any) -> Any:
+    """What decoders of types with messages in them are given as ``dec_hook``."""
     if kind is Base64:
         return decode_base64(value)
     raise NotImplementedError
 
 
-_message_decoder: msgspec.json.Decoder[ModelMessage] = msgspec.json.Decoder(ModelMessage, dec_hook=_dec_hook)
-_messages_decoder = msgspec.json.Decoder(list[ModelMessage], dec_hook=_dec_hook)
+_message_decoder: msgspec.json.Decoder[ModelMessage] = msgspec.json.Decoder(
+    ModelMessage, dec_hook=message_hook
+)
+_messages_decoder = msgspec.json.Decoder(list[ModelMessage], dec_hook=message_hook)
 
 
 def decode_message(data: bytes | str) -> ModelMessage:
@@ -325,7 +328,7 @@ def from_plain(value: Any, kind: Any) -> Any:
     """
     from runmgr.messages.compat import convert
 
-    return convert(value, kind, _dec_hook)
+    return convert(value, kind, message_hook)
 
 
 # ------------------------------------------------------------------ plain Python
