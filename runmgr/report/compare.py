@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 import msgspec
 
 from runmgr.exceptions import UserError
+from runmgr.report.batch_file import read_batch_file
 from runmgr.report.lines import read_lines
 from runmgr.report.paired import Difference, difference
 from runmgr.report.statistics import Histogram
@@ -147,18 +148,18 @@ def load_runs(directories: Sequence[Path], *, failed_as: float | None = None) ->
             raise UserError(
                 f"{directory}: no results.jsonl there; name the directory that a batch wrote (its --out)"
             )
-        epochs, labels = _shape(directory)
+        batch = read_batch_file(directory)
         here: dict[str | None, Run] = {}
         for at, line in enumerate(read_lines(results)):
             variant = line.variant or None
             run = here.get(variant)
             if run is None:
-                run = here[variant] = Run(name, results, epochs, variant)
+                run = here[variant] = Run(name, results, batch.epochs, variant)
             run.add(line, at, failed_as=failed_as)
         if not here:
             raise UserError(f"{results}: there are no results in it yet")
         several = len(here) > 1
-        place = in_order(labels)
+        place = in_order(batch.labels)
         ordered = sorted(here.values(), key=lambda run: place(run.variant or ""))
         for run in ordered:
             run.settle()
@@ -168,15 +169,6 @@ def load_runs(directories: Sequence[Path], *, failed_as: float | None = None) ->
     if len(runs) < 2:
         raise UserError(f"{directories[0]}: one batch alone; name two or more to compare")
     return runs
-
-
-def _shape(directory: Path) -> tuple[int, list[str]]:
-    """Epochs, and the labels of a matrix's combinations in their order; 1 and none where nothing says it."""
-    try:
-        batch: Any = msgspec.json.decode((directory / "batch.json").read_bytes())
-        return int(batch["epochs"]), list(map(str, batch.get("labels") or ()))
-    except (OSError, msgspec.DecodeError, KeyError, TypeError, ValueError, AttributeError):
-        return 1, []
 
 
 def _names(directories: Sequence[Path]) -> list[str]:

@@ -15,7 +15,9 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 from runmgr.exceptions import JournalError, UserError
 from runmgr.journal import open_journal
+from runmgr.report.batch_file import read_batch_file
 from runmgr.report.lines import ResultLine, decode_line
+from runmgr.report.page import figures
 from runmgr.report.summary import Summary, Tally, read_summary
 from runmgr.report.transcript import as_text, entries
 
@@ -116,15 +118,9 @@ class LiveResults:
         self._matched: tuple[str, int] | None = None
         self._read_to = 0
         self._file_id: tuple[int, int] | None = None
-        self._epochs = 1
         self.version = getattr(self, "version", 0) + 1
-        try:
-            batch: Any = json.loads((self.directory / "batch.json").read_bytes())
-            self._epochs = int(batch.get("epochs") or 1)
-            labels = list(map(str, batch.get("labels") or ()))
-        except (OSError, ValueError, AttributeError, TypeError):
-            labels = []
-        self.tally = Tally(epochs=self._epochs, variants=labels)
+        self._batch = read_batch_file(self.directory)
+        self.tally = Tally(epochs=self._batch.epochs, variants=self._batch.labels)
 
     @_one_at_a_time
     def update(self) -> bool:
@@ -207,9 +203,9 @@ class LiveResults:
         data["version"] = self.version
         data["open"] = unfinished
         data["reading"] = self.reading
-        data["epochs"] = self._epochs
-        data["latency"] = [[low, high, count] for low, high, count in self.tally.seconds.bars(28)]
-        data["latency_p50"], data["latency_p99"] = (self.tally.seconds.percentile(p) for p in (0.5, 0.99))
+        data["epochs"] = self._batch.epochs
+        data["facts"] = self._batch.facts
+        data["figures"] = figures(summary, self.tally)
         return data
 
     def _open_runs(self) -> int:

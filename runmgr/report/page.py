@@ -22,7 +22,7 @@ from runmgr.report.lines import ResultLine
 from runmgr.report.summary import Summary, Tally
 from runmgr.report.transcript import Entry, as_text
 
-__all__ = ("MOST_BYTES", "PageInput", "asset", "build_page", "content_hash")
+__all__ = ("MOST_BYTES", "PageInput", "asset", "build_page", "content_hash", "figures")
 
 MOST_BYTES = 1_900_000
 """A page stays under 2 MB: texts are cut shorter until it does."""
@@ -58,7 +58,11 @@ class PageInput:
 def build_page(given: PageInput) -> bytes:
     """The page; under 2 MB, as long as the number of cases is what `sample` gives."""
     script, style = asset("page.js"), asset("page.css")
-    before = _head(given, script, style) + _figures(given) + _cases_frame(given)
+    before = (
+        _head(given, script, style)
+        + figures(given.summary, given.tally, given.lines, whole=given.whole)
+        + _cases_frame(given)
+    )
     after = f"<script>{script}</script></body></html>\n"
     room = MOST_BYTES - len(before.encode()) - len(after.encode())
     transcripts = [given.transcript(line) for line in given.lines]
@@ -126,26 +130,33 @@ def _head(given: PageInput, script: str, style: str) -> str:
     )
 
 
-def _figures(given: PageInput) -> str:
-    tally, summary = given.tally, given.summary
+def figures(summary: Summary, tally: Tally, lines: Sequence[ResultLine] = (), *, whole: bool = True) -> str:
+    """Plots, and tables of combinations or models and of errors, as HTML in which every name is escaped.
+
+    Args:
+        summary: the whole batch's figures.
+        tally: the same counts, with the distributions.
+        lines: the runs that are points of a plot over time.
+        whole: whether they are all.
+    """
     shares = [
         (name, score.mean, text.percent(score.mean) if 0 <= score.mean <= 1 else f"{score.mean:.3f}")
         for name, score in summary.scores.items()
         if score.mean is not None
     ]
-    figures = [
+    plots = [
         svg.bar_rows(shares, "Mean scores"),
         svg.histogram(tally.seconds, "Seconds a run, from start to end", text.duration),
         svg.points(
-            _latencies(given.lines),
-            "Seconds a run, by when it began" + ("" if given.whole else " (sample)"),
+            _latencies(lines),
+            "Seconds a run, by when it began" + ("" if whole else " (sample)"),
             text.duration,
         ),
         svg.histogram(tally.costs, "Dollars a run", lambda value: f"${value:.2g}")
         if tally.costs.total
         else "",
     ]
-    parts = ['<div class="figures">', *figures, "</div>"]
+    parts = ['<div class="figures">', *plots, "</div>"]
     several = summary.by_variant or summary.by_model
     if len(several) > 1:
         rows = "".join(

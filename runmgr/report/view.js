@@ -1,5 +1,5 @@
 "use strict";
-// Whatever a model wrote reaches the page as text nodes only.
+// Whatever a model wrote reaches the page as text nodes only, but for names in figures: those are escaped where they are drawn, as in the report.
 const byId = (id) => document.getElementById(id);
 const state = { page: 0, size: 50, sort: "index", down: false, status: "", score: "", variant: "", find: "" };
 let shownVersion = -1, scorers = [], epochs = 1, variants = [], columns = [], asked = 0;
@@ -14,7 +14,7 @@ const count = (n) => n.toLocaleString("en");
 const decimal = (v) => (v === null || v === undefined ? "" : Number.isInteger(v) ? String(v) : v.toFixed(4));
 const seconds = (v) => (v === null || v === undefined ? "-" : v < 1 ? `${(v * 1000).toPrecision(3)} ms` : v < 60 ? `${v.toFixed(1)} s` : `${Math.floor(v / 60)}:${String(Math.round(v % 60)).padStart(2, "0")}`);
 const dollars = (v) => (v === null || v === undefined ? "unknown" : "$" + v.toFixed(4));
-const mean = (s) => decimal(s.mean) + (s.stderr === null ? "" : ` ± ${s.stderr.toFixed(4)}`);
+const mean = (s) => (s.mean === null ? "-" : s.mean.toFixed(4)) + (s.stderr === null ? "" : ` ± ${s.stderr.toFixed(4)}`);
 
 async function get(path) {
   const answer = await fetch(path, { credentials: "same-origin" });
@@ -81,50 +81,6 @@ function tiles(s) {
   const badge = byId("state");
   badge.textContent = s.reading === null || s.reading === undefined ? s.status.replace("_", " ") : `reading the results: ${Math.round(100 * s.reading)} %`;
   badge.className = "badge " + s.status;
-}
-
-function svg(name, attributes, text) {
-  const made = document.createElementNS("http://www.w3.org/2000/svg", name);
-  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
-  if (text !== undefined) made.textContent = text;
-  return made;
-}
-
-function figure(s) {
-  const place = byId("figures");
-  place.replaceChildren();
-  if (!s.latency.length) return;
-  const width = 420, height = 150, bottom = 26, most = Math.max(...s.latency.map((b) => b[2]));
-  const step = (width - 16) / s.latency.length, room = height - bottom - 18;
-  const drawing = svg("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": "Seconds a run" });
-  s.latency.forEach(([low, high, n], i) => {
-    if (!n) return;
-    const tall = Math.max(1, (room * n) / most);
-    const bar = svg("rect", { class: "bar", x: 9 + i * step, y: height - bottom - tall, width: Math.max(step - 2, 1), height: tall });
-    bar.append(svg("title", {}, `${seconds(low)} to ${seconds(high)}: ${count(n)}`));
-    drawing.append(bar);
-  });
-  drawing.append(svg("line", { class: "axis", x1: 8, x2: width - 8, y1: height - bottom, y2: height - bottom }));
-  drawing.append(svg("text", { x: 8, y: height - 10 }, seconds(s.latency[0][0])));
-  drawing.append(svg("text", { x: width / 2, y: height - 10, "text-anchor": "middle" }, `median ${seconds(s.latency_p50)}, p99 ${seconds(s.latency_p99)}`));
-  drawing.append(svg("text", { x: width - 8, y: height - 10, "text-anchor": "end" }, seconds(s.latency.at(-1)[1])));
-  const made = element("figure");
-  made.append(element("figcaption", "", "Seconds a run, from start to end"), drawing);
-  place.append(made);
-}
-
-function parts(s) {
-  const all = Object.entries(s.by_variant ?? {}).length > 1 ? s.by_variant : s.by_model;
-  const table = byId("parts");
-  table.hidden = Object.keys(all).length < 2;
-  if (table.hidden) return;
-  table.tHead.rows[0].replaceChildren(...["", "runs", "failed", "cost", ...Object.keys(s.scores)].map((name, i) => element("th", i ? "number" : "", name)));
-  table.tBodies[0].replaceChildren(...Object.entries(all).map(([name, part]) => {
-    const row = element("tr");
-    row.append(element("td", "mono", name));
-    for (const value of [count(part.runs), count(part.failed), dollars(part.cost), ...Object.keys(s.scores).map((k) => (part.scores[k] ? mean(part.scores[k]) : "-"))]) row.append(element("td", "number", value));
-    return row;
-  }));
 }
 
 function entry(kind, title, text, note) {
@@ -195,8 +151,8 @@ async function refresh() {
         scorers = names; variants = labels; epochs = s.epochs;
         layout();
       }
-      figure(s);
-      parts(s);
+      byId("figures").innerHTML = s.figures;
+      byId("facts").replaceChildren(...s.facts.flatMap(([name, value]) => [element("span", "dim", name), " ", element("span", "mono", value), "\u2002 "]));
       await load();
     }
     document.title = `runmgr: ${count(s.succeeded + s.failed + s.cancelled)} of ${count(s.runs)}`;

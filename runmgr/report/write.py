@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
 
 from runmgr.exceptions import UserError
+from runmgr.report.batch_file import read_batch_file
 from runmgr.report.journaled import journaled_transcripts
 from runmgr.report.lines import ResultLine, read_lines
 from runmgr.report.page import PageInput, build_page
@@ -54,10 +53,9 @@ def write_report(
         raise UserError(
             f"{directory}: no results.jsonl there; name the directory that a batch wrote (its --out)"
         )
-    batch = _read_batch(directory)
-    epochs = int(batch.get("epochs") or 1)
+    batch = read_batch_file(directory)
     if tally is None:
-        tally = tally_of(results, epochs=epochs, variants=batch.get("labels") or ())
+        tally = tally_of(results, epochs=batch.epochs, variants=batch.labels)
     if summary is None:
         summary = read_summary(directory / "summary.json") or tally.summary(
             status="interrupted", runs=tally.ended, wall_seconds=0.0
@@ -70,8 +68,8 @@ def write_report(
                 tally=tally,
                 lines=lines,
                 whole=whole,
-                facts=_facts(batch),
-                epochs=epochs,
+                facts=batch.facts,
+                epochs=batch.epochs,
                 show=f"runmgr show {shlex.quote(str(directory))}",
                 transcript=transcript,
             )
@@ -83,26 +81,3 @@ def write_report(
 
 def _no_transcript(_: ResultLine) -> Sequence[Entry] | None:
     return None
-
-
-def _read_batch(directory: Path) -> dict[str, Any]:
-    try:
-        batch: Any = json.loads((directory / "batch.json").read_bytes())
-    except (OSError, ValueError):
-        return {}
-    return batch if isinstance(batch, dict) else {}  # pyright: ignore[reportUnknownVariableType]
-
-
-def _facts(batch: dict[str, Any]) -> list[tuple[str, str]]:
-    identity: dict[str, Any] = batch.get("identity") or {}
-    settings: dict[str, Any] = identity.get("settings") or {}
-    scoring: dict[str, Any] = batch.get("scoring") or {}
-    facts = [
-        ("model", identity.get("model")),
-        ("agent", identity.get("agent")),
-        ("input", batch.get("input")),
-        ("settings", ", ".join(f"{key}={value}" for key, value in settings.items())),
-        ("extract", scoring.get("extract")),
-        ("begun", batch.get("created")),
-    ]
-    return [(name, str(value)) for name, value in facts if value]

@@ -69,6 +69,40 @@ def rows(live, **query):
     return [row["index"] for row in live.cases(**query)["cases"]]
 
 
+def test_what_the_batch_was_and_figures_with_names_that_are_hostile(tmp_path):
+    hostile = HOSTILE.replace("\ud800", "")
+    failed = {"output": None, "error": {"type": hostile, "message": "m"}, "scores": {}}
+    lines = [
+        line(0, model=hostile, cost=0.5),
+        line(1, scores={hostile: 1.0}),
+        line(2, status="failed", **failed),
+        safe(3, variant=hostile),
+        line(4, variant="b"),
+    ]
+    out = write(tmp_path / "out", lines)
+    (out / "batch.json").write_text(json.dumps({"identity": {"model": hostile}, "labels": ["b", hostile]}))
+    with LiveResults(out) as live:
+        live.update()
+        summary = live.summary()
+    assert summary["facts"] == (("model", hostile),)
+    figures = summary["figures"]
+    for words in (
+        "Mean scores",
+        "Seconds a run, from start to end",
+        "Dollars a run",
+        "Combinations",
+        "Failures",
+    ):
+        assert words in figures
+    table = figures.partition("Combinations")[2]
+    assert 0 < table.index(">b</td>") < table.index("&lt;img")
+    tags = set(re.findall(r"<[/!]?([a-z0-9]*)", figures))
+    assert tags <= set(
+        ["div", "figure", "figcaption", "svg", "rect", "title", "line", "text", "circle", "h2", "table", "thead", "tbody", "tr", "th", "td"]
+    )
+    assert "onerror" not in re.sub(r">[^<]*<|\"[^\"]*\"", "", figures)
+
+
 def test_filter_sort_and_pages(directory):
     with LiveResults(directory) as live:
         live.update()
@@ -236,6 +270,8 @@ def test_the_view_in_chromium(directory):
         page.open(url)
         page.wait(f"{CELLS} === '0,1,2,3,4,5,6,7'")
         assert page.js("document.getElementById('tiles').innerText").startswith("8\nruns")
+        assert page.js("document.querySelectorAll('#figures svg').length") == 2
+        assert "Boom" in page.js("document.getElementById('figures').innerText")
         page.js(
             "[...document.querySelectorAll('#cases th button')].find(b => b.textContent.startsWith('seconds')).click()"
         )
