@@ -91,7 +91,7 @@ def finish(
             metadata = stepper.metadata
         self.count_tool_calls(actor)
     elif carried is not None:
-        if carried.status is status:
+        if carried.status is status and carried.error == error:
             body = exact_body(actor, carried)
         messages, new_from = carried.messages, carried.new_message_index
         epoch = -1  # it began anew there: whatever the journal has of its history no longer holds

@@ -5,9 +5,11 @@ import inspect
 import pytest
 import trio
 
-from runmgr import open_supervisor
+from runmgr import Agent, open_supervisor
 from runmgr.cluster import LocalCluster, LocalEngine, wire
 from runmgr.exceptions import SupervisorClosed
+from runmgr.journal import open_journal
+from runmgr.models.function import FunctionModel
 from runmgr.records.events import RunStateChanged
 
 from .helpers import Provider, agent_for
@@ -37,6 +39,23 @@ async def test_a_timeout_and_a_deadline_reach_the_worker(autojump_clock):
         assert provider.at_once == 2
         for handle in going_on:
             assert (await handle.outcome()).succeeded
+
+
+async def test_the_journal_has_the_error_that_is_told_where_the_worker_knows_another(
+    tmp_path, autojump_clock
+):
+    async def answer(messages, info):
+        try:
+            await trio.sleep_forever()
+        finally:
+            raise ValueError("cleaning up went wrong")
+
+    async with open_supervisor(cluster=cluster(), journal=tmp_path / "j.sqlite") as sup:
+        handle = await sup.submit(Agent(FunctionModel(answer)), "a", run_id="a", timeout=3.0)
+        told = await handle.outcome()
+    assert (told.status, told.error.type) == ("failed", "TimeoutError")
+    with open_journal(tmp_path / "j.sqlite") as journal:
+        assert journal.outcome("a").error == told.error
 
 
 async def test_a_cancelled_run_whose_worker_dies_is_not_begun_again(autojump_clock):
