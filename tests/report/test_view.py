@@ -98,7 +98,24 @@ def test_what_the_batch_was_and_figures_with_names_that_are_hostile(tmp_path):
     assert 0 < table.index(">b</td>") < table.index("&lt;img")
     tags = set(re.findall(r"<[/!]?([a-z0-9]*)", figures))
     assert tags <= set(
-        ["div", "figure", "figcaption", "svg", "rect", "title", "line", "text", "circle", "h2", "table", "thead", "tbody", "tr", "th", "td"]
+        [
+            "div",
+            "figure",
+            "figcaption",
+            "svg",
+            "rect",
+            "title",
+            "line",
+            "text",
+            "circle",
+            "h2",
+            "table",
+            "thead",
+            "tbody",
+            "tr",
+            "th",
+            "td",
+        ]
     )
     assert "onerror" not in re.sub(r">[^<]*<|\"[^\"]*\"", "", figures)
 
