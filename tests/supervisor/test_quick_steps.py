@@ -31,6 +31,7 @@ from runmgr.records.budgets import RestartPolicy
 from runmgr.supervisor import RunSpec, open_supervisor
 from runmgr.testing.schedule import run_in_virtual_time
 from runmgr.tools import DeferredToolRequests, RunContext
+from runmgr.tools.threads import tool_threads
 from runmgr.toolsets import FunctionToolset, WrapperToolset
 from runmgr.usage import RequestUsage, UsageLimits
 
@@ -239,6 +240,7 @@ def play(program):
     }
 
     async def main():
+        tool_threads().inline = True  # the clock would jump to a tool's timeout while its thread works
         events = []
 
         async def read():
