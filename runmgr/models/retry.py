@@ -35,6 +35,7 @@ __all__ = (
     "RetryPolicy",
     "classify",
     "delay",
+    "http_date",
     "next_delay",
     "resend",
     "resend_stream",
@@ -136,13 +137,14 @@ def retry_after(error: BaseException, *, now: Callable[[], float] = time.time) -
         if 0 <= seconds < float("inf"):
             return seconds
     text = headers.get("retry-after")
-    due = None if text is None else _http_date(text)
+    due = None if text is None else http_date(text)
     if due is None:
         return None
-    return max(0.0, due - (_http_date(headers.get("date", "")) or now()))
+    return max(0.0, due - (http_date(headers.get("date", "")) or now()))
 
 
-def _http_date(text: str) -> float | None:
+def http_date(text: str) -> float | None:
+    """Seconds since 1970 of a date as HTTP writes it; None where it is none."""
     try:
         when = parsedate_to_datetime(text)
     except (TypeError, ValueError):
