@@ -71,7 +71,7 @@ class RateLimit(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         adaptive: find the provider's in-flight limit from its answers; ``max_in_flight`` then is the ceiling.
 
     Raises:
-        ValueError: a limit is not positive.
+        ValueError: a limit is not positive, no number, or (of ``max_in_flight``) no whole number.
     """
 
     requests_per_minute: float | None = None
@@ -84,8 +84,18 @@ class RateLimit(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     def __post_init__(self) -> None:
         for name in self.__struct_fields__:
             limit = getattr(self, name)
-            if name != "adaptive" and limit is not None and limit <= 0:
-                raise ValueError(f"RateLimit({name}={limit!r}): must be positive; leave it out for no limit")
+            if name == "adaptive" or limit is None:
+                continue
+            number = _number(limit)
+            if number is None or number <= 0:
+                what = "a number" if number is None else "positive"
+                raise ValueError(f"RateLimit({name}={limit!r}): must be {what}; leave it out for no limit")
+            if name == "max_in_flight":
+                if number != int(number):
+                    raise ValueError(f"RateLimit({name}={limit!r}): must be a whole number")
+                msgspec.structs.force_setattr(self, name, int(number))
+            elif not isinstance(limit, int | float):
+                msgspec.structs.force_setattr(self, name, float(number))  # such as "1e3"
 
 
 TransientError: TypeAlias = Literal["connection", "timeout", "conflict", "rate_limit", "server", "malformed"]
