@@ -258,6 +258,8 @@ class ModelAPIError(AgentRunError):
 
     model_name: str
     _passing: ClassVar[bool] = False
+    _unsent: bool = False
+    """Nothing of the request left: there was no connection."""
 
     def __init__(self, model_name: str, message: str) -> None:
         self.model_name = model_name

@@ -5,8 +5,8 @@ budget (L. Lamport, "Multiple Byte Processing with Full-Word Instructions", Comm
 the first lane upwards: requests, requests without a proven bound, input tokens, output tokens, both together, dollars. Lanes are
 signed: a number is the sum of its lanes' values, each shifted, so sums and differences are right whatever the signs.
 
-Dollars are counted in whole `UNIT`, 10^-24 dollars, and so exactly: a price of up to eighteen decimals a million tokens is a whole number
-of units a token. Finer ones are rounded up.
+Dollars are counted in units of 10^-24 dollars, and so exactly, whatever `decimal` context the program has set: a price of up to
+eighteen decimals a million tokens is a whole number of units a token. Finer ones are rounded up.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any
 
 __all__ = (
     "COST_LANE",
+    "EXACT",
     "GUARDS",
     "INPUT",
     "MOST",
@@ -55,7 +56,8 @@ _HALF = 1 << _LANE - 1
 _HALVES = sum(_HALF << lane * _LANE for lane in range(_LANES))
 _MASK = (1 << _LANE) - 1
 _DECIMALS = 24
-_EXACT = Context(prec=100)
+EXACT = Context(prec=100)
+"""For all reckoning with dollars."""
 _ZERO = Decimal(0)
 
 
@@ -94,7 +96,7 @@ class Amount:
         self.input_tokens += other.input_tokens
         self.output_tokens += other.output_tokens
         if other.cost is not _ZERO:
-            self.cost += other.cost
+            self.cost = EXACT.add(self.cost, other.cost)
 
     def take(self, other: Amount) -> None:
         """Take another amount away."""
@@ -102,7 +104,7 @@ class Amount:
         self.input_tokens -= other.input_tokens
         self.output_tokens -= other.output_tokens
         if other.cost is not _ZERO:
-            self.cost -= other.cost
+            self.cost = EXACT.subtract(self.cost, other.cost)
 
     def raise_to(self, other: Amount) -> None:
         """Make it at least as much as another, in everything."""
@@ -157,14 +159,14 @@ def ending(
     """Limits as one number, with the guards: what is left of it, less what is needed, has them all while nothing goes over."""
     lanes = (requests, MOST, input_tokens, output_tokens, tokens)
     number = sum(limit << lane * _LANE for lane, limit in enumerate(lanes))
-    return GUARDS + number - (units(-cost) << _COST)  # rounded down
+    return GUARDS + number - (units(cost.copy_negate()) << _COST)  # rounded down
 
 
 def units(cost: Decimal) -> int:
     """Dollars in units, rounded up where that is not exact."""
     if not cost:
         return 0
-    return int(_EXACT.scaleb(cost, _DECIMALS).to_integral_value(ROUND_CEILING, _EXACT))
+    return int(EXACT.scaleb(cost, _DECIMALS).to_integral_value(ROUND_CEILING, EXACT))
 
 
 def dollars(number: int) -> Decimal:
@@ -172,4 +174,4 @@ def dollars(number: int) -> Decimal:
     if not number:
         return _ZERO
     # Normalized, and so without the unit's many decimals; adding 0 takes an exponent above 0 away.
-    return _EXACT.add(_EXACT.normalize(_EXACT.scaleb(Decimal(number), -_DECIMALS)), _ZERO)
+    return EXACT.add(EXACT.normalize(EXACT.scaleb(Decimal(number), -_DECIMALS)), _ZERO)

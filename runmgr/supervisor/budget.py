@@ -24,7 +24,7 @@ from runmgr.exceptions import BudgetExhausted
 from runmgr.records.budgets import Budget
 from runmgr.records.snapshots import BudgetState
 
-from .amounts import GUARDS, MOST, MOST_DOLLARS, Amount, counted, ending
+from .amounts import EXACT, GUARDS, MOST, MOST_DOLLARS, Amount, counted, ending
 
 __all__ = ("Meter", "Meters", "Purse")
 
@@ -101,10 +101,10 @@ class Meter:
 
     def missing(self, need: int) -> str | None:
         """Which limit keeps it from ever fitting, in words; None where none does."""
-        spent, amount = self.spent, Amount.of(need)
+        spent, amount, both = self.spent, Amount.of(need), Amount.of(self.paid + need)
         for name, limit in self.limits.items():
             used, needed = getattr(spent, name), getattr(amount, name)
-            if used + needed > limit:
+            if getattr(both, name) > limit:
                 return (
                     f"the budget of the {self.scope} is exhausted: {name}={limit:,} allowed, {used:,} spent, "
                     f"and this request may need {needed:,}"
@@ -120,9 +120,9 @@ class Meter:
         spent = self.spent
         ever, reserved = counted(self.bound), counted(self.bound - self.paid)
         over = {
-            name: _plain(getattr(spent, name) - limit)
+            name: _plain(EXACT.subtract(used, limit) if name == "cost" else used - limit)
             for name, limit in self.limits.items()
-            if getattr(spent, name) > limit
+            if (used := getattr(spent, name)) > limit
         }
         return BudgetState(
             limits={name: _plain(limit) for name, limit in self.limits.items()},
@@ -150,7 +150,7 @@ class Purse:
         run: the budget of every run that brings none.
     """
 
-    __slots__ = ("_chains", "_each_group", "_group_budgets", "_groups", "_spent", "root", "run")
+    __slots__ = ("_chains", "_each_group", "_group_budgets", "_groups", "_spent", "late", "root", "run")
 
     def __init__(
         self,
@@ -170,6 +170,8 @@ class Purse:
         self.root = Meter(Budget() if root is None else root, spent(None))
         """The supervisor's: where it has no budget, it limits nothing and only counts."""
         self.run = run
+        self.late: set[Meter] = set()
+        """Budgets that were made while runs went on: requests that were in flight then reserved nothing of them."""
 
     # ---------------------------------------------------------------- whose budgets
 
@@ -185,7 +187,8 @@ class Purse:
         self._group_budgets[name] = budget
         meter = self._groups.get(name)
         if meter is None:
-            self._groups[name] = Meter(budget, (spent or self._spent)(name), f"group {name!r}")
+            meter = self._groups[name] = Meter(budget, (spent or self._spent)(name), f"group {name!r}")
+            self.late.add(meter)
             self._chains.pop(name, None)
         else:
             meter.set(budget)
@@ -194,7 +197,9 @@ class Purse:
     def drop_group(self, name: str) -> None:
         """Forget a group that has no runs."""
         self._group_budgets.pop(name, None)
-        self._groups.pop(name, None)
+        meter = self._groups.pop(name, None)
+        if meter is not None:
+            self.late.discard(meter)
         self._chains.pop(name, None)
 
     def set_run(self, meter: Meter, budget: Budget) -> None:
@@ -293,6 +298,13 @@ class Purse:
             for meter in meters:
                 if meter.line:
                     self._serve(meter)
+
+    def settle_late(self, reserved: Meters, group: str, run: Meter | None, used: int) -> None:
+        """Count a request in those budgets of its run that are younger than it, and so not among those where it ``reserved``."""
+        younger = tuple(
+            meter for meter in self.of(group, run) if meter in self.late and meter not in reserved
+        )
+        self.settle(younger, 0, used)
 
     @staticmethod
     def open_ended(meters: Meters, outputs: int) -> None:

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 __all__ = ("ModelDoor", "back_off", "request", "request_stream")
 
+_OVERLOADED = frozenset({408, 503, 504, 529})
+"""Statuses that say "too much at once", or "too slow": 529 is Anthropic's."""
 _COUNT_MARGIN = 1.05
 """A provider calls its own count of tokens an estimate; it is taken for a bound with this much on top."""
 
@@ -80,7 +82,7 @@ async def request(
         entry: Entry | None = None
         started = sup._time()
         if rate is not None or gates.purse is not None or gates.group_rates:
-            entry = _prepare(self, door, messages, settings, params)
+            entry = _prepare(self, door, messages, settings, params, probe=probe)
             through = _enter_nowait(door, entry, started)
             if not through or (journal is not None and entry.need and not journal.claimed()):
                 asked = (messages, settings, params)
@@ -152,7 +154,7 @@ async def request_stream(
         entry: Entry | None = None
         started = sup._time()
         if door.rate is not None or gates.purse is not None or gates.group_rates:
-            entry = _prepare(self, door, messages, settings, params)
+            entry = _prepare(self, door, messages, settings, params, probe=probe)
             through = _enter_nowait(door, entry, started)
             if not through or (journal is not None and entry.need and not journal.claimed()):
                 asked = (messages, settings, params)
@@ -197,7 +199,7 @@ async def request_stream(
 async def _hedged(
     self: Actor, door: ModelDoor, entry: Entry | None, model: Any, messages: Any, settings: Any, params: Any
 ) -> Any:
-    def again() -> Entry | None:
+    async def again() -> Entry | None:
         copy, now = Entry(), trio.current_time()
         if entry is not None:
             if entry.group_rate is not None:
@@ -219,6 +221,13 @@ async def _hedged(
                 door.leave(copy)
                 return None
             copy.meters, copy.need = entry.meters, entry.need
+            journal = self._sup.journal
+            if journal is not None and not journal.claimed():
+                try:
+                    await journal.claim()
+                except BaseException:
+                    _turn_back(self, door, copy)
+                    raise
         return copy
 
     return await send_hedged(self, door, lambda: model.request_once(messages, settings, params), again)
@@ -227,7 +236,9 @@ async def _hedged(
 # -------------------------------------------------------------------- entering
 
 
-def _prepare(actor: Actor, door: ModelDoor, messages: list[Any], settings: Any, params: Any) -> Entry:
+def _prepare(
+    actor: Actor, door: ModelDoor, messages: list[Any], settings: Any, params: Any, *, probe: bool
+) -> Entry:
     """What a request needs at each door. Nothing is held yet.
 
     Raises:
@@ -264,7 +275,12 @@ def _prepare(actor: Actor, door: ModelDoor, messages: list[Any], settings: Any, 
     if needs:
         need = REQUEST + inputs * INPUT + outputs * OUTPUT
         if needs & Meter.COST:
-            need = gates.need(door, entry.meters, inputs, outputs)
+            try:
+                need = gates.need(door, entry.meters, inputs, outputs)
+            except BaseException:
+                if probe and door.breaker is not None:
+                    door.breaker.not_sent()
+                raise
         entry.need = need if most is not None else need + OPEN
     elif purse is not None:
         entry.need = REQUEST
@@ -480,6 +496,8 @@ def _settle(
                 spent, more = raised(spent, need)
                 gates.lost.add(Amount.of(more))
             purse.settle(entry.meters, need, spent)
+            if purse.late:
+                purse.settle_late(entry.meters, actor.group, tally.meter, spent)
     if entry is not None and entry.group_rate is not None:
         if whole and entry.group_booking is not None:
             booking, now = entry.group_booking, sup._time()
@@ -495,8 +513,6 @@ def _leave_failed(
     door.failed += 1
     if door.breaker is not None:
         door.breaker.ended(error, trio.current_time())
-    # An error status is not charged for. Of everything else nobody can say: the answer may have been made and lost.
-    charged = not (isinstance(error, ModelHTTPError) or door.keeps_answers)
     rate = door.rate
     if isinstance(error, ModelHTTPError):
         status = error.status_code
@@ -505,12 +521,12 @@ def _leave_failed(
             if rate is not None:
                 quotas = rate_headers(error.headers.items())
                 rate.refused(trio.current_time(), started, told=retry_after(error), quotas=quotas)
-        elif status == 503 and rate is not None:
+        elif status in _OVERLOADED and rate is not None:
             rate.pushed_back(trio.current_time(), started)
     elif isinstance(error, ModelTimeoutError) and rate is not None:
         rate.pushed_back(trio.current_time(), started)
     if entry is not None:
-        door.give_up(actor, entry, charged=charged)
+        door.give_up(actor, entry, charged=door.charges(error))
 
 
 # -------------------------------------------------------------------- telling

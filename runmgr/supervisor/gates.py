@@ -227,9 +227,13 @@ class Gates:
             purse = self.purse = Purse(self.spent_so_far)
         if actor is not None:
             actor._job.budget = budget
+            tally: Any = actor._tally
+            known = None if tally is None else tally.meter
             meter = self.tally(actor).meter
-            if meter is not None:
+            if meter is known:
                 purse.set_run(meter, budget)
+            else:
+                purse.late.add(meter)
         elif group is not None:
             purse.set_group(group, budget, self.spent_so_far)
         else:
@@ -264,6 +268,8 @@ class Gates:
     def run_ended(self, actor: Actor, meter: Meter, *, stays_open: bool) -> None:
         """A run with a budget of its own has ended, or is to go on later: then what it lost is remembered."""
         self.metered.pop(actor.run_id, None)
+        if self.purse is not None:
+            self.purse.late.discard(meter)
         paid = actor.paid()
         if stays_open and (paid is None or meter.spent.requests > paid.requests):
             self.spent_by_run_before[actor.run_id] = meter.spent

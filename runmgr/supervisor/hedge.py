@@ -63,7 +63,10 @@ class Hedging:
 
 
 async def send_hedged(
-    actor: Actor, door: ModelDoor, call: Callable[[], Awaitable[Any]], again: Callable[[], Entry | None]
+    actor: Actor,
+    door: ModelDoor,
+    call: Callable[[], Awaitable[Any]],
+    again: Callable[[], Awaitable[Entry | None]],
 ) -> Any:
     """Send, and again where it is slow: the first answer.
 
@@ -86,7 +89,7 @@ async def send_hedged(
         hedging.took(trio.current_time() - began)
         return response
     answers: list[tuple[bool, Any]] = []
-    errors: list[Exception] = []
+    errors: dict[bool, Exception] = {}  # by whether it is the copy's
     copies = 1
 
     async def send(*, copy: bool) -> None:
@@ -94,7 +97,7 @@ async def send_hedged(
         try:
             response = await call()
         except Exception as error:  # noqa: BLE001  raised below, where the other one fails too
-            errors.insert(len(errors) if copy else 0, error)
+            errors[copy] = error
             if len(errors) == copies:
                 nursery.cancel_scope.cancel()
         else:
@@ -107,13 +110,15 @@ async def send_hedged(
         async with trio.open_nursery() as nursery:
             nursery.start_soon(lambda: send(copy=False))
             await trio.sleep(after)
-            if not errors and (second := again()) is not None:
+            if not errors and (second := await again()) is not None:
                 hedging.copies += 1
                 copies = 2
                 nursery.start_soon(lambda: send(copy=True))
     finally:
         if second is not None:
-            door.give_up(actor, second, charged=True)
+            # What it holds is given back for the one that lost; the caller settles the other.
+            lost = not answers[0][0] if answers else True
+            door.give_up(actor, second, charged=door.charges(errors.get(lost)))
     if answers:
         return answers[0][1]
-    raise errors[0]
+    raise errors[False]

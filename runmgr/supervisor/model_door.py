@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import trio
 
+from runmgr.exceptions import ModelAPIError, ModelHTTPError
 from runmgr.models.base import Model
 from runmgr.models.fallback import FallbackModel
 from runmgr.models.rate_headers import rate_headers
@@ -181,9 +182,13 @@ class ModelDoor:
         return lambda: listeners.remove(hear)  # pyright: ignore[reportUnknownMemberType]
 
     def price_of(self, prices: Prices, provider: str | None, model: str | None) -> ModelPrice:
-        """The price of what answered; looked up where it is not what answered last."""
+        """The price of what answered; looked up where it is not what answered last. Of what is asked, where the user gave one of that: many
+        answer by a longer name, such as one with a date.
+        """
         self.priced = (provider, model)
-        price = self.price = prices.of(provider or self.system, model or self.name, self.price_share)
+        if not model or (prices.has_own(self.name) and not prices.has_own(model)):
+            model = self.name
+        price = self.price = prices.of(provider or self.system, model, self.price_share)
         return price
 
     def leave(self, entry: Entry) -> None:
@@ -193,6 +198,15 @@ class ModelDoor:
             rate.give_back(entry.booking)
             rate.leave()
         entry.leave_group()
+
+    def charges(self, error: BaseException | None) -> bool:
+        """Whether a request that ended so may have been charged for; None: nobody waited for its end.
+
+        An error status is not charged for, nor what was never sent. Of everything else nobody can say: the answer may have been made and lost.
+        """
+        if self.keeps_answers or isinstance(error, ModelHTTPError):
+            return False
+        return not (isinstance(error, ModelAPIError) and error._unsent)
 
     def give_up(self, actor: Actor, entry: Entry, *, charged: bool) -> None:
         """Give back what a request held that got no answer.
@@ -218,6 +232,8 @@ class ModelDoor:
             used = need if charged else REQUEST + (need & OPEN)
             gates.lost.add(Amount.of(used))
             gates.purse.settle(entry.meters, need, used)
+            if gates.purse.late:
+                gates.purse.settle_late(entry.meters, actor.group, gates.tally(actor).meter, used)
 
     def state(
         self, usage: Any, cost: str | None, cooling_until: float | None, seen: ModelState | None

@@ -8,14 +8,14 @@ costs is then two multiplications of packed numbers (see `amounts`).
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from decimal import Decimal
+from decimal import Decimal, localcontext
 from typing import Any, TypeAlias
 
 import attrs
 
 from runmgr.records.budgets import Price
 
-from .amounts import COST_LANE, INPUT, OUTPUT, REQUEST, counted, dollars, units
+from .amounts import COST_LANE, EXACT, INPUT, OUTPUT, REQUEST, counted, dollars, units
 from .tally import has_audio
 
 __all__ = ("UNKNOWN", "ModelPrice", "PriceOf", "Prices")
@@ -55,7 +55,11 @@ class ModelPrice:
             return tokens, False
         if self.special is not None and (self.always_special or has_audio(usage)):
             cost = self.special(usage)
-            return (tokens, False) if cost is None else (tokens + units(cost * self.share) * COST_LANE, True)
+            return (
+                (tokens, False)
+                if cost is None
+                else (tokens + units(EXACT.multiply(cost, self.share)) * COST_LANE, True)
+            )
         return (
             REQUEST
             + usage.input_tokens * self.input
@@ -117,6 +121,10 @@ class Prices:
             price = self._found[key] = _look_up(provider, model, part) if own is None else _own(own, part)
         return price
 
+    def has_own(self, model: str | None) -> bool:
+        """Whether the user gave a price of this name."""
+        return model in self._own
+
     def price(self, provider: str | None, model: str | None, usage: Any) -> Decimal | None:
         """US dollars for one request, or None where the price is unknown: never zero instead."""
         packed, known = self.of(provider, model).used(usage)
@@ -125,7 +133,7 @@ class Prices:
 
 def _own(price: Price, share: Decimal) -> ModelPrice:
     given = {
-        name: Decimal(str(value)) / _MILLION
+        name: EXACT.divide(Decimal(str(value)), _MILLION)
         for name in ("input", "output", "cache_read", "cache_write")
         if (value := getattr(price, name)) is not None
     }
@@ -143,11 +151,13 @@ def _linear(
     with_audio: PriceOf | None,
 ) -> ModelPrice:
     """Of dollars a token; without a price of their own, tokens of caches cost what others do."""
-    each = units(inputs * share)
-    to_read, to_write = (each if price is None else units(price * share) for price in (read, written))
+    each = units(EXACT.multiply(inputs, share))
+    to_read, to_write = (
+        each if price is None else units(EXACT.multiply(price, share)) for price in (read, written)
+    )
     return ModelPrice(
         input=INPUT + each * COST_LANE,
-        output=OUTPUT + units(outputs * share) * COST_LANE,
+        output=OUTPUT + units(EXACT.multiply(outputs, share)) * COST_LANE,
         read=(to_read - each) * COST_LANE,
         written=(to_write - each) * COST_LANE,
         most=INPUT + max(each, to_write) * COST_LANE,
@@ -172,7 +182,8 @@ def _look_up(provider: str | None, model: str | None, share: Decimal) -> ModelPr
 
     def calculate(usage: Any) -> Decimal | None:
         try:
-            return found_model.calc_price(usage, found_provider).total_price
+            with localcontext(EXACT):
+                return found_model.calc_price(usage, found_provider).total_price
         except (LookupError, ValueError):  # such as audio for a model without a price for audio
             return None
 
@@ -183,7 +194,7 @@ def _look_up(provider: str | None, model: str | None, share: Decimal) -> ModelPr
             continue
         if not isinstance(value, Decimal):
             return special  # tiers
-        per_token[name] = value / _MILLION
+        per_token[name] = EXACT.divide(value, _MILLION)
     if isinstance(found_model.prices, list) or not {"input_mtok", "output_mtok"} <= per_token.keys():
         return special  # prices that change with time
     return _linear(

@@ -312,6 +312,8 @@ async def test_what_an_answer_of_unknown_price_may_have_cost_stays_spent_over_re
     tmp_path, autojump_clock
 ):
     class Renamed(FunctionModel):
+        system = "openai"
+
         async def request_once(self, *asked):
             response = await super().request_once(*asked)
             response.model_name = "not in any table"
@@ -320,14 +322,14 @@ async def test_what_an_answer_of_unknown_price_may_have_cost_stays_spent_over_re
     async def answer(messages, info):
         return ModelResponse(parts=[TextPart("x")], usage=RequestUsage(input_tokens=10, output_tokens=5))
 
-    agent = Agent(Renamed(answer, model_name="m"), model_settings={"max_tokens": 50})
-    budget, prices = Budget(cost=1), {"m": Price(input=2, output=8)}
-    async with open_supervisor(journal=tmp_path / "j", budget=budget, prices=prices) as sup:
+    agent = Agent(Renamed(answer, model_name="gpt-4o"), model_settings={"max_tokens": 50})
+    budget = Budget(cost=1)
+    async with open_supervisor(journal=tmp_path / "j", budget=budget) as sup:
         assert (await (await sup.submit(agent, "q")).outcome()).cost is None
         spent, lost = sup.snapshot().budget.spent, sup.snapshot().lost
         assert float(spent["cost"]) > 50 * 8 / 1e6
         assert lost == spent
-    async with open_supervisor(journal=tmp_path / "j", resume=True, budget=budget, prices=prices) as sup:
+    async with open_supervisor(journal=tmp_path / "j", resume=True, budget=budget) as sup:
         assert sup.snapshot().budget.spent == spent
 
 

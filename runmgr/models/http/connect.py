@@ -13,7 +13,7 @@ from typing import TypeAlias, cast
 import trio
 from trio.lowlevel import RunVar, wait_writable
 
-from runmgr.models.http.errors import ConnectFailed, HttpTimeout
+from runmgr.models.http.errors import ConnectFailed, ConnectTimeout
 from runmgr.models.http.origin import Origin
 from runmgr.models.http.tls import TlsConnection
 from runmgr.models.http.wire import Connection
@@ -75,7 +75,7 @@ class Dialer:
 
         Raises:
             ConnectFailed: with the reason.
-            HttpTimeout: it took longer than ``timeout``.
+            ConnectTimeout: it took longer than ``timeout``.
         """
         network = network_of_run.get()
         with trio.CancelScope(deadline=trio.current_time() + self._timeout) as scope:
@@ -96,7 +96,7 @@ class Dialer:
                 sock.close()
                 raise
         assert scope.cancelled_caught
-        raise HttpTimeout(f"no connection within {self._timeout:g} s")
+        raise ConnectTimeout(f"no connection within {self._timeout:g} s")
 
     async def _connect_address(self, address: str) -> socket.socket:
         """Straight to an IP address, without the machinery for racing several."""

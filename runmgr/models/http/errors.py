@@ -6,7 +6,14 @@ name the URL, without user information or query, and never a header.
 
 from __future__ import annotations
 
-__all__ = ("BrokenConnection", "ConnectFailed", "HttpError", "HttpTimeout", "MalformedResponse")
+__all__ = (
+    "BrokenConnection",
+    "ConnectFailed",
+    "ConnectTimeout",
+    "HttpError",
+    "HttpTimeout",
+    "MalformedResponse",
+)
 
 
 class HttpError(Exception):
@@ -38,6 +45,10 @@ class BrokenConnection(HttpError):
 
 class HttpTimeout(HttpError):
     """Slower than the timeout that the message names."""
+
+
+class ConnectTimeout(HttpTimeout):
+    """No connection in time. Nothing was sent."""
 
 
 class MalformedResponse(HttpError):

@@ -13,7 +13,13 @@ from runmgr.exceptions import (
     ModelHTTPError,
     ModelTimeoutError,
 )
-from runmgr.models.http.errors import HttpError, HttpTimeout, MalformedResponse
+from runmgr.models.http.errors import (
+    ConnectFailed,
+    ConnectTimeout,
+    HttpError,
+    HttpTimeout,
+    MalformedResponse,
+)
 from runmgr.models.http.reply import Reply
 
 __all__ = ("api_error", "http_error", "kept_headers")
@@ -35,11 +41,12 @@ _KEPT_PREFIXES = ("x-ratelimit-", "anthropic-ratelimit-", "ratelimit")
 
 def api_error(error: HttpError, model_name: str) -> ModelAPIError:
     """The exception of a transport error; its message names the URL."""
-    if isinstance(error, HttpTimeout):
-        return ModelTimeoutError(model_name, str(error))
     if isinstance(error, MalformedResponse):
         return MalformedResponseError(model_name, str(error))
-    return ModelConnectionError(model_name, str(error))
+    kind = ModelTimeoutError if isinstance(error, HttpTimeout) else ModelConnectionError
+    found = kind(model_name, str(error))
+    found._unsent = isinstance(error, ConnectFailed | ConnectTimeout)
+    return found
 
 
 def http_error(reply: Reply, model_name: str, *, unwrap: bool = True) -> ModelHTTPError:

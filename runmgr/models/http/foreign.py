@@ -18,6 +18,7 @@ from runmgr.models.http.base import BaseClient
 from runmgr.models.http.errors import (
     BrokenConnection,
     ConnectFailed,
+    ConnectTimeout,
     HttpError,
     HttpTimeout,
     MalformedResponse,
@@ -198,8 +199,10 @@ class ForeignStream:
         if isinstance(error, httpx2.RequestError):
             # The error stays the cause of ours; its request has our key among its headers, and whatever the URL holds.
             error.request = httpx2.Request("POST", self._shown)
-        if isinstance(error, httpx2.TimeoutException):
-            ours: HttpError = HttpTimeout(f"timed out: {type(error).__name__}")
+        if isinstance(error, httpx2.ConnectTimeout | httpx2.PoolTimeout):
+            ours: HttpError = ConnectTimeout(f"timed out: {type(error).__name__}")
+        elif isinstance(error, httpx2.TimeoutException):
+            ours = HttpTimeout(f"timed out: {type(error).__name__}")
         elif isinstance(error, httpx2.ConnectError | httpx2.ProxyError):
             ours = ConnectFailed(f"cannot connect: {text}")
         elif isinstance(error, httpx2.NetworkError | httpx2.ProtocolError):
