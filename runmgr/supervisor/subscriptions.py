@@ -138,9 +138,9 @@ class Subscriptions:
                 only._straight(self._tell_by)
         if only is None:
             all_of_them = self._broadcast.subscribers
-            self.tell = (
-                self._heard.get(all_of_them[0], self.publish) if len(all_of_them) == 1 else self.publish
-            )
+            # Past what has gathered nobody is told anything: its turn has yet to come, though whom it waited for may have left.
+            alone = len(all_of_them) == 1 and not self._gathered
+            self.tell = self._heard.get(all_of_them[0], self.publish) if alone else self.publish
 
     def _tell_by(self, way: Callable[[Any], object]) -> None:
         self.tell = way

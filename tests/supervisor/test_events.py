@@ -231,6 +231,24 @@ async def test_a_listener_hears_each_once_alone_and_beside_a_subscriber(fakes, a
     assert read == heard[len(whole) : 2 * len(whole)]
 
 
+async def test_a_listener_hears_all_in_order_when_a_subscriber_that_is_waited_for_leaves(
+    fakes, autojump_clock
+):
+    heard = []
+    async with open_supervisor() as sup:
+        sup.listen(heard.append)
+        async with sup.subscribe(buffer=1, overflow="wait"):
+            handle = await sup.submit(
+                fakes.Agent(nap), run_id="a"
+            )  # more than there is room for: the rest gathers
+        late = await sup.submit(fakes.Agent(nap), run_id="b")
+        await handle.outcome()
+        await late.outcome()
+    told = [(event.run_id, type(event)) for event in heard]
+    # What had gathered of the first run when the subscriber left came before the second was admitted.
+    assert told[:3] == [("a", RunAdmitted), ("a", RunStateChanged), ("b", RunAdmitted)]
+
+
 async def test_a_reader_of_many_runs_at_once_misses_nothing_that_its_buffer_holds(fakes):
     """By the real clock, as it is where programs run: its turn comes after each of theirs."""
     seen = []
