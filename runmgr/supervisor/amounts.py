@@ -17,6 +17,7 @@ from typing import Any
 __all__ = (
     "COST_LANE",
     "EXACT",
+    "GUARD",
     "GUARDS",
     "INPUT",
     "MOST",
@@ -51,6 +52,14 @@ MOST = 1 << _LANE - 2
 MOST_DOLLARS = Decimal(10) ** 20
 GUARDS = sum(1 << (lane + 1) * _LANE - 1 for lane in range(_LANES)) | 1 << _COST + 159
 """The highest bit of each lane: of a number that has them added, each is set while its lane is not below 0."""
+GUARD = {
+    "requests": 1 << _LANE - 1,
+    "input_tokens": 1 << 3 * _LANE - 1,
+    "output_tokens": 1 << 4 * _LANE - 1,
+    "tokens": 1 << 5 * _LANE - 1,
+    "cost": 1 << _COST + 159,
+}
+"""The guard of each lane that a budget can limit."""
 
 _HALF = 1 << _LANE - 1
 _HALVES = sum(_HALF << lane * _LANE for lane in range(_LANES))

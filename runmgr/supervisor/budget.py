@@ -24,7 +24,7 @@ from runmgr.exceptions import BudgetExhausted
 from runmgr.records.budgets import Budget
 from runmgr.records.snapshots import BudgetState
 
-from .amounts import EXACT, GUARDS, MOST, MOST_DOLLARS, Amount, counted, ending
+from .amounts import EXACT, GUARD, GUARDS, MOST, MOST_DOLLARS, Amount, counted, ending
 
 __all__ = ("Meter", "Meters", "Purse")
 
@@ -43,13 +43,15 @@ class Meter:
         scope: whose budget it is, in words.
     """
 
-    __slots__ = ("_most", "largest", "limits", "line", "needs", "paid", "room", "scope")
+    __slots__ = ("_most", "guards", "largest", "limits", "line", "needs", "paid", "room", "scope")
 
     TOKENS = 1
     COST = 2
 
     def __init__(self, budget: Budget, spent: Amount | None = None, scope: str = "supervisor") -> None:
         self.limits: dict[str, Any] = {}
+        self.guards = 0
+        """The guards of what is limited."""
         self.needs = 0
         """What a request's bound has to say: `TOKENS`, and `COST` with it."""
         self.paid = 0 if spent is None else spent.packed
@@ -76,6 +78,7 @@ class Meter:
         self.needs = (self.TOKENS if self.limits.keys() - {"requests"} else 0) | (
             cost is not None and self.COST
         )
+        self.guards = sum(GUARD[name] for name in self.limits)
         most = ending(**self.limits)
         self.room += most - self._most
         self._most = most

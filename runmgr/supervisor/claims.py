@@ -25,15 +25,20 @@ _AHEAD = Decimal("0.005")
 """Share of a budget that is claimed ahead; what a crash makes unusable of it, beside what was in flight."""
 
 _ANY_UNBOUNDED = (1 << 50) * OPEN
-"""A claim is not about how many requests have no proven bound."""
+"""A claim is not about how many requests have no proven bound: so that lane says, by twice as many, that it holds for groups and runs."""
 
 
 def covers(runtime: Runtime, claimed: int | None) -> bool:
-    """Whether a claim that is committed holds all that is spent and reserved now."""
-    purse = runtime.gates.purse
+    """Whether a claim that is committed holds all that is spent and reserved now, of what is limited."""
+    gates = runtime.gates
+    purse = gates.purse
     if claimed is None or purse is None:
         return purse is None
-    return (claimed + GUARDS - purse.root.bound) & GUARDS == GUARDS
+    if gates.has_nested_budgets:
+        # Nothing is ahead then: it holds as long as nothing was reserved since. One from before the first of them says nothing of it.
+        return (claimed + GUARDS - _ANY_UNBOUNDED - OPEN - purse.root.bound) & GUARDS == GUARDS
+    limited = purse.root.guards
+    return (claimed + GUARDS - purse.root.bound) & limited == limited
 
 
 def next_claim(runtime: Runtime) -> int | None:
@@ -44,7 +49,7 @@ def next_claim(runtime: Runtime) -> int | None:
     meter = purse.root
     claim = Amount.of(meter.bound)
     if runtime.gates.has_nested_budgets:
-        return claim.packed + _ANY_UNBOUNDED  # what is ahead of the whole says nothing of the parts
+        return claim.packed + 2 * _ANY_UNBOUNDED  # what is ahead of the whole says nothing of the parts
     for name, limit in meter.limits.items():
         for field in ("input_tokens", "output_tokens") if name == "tokens" else (name,):
             setattr(claim, field, getattr(claim, field) + type(limit)(Decimal(limit) * _AHEAD))

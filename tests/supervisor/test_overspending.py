@@ -21,6 +21,7 @@ from runmgr.supervisor import open_supervisor
 from runmgr.supervisor.amounts import Amount
 from runmgr.supervisor.breaker import BreakerPolicy
 from runmgr.supervisor.budget import Meter
+from runmgr.supervisor.journaling import RunJournal
 from runmgr.supervisor.pricing import Prices
 
 
@@ -193,3 +194,47 @@ async def test_statuses_of_overload_lower_what_may_be_in_flight(fakes, autojump_
         before = await all_of(200)
         model.fail = [ModelHTTPError(status, "m")] * 10
         assert (await all_of(40) < before) == falls
+
+
+@pytest.mark.parametrize("budget", [Budget(tokens=10**9), Budget(cost=1_000), Budget(requests=10**6)])
+async def test_requests_seldom_wait_for_the_journal_to_hold_what_they_may_spend(
+    fakes, tmp_path, autojump_clock, monkeypatch, budget
+):
+    waits = []
+    claim = RunJournal.claim
+    monkeypatch.setattr(RunJournal, "claim", lambda self: waits.append(1) or claim(self))
+
+    async def wait():
+        await trio.sleep(0.05)
+
+    model = fakes.Model(wait=wait)
+    async with open_supervisor(
+        journal=tmp_path / "j", budget=budget, prices={"counting": Price(input=1, output=1)}, max_running=10
+    ) as sup:
+        for handle in [await sup.submit(fakes.Agent(asker(model, 5, {"max_tokens": 10}))) for _ in range(20)]:
+            await handle.outcome()
+        assert model.sent == 100
+        assert (
+            len(waits) <= 20
+        )  # the first ones; it was each of them, where anything but requests was limited
+        sup.set_budget(Budget(output_tokens=10**6, requests=10**6))  # what was not limited was not claimed
+        before = len(waits)
+        await (await sup.submit(fakes.Agent(asker(model, 1, {"max_tokens": 10})))).outcome()
+        assert len(waits) == before + 1
+
+
+async def test_the_first_run_with_a_budget_of_its_own_is_claimed_too(fakes, tmp_path, autojump_clock):
+    seen = []
+
+    async def wait():
+        with open_journal(tmp_path / "j") as reader:
+            seen.append(reader.meta("spent")["runs"])
+
+    model = fakes.Model(wait=wait)
+    async with open_supervisor(journal=tmp_path / "j", budget=Budget(requests=10**6)) as sup:
+        await (await sup.submit(fakes.Agent(asker(model)))).outcome()
+        await trio.sleep(1)
+        own = await sup.submit(fakes.Agent(asker(model)), run_id="own", budget=Budget(requests=2))
+        await own.outcome()
+    assert seen[0] == {}
+    assert seen[1]["own"][0] == 1
