@@ -103,6 +103,7 @@ async def send_hedged(
         else:
             hedging.took(trio.current_time() - began)
             answers.append((copy, response))
+            nursery.cancel_scope.shield = True  # it is paid: whoever is cancelled now has it all the same
             nursery.cancel_scope.cancel()
 
     second: Entry | None = None
