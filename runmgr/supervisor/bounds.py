@@ -92,6 +92,9 @@ def put_right(usage: RequestUsage) -> tuple[RequestUsage, bool]:
 
     Whoever tells more tokens of caches than of input tells them apart from it: then they are added to it.
     """
+    told = (usage.input_tokens, usage.output_tokens, usage.cache_read_tokens, usage.cache_write_tokens)
+    if not all(isinstance(count, int) for count in told):
+        return RequestUsage(), False
     cached = usage.cache_read_tokens + usage.cache_write_tokens
     counts = usage.input_tokens | usage.output_tokens | usage.cache_read_tokens | usage.cache_write_tokens
     if counts >> COUNT_BITS:

@@ -459,11 +459,15 @@ def _settle(
     price = door.price
     if price is None or (response.provider_name, response.model_name) != door.priced:
         price = door.price_of(gates.prices, response.provider_name, response.model_name)
-    if (
-        (usage.input_tokens | usage.output_tokens) >> COUNT_BITS
-        or usage.cache_read_tokens
-        or usage.cache_write_tokens
-    ):
+    try:
+        odd = (
+            (usage.input_tokens | usage.output_tokens) >> COUNT_BITS
+            or usage.cache_read_tokens
+            or usage.cache_write_tokens
+        )
+    except TypeError:  # a model of the user's own that tells no whole numbers
+        odd = True
+    if odd:
         usage, told = put_right(usage)
         response.usage = usage
         if not told:

@@ -245,7 +245,8 @@ def answering(*usages):
 
 
 @pytest.mark.parametrize(
-    ("inputs", "outputs"), [(10**18, 0), (0, 2**60), (10**30, 5), (-7, 5), (5, -(10**18))]
+    ("inputs", "outputs"),
+    [(10**18, 0), (0, 2**60), (10**30, 5), (-7, 5), (5, -(10**18)), (3.0, 5.5), (None, 5)],
 )
 async def test_counts_that_no_request_can_have_are_no_counts(autojump_clock, inputs, outputs):
     agent = answering(
