@@ -37,6 +37,8 @@ class Manifest(msgspec.Struct, kw_only=True):
     """Of a matrix: each combination's name, in the same order."""
     selection: dict[str, Any] = msgspec.field(default_factory=dict[str, Any])
     """Which rows of the input are cases, as far as options say."""
+    runs: int | None = None
+    """How many there are to be; None where standard input has not ended yet. For who shows the batch."""
     created: str = ""
     """UTC time, for people."""
 

@@ -117,7 +117,7 @@ def _finish(
     usage, cost = spent(directory.journal, tally)
     summary = tally.summary(
         status="interrupted" if before is None else before.status,
-        runs=tally.ended if before is None else before.runs,
+        runs=(manifest.runs or tally.ended) if before is None else before.runs,
         wall_seconds=0.0 if before is None else before.wall_seconds,
         usage=usage,
         cost=cost,

@@ -160,7 +160,9 @@ class _Batch:
             if before is not None:
                 await self._keep_finished(before, ids)
             self.directory.begin(
-                msgspec.structs.replace(self.plan.manifest, created=before.created if before else "")
+                msgspec.structs.replace(
+                    self.plan.manifest, runs=state.total, created=before.created if before else ""
+                )
             )
         if state.stopped is not None:
             return None

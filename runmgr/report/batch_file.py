@@ -19,11 +19,13 @@ class BatchFile:
         epochs: runs a case.
         labels: of a matrix's combinations, in their order.
         facts: name and value, for people: model, input, settings.
+        runs: how many there are to be; None where nobody knows.
     """
 
     epochs: int = 1
     labels: tuple[str, ...] = ()
     facts: tuple[tuple[str, str], ...] = ()
+    runs: int | None = None
 
 
 def read_batch_file(directory: Path) -> BatchFile:
@@ -31,7 +33,13 @@ def read_batch_file(directory: Path) -> BatchFile:
     try:
         batch: Any = json.loads((directory / "batch.json").read_bytes())
         labels = tuple(map(str, batch.get("labels") or ()))
-        return BatchFile(int(batch.get("epochs") or 1), labels, tuple(_facts(batch)))
+        runs = batch.get("runs")
+        return BatchFile(
+            int(batch.get("epochs") or 1),
+            labels,
+            tuple(_facts(batch)),
+            None if runs is None else int(runs),
+        )
     except (OSError, ValueError, AttributeError, TypeError):
         return BatchFile()
 

@@ -18,7 +18,7 @@ from runmgr.journal import open_journal
 from runmgr.report.batch_file import read_batch_file
 from runmgr.report.lines import ResultLine, decode_line
 from runmgr.report.page import figures
-from runmgr.report.summary import Summary, Tally, read_summary
+from runmgr.report.summary import Tally, read_summary
 from runmgr.report.transcript import as_text, entries
 
 __all__ = ("LiveResults",)
@@ -119,8 +119,8 @@ class LiveResults:
         self._read_to = 0
         self._file_id: tuple[int, int] | None = None
         self.version = getattr(self, "version", 0) + 1
-        self._batch = read_batch_file(self.directory)
-        self.tally = Tally(epochs=self._batch.epochs, variants=self._batch.labels)
+        batch = read_batch_file(self.directory)
+        self.tally = Tally(epochs=batch.epochs, variants=batch.labels)
 
     @_one_at_a_time
     def update(self) -> bool:
@@ -188,23 +188,18 @@ class LiveResults:
     @_one_at_a_time
     def summary(self) -> dict[str, Any]:
         """The figures so far, and whether the batch has ended."""
-        written = read_summary(self.directory / "summary.json")
-        ended = written is not None and written.runs - written.remaining == self.tally.ended
-        unfinished = 0 if ended else self._open_runs()
-        summary: Summary = (
-            written
-            if ended and written is not None
-            else self.tally.summary(
-                status="interrupted", runs=self.tally.ended + unfinished, wall_seconds=_seconds(self.tally)
-            )
-        )
+        batch = read_batch_file(self.directory)  # again: who resumes it writes it anew
+        written = read_summary(self.directory / "summary.json", ended=self.tally.ended)
+        unfinished = self._open_runs() if written is None and batch.runs is None else 0
+        summary = written or self.tally.summary_so_far(batch.runs or self.tally.ended + unfinished)
+        ended = written is not None
         data: dict[str, Any] = json.loads(summary.to_json())
         data["status"] = data["status"] if ended else "running"
         data["version"] = self.version
-        data["open"] = unfinished
+        data["total"] = batch.runs
         data["reading"] = self.reading
-        data["epochs"] = self._batch.epochs
-        data["facts"] = self._batch.facts
+        data["epochs"] = batch.epochs
+        data["facts"] = batch.facts
         data["figures"] = figures(summary, self.tally)
         return data
 
@@ -345,12 +340,6 @@ class LiveResults:
         if line is None:
             return None
         return {**_shown(line, whole=True), "transcript": said}
-
-
-def _seconds(tally: Tally) -> float:
-    if tally.first_started is None or tally.last_finished is None:
-        return 0.0
-    return tally.last_finished - tally.first_started
 
 
 def _row(at: int, line: ResultLine) -> tuple[Any, ...]:

@@ -16,7 +16,7 @@ function element(name, className, text) {
 
 const columns = [
   { key: "index", title: "#", number: true, show: (r) => (data.epochs > 1 ? `${r.index}.${r.epoch}` : String(r.index)) },
-  ...(data.cases.some((r) => r.variant) ? [{ key: "variant", title: "combination", show: (r) => r.variant ?? "" }] : []),
+  ...(data.cases.some((r) => r.variant) ? [{ key: "variant", title: "combination", name: true, show: (r) => r.variant ?? "" }] : []),
   { key: "status", title: "status", show: (r) => r.status, mark: true },
   ...data.scorers.map((name) => ({ key: "score " + name, title: name, number: true, show: (r) => number(r.scores[name]), value: (r) => r.scores[name] ?? -1 })),
   { key: "seconds", title: "seconds", number: true, show: (r) => (r.seconds === null ? "" : r.seconds.toFixed(2)) },
@@ -64,7 +64,7 @@ function draw() {
     const line = element("tr", "case");
     line.tabIndex = 0;
     for (const column of columns) {
-      const cell = element("td", column.number ? "number" : column.text ? "text" : "", column.show(row));
+      const cell = element("td", column.number ? "number" : column.text ? "text" : column.name ? "name" : "", column.show(row));
       if (column.mark) cell.classList.add(row.status);
       line.append(cell);
     }

@@ -99,12 +99,18 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 _encoder = msgspec.json.Encoder(decimal_format="number")
 
 
-def read_summary(path: Path) -> Summary | None:
-    """A ``summary.json``, or None where there is none that can be read."""
+def read_summary(path: Path, *, ended: int | None = None) -> Summary | None:
+    """A ``summary.json``, or None where there is none that can be read.
+
+    Args:
+        path: where it is.
+        ended: how many results there are: the summary of fewer, left by what went on since, is none.
+    """
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Summary)
+        summary = msgspec.json.decode(path.read_bytes(), type=Summary)
     except (OSError, msgspec.DecodeError, msgspec.ValidationError):
         return None
+    return summary if ended in {None, summary.runs - summary.remaining} else None
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -312,6 +318,17 @@ class Tally:
             },
             reduced=reduced or {},
         )
+
+    def summary_so_far(self, runs: int) -> Summary:
+        """That of a batch which has none yet: it runs, or was killed. The time is that from the first start to the last end.
+
+        Args:
+            runs: as of `summary`.
+        """
+        seconds = 0.0
+        if self.first_started is not None and self.last_finished is not None:
+            seconds = self.last_finished - self.first_started
+        return self.summary(status="interrupted", runs=runs, wall_seconds=seconds)
 
 
 def in_order(variants: Sequence[str]) -> Callable[[str], int]:

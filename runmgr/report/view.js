@@ -2,7 +2,7 @@
 // Whatever a model wrote reaches the page as text nodes only, but for names in figures: those are escaped where they are drawn, as in the report.
 const byId = (id) => document.getElementById(id);
 const state = { page: 0, size: 50, sort: "index", down: false, status: "", score: "", variant: "", find: "" };
-let shownVersion = -1, scorers = [], epochs = 1, variants = [], columns = [], asked = 0;
+let shownVersion = -1, shownRows = "", scorers = [], epochs = 1, variants = [], columns = [], asked = 0;
 
 function element(name, className, text) {
   const made = document.createElement(name);
@@ -25,7 +25,7 @@ async function get(path) {
 function layout() {
   columns = [
     { key: "index", title: "#", number: true, show: (r) => (epochs > 1 ? `${r.index}.${r.epoch}` : String(r.index)) },
-    ...(variants.length > 1 ? [{ title: "combination", show: (r) => r.variant ?? "" }] : []),
+    ...(variants.length > 1 ? [{ title: "combination", name: true, show: (r) => r.variant ?? "" }] : []),
     { key: "status", title: "status", mark: true, show: (r) => r.status },
     ...scorers.map((name) => ({ key: "score " + name, title: name, number: true, show: (r) => decimal(r.scores[name]) })),
     { key: "seconds", title: "seconds", number: true, show: (r) => (r.seconds === null ? "" : r.seconds.toFixed(2)) },
@@ -37,6 +37,7 @@ function layout() {
   ];
   const head = byId("cases").tHead.rows[0];
   head.replaceChildren();
+  shownRows = "";
   for (const column of columns) {
     const cell = element("th", column.number ? "number" : "");
     if (column.key) {
@@ -68,7 +69,7 @@ function choices(select, options) {
 }
 
 function tiles(s) {
-  const given = [[count(s.runs), "runs"], [count(s.succeeded), "succeeded"], [count(s.failed), "failed"]];
+  const given = [[count(s.runs), s.status === "running" && s.total === null ? "runs so far" : "runs"], [count(s.succeeded), "succeeded"], [count(s.failed), "failed"]];
   if (s.cancelled) given.push([count(s.cancelled), "cancelled"]);
   if (s.remaining) given.push([count(s.remaining), "remaining"]);
   for (const [name, score] of Object.entries(s.scores)) given.push([mean(score), `${name} (n = ${count(score.n)})`]);
@@ -111,33 +112,40 @@ async function load() {
   const query = new URLSearchParams({ offset: state.page * state.size, limit: state.size, sort: state.sort, down: state.down ? "1" : "0", status: state.status, scorer, kind, find: state.find, variant: state.variant });
   const found = await get("api/cases?" + query);
   if (mine !== asked) return;
-  const body = byId("cases").tBodies[0];
-  const open = new Set([...body.querySelectorAll("tr.detail")].map((row) => row.previousElementSibling.dataset.run));
   const pages = Math.max(1, Math.ceil(found.count / state.size));
   if (state.page >= pages) { state.page = pages - 1; return load(); }
+  byId("count").textContent = `${count(found.count)} found, page ${state.page + 1} of ${count(pages)}`;
+  byId("before").disabled = state.page === 0;
+  byId("after").disabled = state.page >= pages - 1;
+  const rows = JSON.stringify([found.cases, state.sort, state.down]);
+  if (rows === shownRows) return; // what somebody reads, has selected or opened stays as it is
+  shownRows = rows;
+  const body = byId("cases").tBodies[0];
+  const open = new Map([...body.querySelectorAll("tr.detail")].map((row) => [row.previousElementSibling.dataset.run, row]));
+  const before = new Map([...body.querySelectorAll("tr.case")].map((line) => [line.dataset.run, line.given]));
   body.replaceChildren();
   for (const row of found.cases) {
     const line = element("tr", "case");
     line.tabIndex = 0;
     line.dataset.run = row.run_id;
+    line.given = JSON.stringify(row);
     for (const column of columns) {
-      const cell = element("td", column.number ? "number" : column.text ? "text" : "", column.show(row));
+      const cell = element("td", column.number ? "number" : column.text ? "text" : column.name ? "name" : "", column.show(row));
       if (column.mark) cell.classList.add(row.status);
       line.append(cell);
     }
     line.addEventListener("click", () => toggle(line, row));
     line.addEventListener("keydown", (event) => { if (event.key === "Enter") toggle(line, row); });
     body.append(line);
-    if (open.has(row.run_id)) toggle(line, row);
+    const detail = open.get(row.run_id);
+    if (detail && before.get(row.run_id) === line.given) { detail.firstChild.colSpan = columns.length; line.after(detail); }
+    else if (detail) toggle(line, row);
   }
   [...byId("cases").tHead.rows[0].cells].forEach((cell, i) => {
     const here = columns[i].key === state.sort;
     cell.setAttribute("aria-sort", here ? (state.down ? "descending" : "ascending") : "none");
     if (columns[i].key) cell.firstChild.textContent = columns[i].title + (here ? (state.down ? " ↓" : " ↑") : "");
   });
-  byId("count").textContent = `${count(found.count)} found, page ${state.page + 1} of ${count(pages)}`;
-  byId("before").disabled = state.page === 0;
-  byId("after").disabled = state.page >= pages - 1;
 }
 
 async function refresh() {

@@ -57,8 +57,8 @@ def write_report(
     if tally is None:
         tally = tally_of(results, epochs=batch.epochs, variants=batch.labels)
     if summary is None:
-        summary = read_summary(directory / "summary.json") or tally.summary(
-            status="interrupted", runs=tally.ended, wall_seconds=0.0
+        summary = read_summary(directory / "summary.json", ended=tally.ended) or tally.summary_so_far(
+            batch.runs or tally.ended
         )
     lines, whole = sample(results, tally.failures)
     with nullcontext(_no_transcript) if journal is None else journaled_transcripts(journal) as transcript:

@@ -126,6 +126,18 @@ async def test_every_case_has_its_line_and_the_summary_is_their_sum(batch, tmp_p
     assert not list((tmp_path / "out").glob(".*"))
 
 
+async def test_how_many_runs_there_are_to_be_is_told_before_the_first_is_sent(batch, parrot, tmp_path):
+    told = []
+
+    async def tell(messages, info):
+        told.append(json.loads((tmp_path / "out" / "batch.json").read_text())["runs"])
+        return await parrot.answer(messages, info)
+
+    await batch(["a", "b", "c"], model=FunctionModel(tell), epochs=2)
+    await batch(["a", "b", "c", "d"], model=FunctionModel(tell), epochs=2, resume=True)
+    assert told == [6] * 6 + [8] * 2
+
+
 async def test_templates_instructions_settings_and_limit(batch, tmp_path):
     seen = []
 

@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 import pytest
 
 from runmgr.exceptions import UserError
-from runmgr.report import ResultLine, write_report
+from runmgr.report import ResultLine, tally_of, write_report
 from runmgr.report.lines import encode_line
 from runmgr.report.page import MOST_BYTES
 from runmgr.report.sample import sample
@@ -43,6 +43,7 @@ class Page(HTMLParser):
 
     def __init__(self, text):
         super().__init__()
+        self.source = text
         self.tags = []
         self.blocks = {}
         self.policy = None
@@ -186,6 +187,19 @@ def test_a_sample_of_a_large_file_is_spread_over_it(tmp_path, monkeypatch):
 def test_no_results(tmp_path):
     with pytest.raises(UserError, match="no results.jsonl there"):
         write_report(tmp_path)
+
+
+def test_of_a_batch_that_runs_or_was_killed_all_runs_are_told_and_an_older_summary_is_not(tmp_path):
+    lines = [line(i, started_at=100.0 + i, finished_at=160.0 + i) for i in range(5)]
+    page = page_of(tmp_path, lines, runs=70)
+    for tile in ("<b>70</b><span>runs", "<b>65</b><span>remaining", "<b>1:04</b><span>wall time"):
+        assert tile in page.source
+    before = tally_of(tmp_path / "results.jsonl").summary(status="interrupted", runs=70, wall_seconds=3)
+    (tmp_path / "summary.json").write_bytes(before.to_json())
+    assert "<b>3.0 s</b><span>wall time" in page_of(tmp_path, lines, runs=70).source
+    page = page_of(tmp_path, [*lines, line(5, started_at=105.0, finished_at=165.0)], runs=70)
+    assert "<b>64</b><span>remaining" in page.source
+    assert "<b>1:05</b><span>wall time" in page.source
 
 
 def test_a_report_of_no_finished_run(tmp_path):

@@ -162,6 +162,23 @@ def test_results_arrive_and_torn_lines_wait(directory):
         assert live.version > version
 
 
+def test_a_running_batch_says_how_many_runs_there_are_to_be(directory):
+    batch = {"identity": {"model": "m"}, "runs": 1000}
+    (directory / "batch.json").write_text(json.dumps(batch))
+    with LiveResults(directory) as live:
+        read(live)
+        summary = live.summary()
+        assert (summary["status"], summary["runs"], summary["remaining"]) == ("running", 1000, 992)
+        assert summary["total"] == 1000
+        assert summary["wall_seconds"] == 8
+        # who resumes it with more cases says so
+        (directory / "batch.json").write_text(json.dumps({**batch, "runs": 2000}))
+        assert live.summary()["remaining"] == 1992
+        (directory / "batch.json").write_text(json.dumps({**batch, "runs": None}))
+        summary = live.summary()
+        assert (summary["total"], summary["runs"], summary["remaining"]) == (None, 8, 0)
+
+
 def test_a_file_written_anew_is_read_anew(directory):
     with LiveResults(directory) as live:
         live.update()
@@ -311,10 +328,17 @@ def test_the_view_in_chromium(directory):
             "document.querySelector('.entry.text pre').textContent"
         )
         assert page.js("document.querySelectorAll('img').length") == 0
-        write(directory, [line(8, output="onerror again")], "ab")
-        page.wait(f"{CELLS} === '8,3'")
-        page.wait("document.querySelectorAll('.entry').length === 2")  # what was open stays open
-        assert page.js("document.getElementById('tiles').innerText").startswith("9\nruns")
+        page.js("getSelection().selectAllChildren(document.querySelector('.entry.text pre'))")
+        page.js("window.seen = []; window.kept = document.querySelector('.entry.text')")
+        page.js("setInterval(() => seen.push(document.querySelectorAll('.entry').length), 1)")
+        write(directory, [line(8, output="another")], "ab")
+        page.wait("document.title.endsWith('9 of 9')")  # not among what is shown: who reads is left alone
+        assert "onerror" in page.js("getSelection().toString()")
+        write(directory, [line(9, output="onerror again")], "ab")
+        page.wait(f"{CELLS} === '9,3'")
+        assert page.js("document.querySelector('.entry.text') === kept")  # what was open stays open ...
+        assert page.js("seen.every((n) => n === 2)")  # ... and was never empty in between
+        assert page.js("document.getElementById('tiles').innerText").startswith("10\nruns")
         if shots:
             Path(shots).mkdir(parents=True, exist_ok=True)
             page.screenshot(Path(shots) / "view.png")
