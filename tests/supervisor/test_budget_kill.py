@@ -1,4 +1,4 @@
-"""What was spent of the budgets of groups and runs is known after a kill -9 too, with what was in flight."""
+"""What was spent of budgets is known after a kill -9 too, with what was in flight."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from runmgr.models.function import FunctionModel
 from runmgr.usage import RequestUsage
 
 journal, log = sys.argv[1:3]
-of_run, of_group, die = map(int, sys.argv[3:])
+of_run, of_group, of_all, die = map(int, sys.argv[3:])
 
 def asked():
     return os.path.getsize(log) if os.path.exists(log) else 0
@@ -28,7 +28,7 @@ async def answer(messages, info):
     await trio.sleep(0.005)
     return ModelResponse(parts=[call], usage=RequestUsage(input_tokens=10, output_tokens=5))
 
-agent = Agent(FunctionModel(answer))
+agent = Agent(FunctionModel(answer), model_settings={"max_tokens": 5})
 
 @agent.tool_plain(idempotent=True)
 async def work() -> str:
@@ -39,6 +39,8 @@ async def work() -> str:
 
 async def main():
     budgets = {"group_budgets": {"g": Budget(requests=of_group)}, "run_budget": Budget(requests=of_run)}
+    if of_all:
+        budgets = {"budget": Budget(output_tokens=of_all)}
     async with open_supervisor(journal=journal, resume=True, **budgets) as sup:
         handles = [await sup.submit(agent, "go", run_id=f"r{n}", group="g") for n in range(4)]
         for handle in handles:
@@ -49,10 +51,13 @@ trio.run(main)
 """
 
 
-@pytest.mark.parametrize(("of_run", "of_group", "scope"), [(5, 100, "run"), (100, 14, "group")])
-def test_what_was_spent_before_a_kill_counts(tmp_path, of_run, of_group, scope):
+@pytest.mark.parametrize(
+    ("of_run", "of_group", "of_all", "scope"),
+    [(5, 100, 0, "run"), (100, 14, 0, "group"), (100, 100, 14 * 5, "supervisor")],
+)
+def test_what_was_spent_before_a_kill_counts(tmp_path, of_run, of_group, of_all, scope):
     def begin(die):
-        words = [tmp_path / "journal.sqlite", tmp_path / "log", of_run, of_group, die]
+        words = [tmp_path / "journal.sqlite", tmp_path / "log", of_run, of_group, of_all, die]
         return subprocess.run(
             [sys.executable, "-c", PROGRAM, *map(str, words)],
             capture_output=True,
@@ -68,7 +73,7 @@ def test_what_was_spent_before_a_kill_counts(tmp_path, of_run, of_group, scope):
     lines = ended.stdout.splitlines()
     assert len(lines) == 4
     assert all(f"BudgetExhausted the budget of the {scope}" in line for line in lines)
-    most = min(4 * of_run, of_group)
+    most = min(4 * of_run, of_group, of_all // 5 or 100)
     asked = (tmp_path / "log").stat().st_size
     assert asked <= most
     assert asked >= most - 2 * 4  # what was reserved at a kill, and may not have been sent, counts as spent
