@@ -141,6 +141,7 @@ class _Batch:
         self.input_error: InputError | None = None
         self.admitting = True
         self._shutting_down = False
+        self._supervisor_stopped: Callable[[], bool] = bool  # by an error of its own, such as a full disk
         self._scoring = trio.CancelScope()
         self._limit = plan.config.failure_limit
         self._pending: dict[str, _Pending] = self.state.unfinished
@@ -258,6 +259,7 @@ class _Batch:
                 sup.cancel("shutdown")
                 self._scoring.cancel()  # what was not scored in time is in the journal
 
+            self._supervisor_stopped = lambda: sup._runtime.stop_reason is not None
             state.on_stop = stop
             state.models = lambda: sup.snapshot().models
             # `SupervisorClosed` is raised after the last outcome, because there was more to submit
@@ -375,7 +377,7 @@ class _Batch:
 
     def _counts(self, outcome: RunOutcome) -> bool:
         """Whether it is a result: what a shutdown or a budget stopped goes on later."""
-        if self._shutting_down and outcome.status == "cancelled":
+        if outcome.status == "cancelled" and (self._shutting_down or self._supervisor_stopped()):
             return False
         if outcome.error is not None and outcome.error.type == "BudgetExhausted":
             self.admitting = False

@@ -8,8 +8,9 @@ import pytest
 import trio
 
 from runmgr import Agent
+from runmgr.agent.host import current_host
 from runmgr.batch import BatchConfig, run_batch
-from runmgr.exceptions import InputError, ModelHTTPError, UserError
+from runmgr.exceptions import InputError, JournalError, ModelHTTPError, UserError
 from runmgr.messages import ModelResponse, TextPart
 from runmgr.models.function import FunctionModel
 from runmgr.usage import RequestUsage
@@ -526,6 +527,20 @@ async def test_a_stopped_batch_keeps_what_ended_and_goes_on(tmp_path, parrot, au
     assert (result.exit_code, result.summary.status, result.summary.succeeded) == (0, "complete", 10)
     assert result.resumed == 4
     assert len(results(tmp_path / "out")) == 10
+
+
+async def test_what_a_full_disk_cut_off_is_no_result_and_goes_on(batch, parrot, tmp_path):
+    class Full(Parrot):
+        async def answer(self, messages, info):
+            current_host.get().supervisor.journal.connection.execute("PRAGMA max_page_count = 30")
+            return await super().answer(messages, info)
+
+    rows = [f"p{number}" for number in range(300)]
+    with pytest.raises(JournalError, match="the disk is full; make room, then resume"):
+        await batch(rows, model=Full().model, max_running=20)
+    assert {row["status"] for row in results(tmp_path / "out")} == {"succeeded"}
+    assert (await batch(rows, resume=True)).exit_code == 0
+    assert [row["status"] for row in results(tmp_path / "out")] == ["succeeded"] * 300
 
 
 async def test_a_batch_stopped_while_it_reads_sends_and_writes_nothing(tmp_path, parrot, autojump_clock):
