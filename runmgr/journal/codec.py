@@ -209,7 +209,7 @@ def encode_checkpoint(
         CheckpointRecord(
             name,
             counts(snapshot.usage),
-            [wire_form(message) for message in new] if new else None,
+            list(map(wire_form, new)) if new else None,
             reset,
             request,
             response,
@@ -255,7 +255,7 @@ def encode_outcome(outcome: RunOutcome, known: int, *, reset: bool, asked: bool 
         reset: the history was rewritten since: put all of it.
         asked: one of the messages that they hold is the request of the last.
     """
-    new = outcome.messages if reset else outcome.messages[known:]
+    new: Any = outcome.messages if reset else outcome.messages[known:]
     output: Any = outcome.output
     output_repr: str | None = None
     if output is None:
@@ -284,7 +284,7 @@ def encode_outcome(outcome: RunOutcome, known: int, *, reset: bool, asked: bool 
     )
     try:
         if new:
-            record.messages = [wire_form(message) for message in new]
+            record.messages = list(map(wire_form, new))
         return encode_record(record)
     except (ValueError, TypeError):
         record.messages = msgspec.Raw(_encode_what_goes(new))

@@ -103,11 +103,9 @@ class JournalWriter:
     def checkpoint(self, run: int, sequence: int, body: bytes) -> None:
         """A run reached a node boundary; ``sequence`` counts its checkpoints from 0."""
         batch = self._batch
-        checkpoints = batch.checkpoints
-        checkpoints.append(run << SEQUENCE_BITS | sequence)
-        checkpoints.append(body)
-        batch.size += len(body) + _ROW_BYTES
-        if batch.size > BACKLOG_BYTES:
+        batch.checkpoints += (run << SEQUENCE_BITS | sequence, body)
+        size = batch.size = batch.size + len(body) + _ROW_BYTES
+        if size > BACKLOG_BYTES:
             self.backlogged = True
         if self.sleeping is not None:
             self._wake()
@@ -135,8 +133,8 @@ class JournalWriter:
         batch = self._batch
         batch.outcomes += (run, status, finished_at, body)
         batch.told += (told, one, other)
-        batch.size += len(body) + _ROW_BYTES
-        if batch.size > BACKLOG_BYTES:
+        size = batch.size = batch.size + len(body) + _ROW_BYTES
+        if size > BACKLOG_BYTES:
             self.backlogged = True
         if self.sleeping is not None:
             self._wake()

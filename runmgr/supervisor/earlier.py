@@ -12,16 +12,15 @@ from runmgr.exceptions import UserError
 from runmgr.journal.codec import encode_any
 from runmgr.messages import UserPromptPart
 
+from .identity import BY_AGENT
+
 if TYPE_CHECKING:
     from runmgr.journal import JournalReader, Restored
     from runmgr.records.outcomes import RunOutcome
 
     from .actor import Actor
 
-__all__ = ("BY_AGENT", "Earlier")
-
-BY_AGENT = "agent:"
-"""What fingerprints begin with that we worked out."""
+__all__ = ("Earlier",)
 
 
 class Earlier:
@@ -33,11 +32,13 @@ class Earlier:
         left: how many of their runs have not ended; 0 where that is not known.
     """
 
-    __slots__ = ("_left", "_path", "_reader", "_said_changed")
+    __slots__ = ("_left", "_path", "_reader", "_said_changed", "none")
 
     def __init__(self, path: Path, reader: JournalReader | None, left: int) -> None:
         self._path = path
         self._reader = reader
+        self.none = reader is None
+        """Whether there are none: nothing need be looked up."""
         self._left = left
         self._said_changed = False
 

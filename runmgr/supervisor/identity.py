@@ -8,18 +8,26 @@ them. The digest of the content comes first, so that the same question to a chan
 
 from __future__ import annotations
 
-import hashlib
+from hashlib import blake2b as _blake2b
 from typing import Any, cast
 
 from runmgr.journal.codec import encode_any
 from runmgr.journal.tables import HashTable
 from runmgr.models import Model
 
-__all__ = ("Identities",)
+__all__ = ("ASKED", "BY_AGENT", "Identities", "asked")
 
-_ASKED = ("message_history", "deferred_tool_results")
+BY_AGENT = "agent:"
+"""What fingerprints begin with that we worked out."""
+
+ASKED = ("message_history", "deferred_tool_results")
+"""What of a run's options belongs to what is asked."""
 _ON_TOP = ("model", "model_settings", "instructions", "output_type", "toolsets")
 _AGENTS = 1_000
+_Asked = tuple[str, int, str]
+"""Who is asked, as far as it is the same for all runs: the fingerprint that the journal keeps, what tells its contents from others'
+in the table, and the end of the runs' ids.
+"""
 
 
 class Identities:
@@ -29,22 +37,22 @@ class Identities:
         expected: how many runs to make room for.
     """
 
-    __slots__ = ("_fingerprints", "_salts", "_seen")
+    __slots__ = ("_agents", "_others", "_seen")
 
     def __init__(self, expected: int = 1_000) -> None:
         self._seen = HashTable(expected)
-        self._fingerprints: dict[int, tuple[Any, str, str]] = {}
-        self._salts: dict[str, int] = {}
+        self._agents: dict[int, tuple[Any, str, _Asked]] = {}
+        self._others: dict[str, _Asked] = {}
 
-    def fingerprint(self, agent: Any, options: dict[str, Any]) -> str:
-        """A digest of who is asked: of the agent, and of what this run is given on top of it."""
-        known = self._fingerprints.get(id(agent))
+    def who(self, agent: Any, options: dict[str, Any]) -> _Asked:
+        """Who is asked: the agent, and what this run is given on top of it."""
+        known = self._agents.get(id(agent))
         if known is None:
-            if len(self._fingerprints) >= _AGENTS:
-                self._fingerprints.clear()
+            if len(self._agents) >= _AGENTS:
+                self._agents.clear()
             text = _agent(agent)
             # Holding the agent keeps its identity from coming again for another one.
-            known = self._fingerprints[id(agent)] = (agent, text, _digest(text))
+            known = self._agents[id(agent)] = (agent, text, _asked_one(_digest(text)))
         if not options or options.keys().isdisjoint(_ON_TOP):
             return known[2]
         text = known[1]
@@ -52,26 +60,30 @@ class Identities:
             value = options.get(name)
             if value is not None:
                 text += f" {name}={_shown(value)}"
-        return _digest(text)
+        return self.named(_digest(text))
 
-    def next_run(self, content: bytes, fingerprint: str) -> tuple[str, tuple[int, int]]:
+    def named(self, name: str) -> _Asked:
+        """Who is asked, by a name or digest."""
+        known = self._others.get(name)
+        if known is None:
+            if len(self._others) >= _AGENTS:
+                self._others.clear()
+            known = self._others[name] = _asked_one(name)
+        return known
+
+    def next_run(self, content: bytes, who: _Asked) -> tuple[str, tuple[int, int]]:
         """The id of the next run of this content: ``CONTENT-FINGERPRINT``; and what `give_back` takes.
 
         Args:
             content: what is asked, as bytes.
-            fingerprint: who is asked.
+            who: of `who` or `named`.
         """
-        digest = hashlib.blake2b(content, digest_size=8).digest()
-        salt = self._salts.get(fingerprint)
-        if salt is None:
-            if len(self._salts) >= _AGENTS:
-                self._salts.clear()
-            salt = self._salts[fingerprint] = int(_digest(fingerprint), 16)
-        key = int.from_bytes(digest, "little") ^ salt
+        digest = _blake2b(content, digest_size=8).digest()
+        key = int.from_bytes(digest, "little") ^ who[1]
         before = self._seen.count(key)
         if before:
-            digest = hashlib.blake2b(digest + before.to_bytes(4, "little"), digest_size=8).digest()
-        return f"{digest.hex()}-{fingerprint[:8]}", (key, before)
+            digest = _blake2b(digest + before.to_bytes(4, "little"), digest_size=8).digest()
+        return digest.hex() + who[2], (key, before)
 
     def give_back(self, given: tuple[int, int]) -> None:
         """A run that was given an id is not to be: the next of its content gets it, unless others came since."""
@@ -84,6 +96,10 @@ class Identities:
         self._seen.close()
 
 
+def _asked_one(name: str) -> _Asked:
+    return BY_AGENT + name, int(_digest(name), 16), f"-{name[:8]}"
+
+
 def asked(prompt: Any, input: Any, options: dict[str, Any]) -> bytes:
     """What a run of an agent is asked, as bytes.
 
@@ -93,7 +109,7 @@ def asked(prompt: Any, input: Any, options: dict[str, Any]) -> bytes:
     text = encode_any(prompt)
     if input is not None:
         text += b" input=" + encode_any(input)
-    for name in _ASKED:
+    for name in ASKED:
         value = options.get(name)
         if value:
             text += f" {name}=".encode() + encode_any(value if name != "message_history" else list(value))
@@ -101,7 +117,7 @@ def asked(prompt: Any, input: Any, options: dict[str, Any]) -> bytes:
 
 
 def _digest(text: str) -> str:
-    return hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=8).hexdigest()
+    return _blake2b(text.encode(errors="surrogatepass"), digest_size=8).hexdigest()
 
 
 def _agent(agent: Any) -> str:

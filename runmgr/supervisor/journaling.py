@@ -36,8 +36,8 @@ from runmgr.usage import RunUsage
 from . import graph_form
 from .amounts import COST_LANE, INPUT, OUTPUT
 from .claims import covers, encode_spent, next_claim, read_spent
-from .earlier import BY_AGENT, Earlier
-from .identity import Identities, asked
+from .earlier import Earlier
+from .identity import ASKED, Identities, asked
 
 if TYPE_CHECKING:
     from .actor import Actor
@@ -58,10 +58,12 @@ class RunJournal:
         "_asked",
         "_claim",
         "_claimed",
+        "_encoded",
         "_ended",
         "_fresh",
         "_ids",
         "_late",
+        "_prompt",
         "_runtime",
         "_told",
         "closing",
@@ -84,6 +86,9 @@ class RunJournal:
         self._ids = Identities(max(1_000, writer.runs))
         self._fresh: dict[str, tuple[int, int]] = {}
         """Ids that were given to runs which are not admitted yet, and what it takes to give them back."""
+        self._prompt: str | None = None
+        """What the last run was asked that was given an id, where that is all, and its JSON."""
+        self._encoded = b""
         self._told = self._tell  # one for all runs
         spent: dict[str, Any] = {} if reader is None else reader.meta("spent") or {}
         self._ended: int | None = 0 if reader is None else spent.get("ended")
@@ -113,8 +118,10 @@ class RunJournal:
 
     # ---------------------------------------------------------------- before a run
 
-    def identify(self, agent: Any, prompt: Any, given: Any, options: dict[str, Any]) -> str | None:
-        """An id for a run that was given none: by what it is asked, and how often that was asked before.
+    def identify(
+        self, agent: Any, prompt: Any, given: Any, options: dict[str, Any]
+    ) -> tuple[str | None, str]:
+        """An id for a run that was given none: by what it is asked, and how often that was asked before; and who is asked.
 
         Args:
             agent: who is asked.
@@ -122,11 +129,18 @@ class RunJournal:
             given: the input, where that is not the prompt.
             options: of the run.
         """
+        who = self._ids.who(agent, options)
         try:
-            content = asked(prompt, given, options)
+            if type(prompt) is str and given is None and (not options or options.keys().isdisjoint(ASKED)):
+                content = encode_any(prompt)
+                self._prompt, self._encoded = prompt, content  # it is wanted again for the run's row
+            else:
+                content = asked(prompt, given, options)
         except (ValueError, TypeError):
-            return None  # it is refused further on, with the name of the field
-        return self._identify(content, self._ids.fingerprint(agent, options))
+            return None, who[0]  # it is refused further on, with the name of the field
+        run_id, key = self._ids.next_run(content, who)
+        self._fresh[run_id] = key
+        return run_id, who[0]
 
     def identify_graph(self, graph: Any, node: Any, state: Any) -> str:
         """The same for a graph: by its name, its state and the node that it begins with.
@@ -134,10 +148,8 @@ class RunJournal:
         Raises:
             UserError: names the field that has no JSON form.
         """
-        return self._identify(graph_form.content(graph, node, state), getattr(graph, "name", None) or "graph")
-
-    def _identify(self, content: bytes, fingerprint: str) -> str:
-        run_id, key = self._ids.next_run(content, fingerprint)
+        who = self._ids.named(getattr(graph, "name", None) or "graph")
+        run_id, key = self._ids.next_run(graph_form.content(graph, node, state), who)
         self._fresh[run_id] = key
         return run_id
 
@@ -153,7 +165,7 @@ class RunJournal:
 
     def fingerprint(self, agent: Any, options: dict[str, Any] | None) -> str:
         """Who is asked, for runs that say nothing of it themselves."""
-        return BY_AGENT + self._ids.fingerprint(agent, options or {})
+        return self._ids.who(agent, options or {})[0]
 
     def prepare(self, actor: Actor) -> None:
         """Encode what the row of an admitted run holds, so that what has no JSON form is refused at once.
@@ -163,7 +175,9 @@ class RunJournal:
         """
         field = "input"
         try:
-            given = None if actor._input is None else encode_any(actor._input)
+            given: bytes | None = None
+            if actor._input is not None:
+                given = self._encoded if actor._input is self._prompt else encode_any(actor._input)
             field = "metadata"
             metadata = None if actor._metadata is None else encode_any(actor._metadata)
         except (ValueError, TypeError) as error:
@@ -279,29 +293,33 @@ class RunJournal:
                 self._keep(actor, stepper.snapshot())
                 return
             # It was sent: it is in the history already, and comes there from this row when the next one says so.
-            self._write(actor, state, stepper.ctx.deps, len(history) - 1, wire_form(request), None)
+            self._write(actor, stepper.ctx, len(history) - 1, wire_form(request), None)
             self._asked[actor] = (request.timestamp, len(request.parts))
 
     def _keep_response(self, actor: Actor, ctx: Any, response: Any) -> None:
         history = ctx.state.message_history
         pending = None if history[-1] is response else wire_form(response)
-        self._write(actor, ctx.state, ctx.deps, len(history), None, pending)
+        self._write(actor, ctx, len(history), None, pending)
 
-    def _write(self, actor: Actor, state: Any, deps: Any, upto: int, request: Any, response: Any) -> None:
+    def _write(self, actor: Actor, ctx: Any, upto: int, request: Any, response: Any) -> None:
         """A checkpoint of an agent's run straight from what it holds: as `_keep`, without a snapshot.
 
         Args:
             actor: the run.
-            state: its state.
-            deps: what it depends on.
+            ctx: its state, and what it depends on.
             upto: how many messages of its history are to be kept by now.
             request: what is sent next; None: the response is acted on.
             response: that, where it is not simply the last message.
         """
+        state, deps = ctx.state, ctx.deps
         history, usage, epoch = state.message_history, state.usage, state.history_epoch
+        known = actor._known
         reset = epoch != actor._epoch
         asked = bool(self._asked) and self._was_asked(actor, history) and not reset
-        new = history[0 if reset else actor._known + asked : upto]
+        if reset:
+            known = 0
+        elif asked:
+            known += 1
         paid, cost, unpriced = _money(actor, usage)
         manager = deps.manager
         try:
@@ -309,7 +327,7 @@ class RunJournal:
                 CheckpointRecord(
                     "call_tools" if request is None else "model_request",
                     counts(usage),
-                    [wire_form(message) for message in new] if new else None,
+                    list(map(wire_form, history[known:upto])) if known < upto else None,
                     reset,
                     request,
                     response,

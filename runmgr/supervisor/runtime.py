@@ -189,6 +189,9 @@ class Runtime:
         journal = self.journal
         assert journal is not None
         earlier = journal.earlier
+        if earlier.none:
+            journal.prepare(actor)
+            return
         known = earlier.look_up(actor.run_id)
         if known is None:
             earlier.check_new(actor)

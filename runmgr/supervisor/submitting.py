@@ -321,8 +321,9 @@ class Submitting:
             options = {**options, "usage_limits": runtime.limits}
         if runtime.journal is not None:
             if run_id is None:
-                run_id = runtime.journal.identify(agent, prompt, input, options)
-            if fingerprint is None:
+                run_id, who = runtime.journal.identify(agent, prompt, input, options)
+                fingerprint = who if fingerprint is None else fingerprint
+            elif fingerprint is None:
                 fingerprint = runtime.journal.fingerprint(agent, options)
         job: Job = AgentJob(agent, prompt, options or None)
         if runtime.carrier is not None:
