@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -11,12 +12,26 @@ import attrs
 import msgspec
 import trio
 
+from runmgr.exceptions import UserError
 from runmgr.report.lines import ResultLine, decode_line, encode_line, open_lines
 
-__all__ = ("ResultsFile", "plain", "rebuild")
+__all__ = ("ResultsFile", "no_room", "plain", "rebuild")
 
 _BUFFER_BYTES = 64 * 1024
 _BUFFER_SECONDS = 0.2
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+
+def no_room(error: Exception, directory: Path) -> UserError | None:
+    """What is said of an error that says that the disk is full; None of another one."""
+    if not isinstance(error, OSError) or error.errno not in _FULL:
+        return None
+    said = UserError(
+        f"{directory}: cannot write the results: {error.strerror}; make room, then go on with --resume: what has ended is in the "
+        "journal"
+    )
+    said.__cause__ = error
+    return said
 
 
 class ResultsFile:

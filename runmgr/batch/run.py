@@ -19,7 +19,7 @@ from runmgr.batch.inputs import StdinSource
 from runmgr.batch.plan import Plan, make_plan
 from runmgr.batch.reading import Reading
 from runmgr.batch.reports import BatchReport
-from runmgr.batch.results import ResultsFile, plain
+from runmgr.batch.results import ResultsFile, no_room, plain
 from runmgr.batch.resume import Finished, take_over
 from runmgr.batch.scan import cases_of_file, cases_of_stdin, scan
 from runmgr.batch.spending import judged, prices_at_hand, spent
@@ -86,7 +86,8 @@ async def run_batch(
         options: the fields of `BatchConfig`.
 
     Raises:
-        UserError: an argument, model, pattern or the results directory is wrong; nothing was sent.
+        UserError: an argument, model, pattern or the results directory is wrong; nothing was sent. Or the results directory's disk is
+            full: what ended is in the journal.
         InputError: the input is wrong; names file and line; nothing was sent.
         JournalError: the journal cannot be opened or written.
         KeyboardInterrupt: a watcher stopped it before anything was sent.
@@ -107,7 +108,7 @@ async def run_batch(
         try:
             result = await batch.run()
         except Exception as error:  # noqa: BLE001  raised below, out of the nursery, bare
-            failure = error
+            failure = no_room(error, batch.directory.path) or error
         nursery.cancel_scope.cancel()
     if failure is not None:
         raise failure

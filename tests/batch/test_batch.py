@@ -10,6 +10,7 @@ import trio
 from runmgr import Agent
 from runmgr.agent.host import current_host
 from runmgr.batch import BatchConfig, run_batch
+from runmgr.batch.results import ResultsFile
 from runmgr.exceptions import InputError, JournalError, ModelHTTPError, UserError
 from runmgr.messages import ModelResponse, TextPart
 from runmgr.models.function import FunctionModel
@@ -541,6 +542,21 @@ async def test_what_a_full_disk_cut_off_is_no_result_and_goes_on(batch, parrot, 
     assert {row["status"] for row in results(tmp_path / "out")} == {"succeeded"}
     assert (await batch(rows, resume=True)).exit_code == 0
     assert [row["status"] for row in results(tmp_path / "out")] == ["succeeded"] * 300
+
+
+async def test_a_full_disk_for_the_results_is_said_and_goes_on(batch, parrot, tmp_path, monkeypatch):
+    def full(self, line):
+        raise OSError(28, "No space left on device")
+
+    rows = [f"p{number}" for number in range(20)]
+    monkeypatch.setattr(ResultsFile, "write", full)
+    with pytest.raises(UserError, match=r"out: cannot write the results: No space left .*--resume"):
+        await batch(rows)
+    monkeypatch.undo()
+    asked = len(parrot.prompts)
+    assert (await batch(rows, resume=True)).exit_code == 0
+    assert [row["status"] for row in results(tmp_path / "out")] == ["succeeded"] * 20
+    assert 20 <= len(parrot.prompts) < 20 + asked  # what had ended is not asked again
 
 
 async def test_a_batch_stopped_while_it_reads_sends_and_writes_nothing(tmp_path, parrot, autojump_clock):
