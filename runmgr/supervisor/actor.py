@@ -322,6 +322,9 @@ class Actor(RunHandle):
         sup.count_tool_calls(self)
         if self._tally is not None:
             sup.ledger.restarted(self._tally)
+        if sup.journal is not None:
+            # What was put off: nobody could tell it any more once the stepper is another.
+            sup.journal.left_open(self)
         self._snapshot = self._job.again(self._stepper, from_start=from_start)
         if from_start:
             self._tools_counted = 0

@@ -426,8 +426,8 @@ class RunJournal:
         self._runtime.tell(actor, outcome if ok else self._lost(outcome))
 
     def left_open(self, actor: Actor) -> None:
-        """The run ends for this process, and the journal is not to hold how: only what it was told last of where it stands, if that
-        was put off. Called while it has its stepper.
+        """The run ends for this process, or is about to begin again, and the journal is not to hold how: only what it was told last of
+        where it stands, if that was put off. Called while it has its stepper.
         """
         stepper = self._late.pop(actor, None)
         if stepper is not None:

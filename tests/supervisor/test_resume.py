@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import subprocess
 import sys
 import textwrap
@@ -14,7 +15,7 @@ from runmgr.exceptions import JournalError, ModelHTTPError, RunFailed, UserError
 from runmgr.journal import compact, open_journal
 from runmgr.messages import ModelResponse, TextPart, ToolCallPart, UserPromptPart
 from runmgr.models.function import FunctionModel
-from runmgr.records.budgets import Budget
+from runmgr.records.budgets import Budget, RestartPolicy
 from runmgr.supervisor import RunSpec, open_supervisor
 from runmgr.tools import RunContext
 from runmgr.usage import RequestUsage
@@ -120,6 +121,39 @@ async def test_runs_that_end_at_a_boundary_in_the_grace_keep_what_they_came_to(p
         assert all([(await handle.outcome()).succeeded for handle in handles])
     assert len(world.requests) == 20 * 3  # none is paid for twice
     assert len(world.tools) == 20 * 2  # no tool runs twice
+
+
+@pytest.mark.parametrize("stop_at", [2.5, 20])
+async def test_what_a_tool_gave_is_kept_though_the_run_is_about_to_begin_again(path, autojump_clock, stop_at):
+    """The request behind it fails at once: before the next commit, for which its checkpoint was put off."""
+    tools, failures = [], [ModelHTTPError(500, "m")]
+
+    async def answer(messages, info):
+        if len(messages) == 1:
+            await trio.sleep(1)
+            return ModelResponse([ToolCallPart("order", {"n": 1}, "c")])
+        if failures:
+            raise failures.pop()
+        await trio.sleep(10)
+        return ModelResponse([TextPart("42")])
+
+    agent = Agent(FunctionModel(answer, model_name="m"))
+
+    @agent.tool_plain(idempotent=False)
+    async def order(n: int) -> int:
+        tools.append(n)
+        await trio.sleep(1)
+        return n
+
+    options = {"journal": path, "retries": 0, "restart": RestartPolicy(backoff=40), "rng": random.Random(3)}
+    async with open_supervisor(**options) as sup:
+        await sup.submit(agent, "q", run_id="a")
+        await trio.sleep(stop_at)
+        sup.cancel()
+    with trio.fail_after(100):
+        async with open_supervisor(**options, resume=True) as sup:
+            assert (await (await sup.submit(agent, "q", run_id="a")).outcome()).succeeded
+    assert tools == [1]
 
 
 async def test_a_budget_that_ends_behind_a_tool_does_not_have_it_run_again(path, autojump_clock):
