@@ -270,7 +270,16 @@ class _Batch:
                 else:
                     async for outcome in outcomes:
                         self._ended(outcome, results)
-            budget = sup.snapshot().budget
+            journal, snapshot = sup._runtime.journal, sup.snapshot()
+            if journal is not None and not self.admitting:
+                journal.earlier.leave_the_rest()
+            budget, lost = snapshot.budget, snapshot.lost
+            if state.stopped == "budget_exhausted" and lost:
+                tokens = lost.get("input_tokens", 0) + lost.get("output_tokens", 0)
+                state.notes.append(
+                    f"of the budget, up to {tokens:,} tokens{f' and ${cost}' if (cost := lost.get('cost')) else ''} are counted for requests "
+                    "that were cut off, by a kill or an error: providers may have charged for them"
+                )
             if budget is not None and budget.unbounded:
                 state.notes.append(
                     f"the budget is not hard: {budget.unbounded} requests had no max_tokens, and each counts as 4,096 output "

@@ -116,6 +116,10 @@ class Earlier:
         """An unfinished run was submitted again."""
         self._left -= 1
 
+    def leave_the_rest(self) -> None:
+        """Whoever submits has stopped before the end of what there is: nothing is said of what was not submitted."""
+        self._left = 0
+
     def say_what_is_left(self) -> None:
         """At the end of a block that ended well: say how many unfinished runs nobody submitted again."""
         if self._left > 0:

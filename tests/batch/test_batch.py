@@ -11,7 +11,7 @@ from runmgr import Agent
 from runmgr.agent.host import current_host
 from runmgr.batch import BatchConfig, run_batch
 from runmgr.batch.results import ResultsFile
-from runmgr.exceptions import InputError, JournalError, ModelHTTPError, UserError
+from runmgr.exceptions import InputError, JournalError, MalformedResponseError, ModelHTTPError, UserError
 from runmgr.messages import ModelResponse, TextPart
 from runmgr.models.function import FunctionModel
 from runmgr.usage import RequestUsage
@@ -304,6 +304,31 @@ async def test_a_spent_budget_stops_the_batch_and_a_larger_one_goes_on(batch, pa
     result = await batch(prompts, budget_tokens=5 * limit, resume=True, **options)
     assert (result.exit_code, result.summary.succeeded, len(parrot.prompts)) == (0, 100, 100)
     assert result.summary.usage["input_tokens"] == 300
+
+
+async def test_what_was_cut_off_is_said_where_it_has_used_up_the_budget(batch, parrot):
+    parrot.fails = {"p0": MalformedResponseError("parrot", "cut short")}
+    options = {"settings": {"max_tokens": 500}, "max_running": 1, "retries": 0}
+    result = await batch([f"p{i}" for i in range(5)], budget_tokens=1_100, **options)
+    assert result.summary.status == "budget_exhausted"
+    assert [note for note in result.notes if "tokens are counted for requests that were cut off" in note]
+
+
+async def test_a_budget_that_stops_a_resumed_batch_is_not_said_to_leave_runs_out(
+    tmp_path, parrot, autojump_clock
+):
+    write(tmp_path / "in.jsonl", [{"prompt": f"p{i}"} for i in range(20)])
+    parrot.waits = {f"p{i}": 10 for i in range(20)}
+    options = {"input": tmp_path / "in.jsonl", "model": parrot.model, "out": tmp_path / "out"}
+
+    async def stop(state):
+        await trio.sleep(1)
+        state.stop()
+
+    result = await run_batch(**options, max_running=20, watch=[stop])
+    assert result.summary.remaining == len(parrot.prompts) == 20
+    result = await run_batch(**options, max_running=1, resume=True, budget_tokens=1)  # a warning is an error
+    assert (result.summary.status, result.summary.remaining) == ("budget_exhausted", 20)
 
 
 # ------------------------------------------------------------------ nothing is sent
