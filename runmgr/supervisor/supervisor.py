@@ -156,7 +156,7 @@ class Supervisor(Submitting):
 
     def set_budget(self, budget: Budget, *, group: str | None = None, run_id: str | None = None) -> None:
         """Give a budget, or another one, while runs go on. What is raised lets waiting requests go at once; what is lowered stops
-        only requests to come. What was spent so far counts.
+        only requests to come. What was spent so far counts, and what is in flight as it is answered: a new budget can be passed by that much.
 
         Args:
             budget: the new budget; ``Budget()`` limits nothing.
