@@ -270,6 +270,7 @@ class Actor(RunHandle):
             else:
                 scope.__exit__(None, None, None)
         except Exception as exc:
+            output = None  # it had come to its end, perhaps, and could not be closed
             if self._ours and not isinstance(exc, UserError | JournalError):
                 raise  # a bug in runmgr: it ends the program, and is not taken for a failed run
             if sup.stop_reason is not None and isinstance(exc, RunCancelled):
@@ -285,6 +286,7 @@ class Actor(RunHandle):
             raise
         else:
             if scope.cancelled_caught:
+                output = None  # it had come to its end, perhaps, but for its children
                 if self._cancel_reason is not None:
                     status, error = RunState.CANCELLED, RunError("Cancelled", self._cancel_reason)
                 else:

@@ -79,7 +79,11 @@ class AbstractToolset(ABC, Generic[AgentDepsT]):
     @property
     def has_lifecycle(self) -> bool:
         """Whether entering and leaving the toolset does anything: runs skip it where it does not."""
-        return type(self).__aenter__ is not AbstractToolset.__aenter__
+        kind = type(self)
+        return (
+            kind.__aenter__ is not AbstractToolset.__aenter__
+            or kind.__aexit__ is not AbstractToolset.__aexit__
+        )
 
     async def __aenter__(self) -> Self:
         """Open what the tools need. Does nothing by default."""

@@ -59,8 +59,11 @@ class CombinedToolset(AbstractToolset[AgentDepsT]):
     @property
     @override
     def has_lifecycle(self) -> bool:
-        return type(self).__aenter__ is not CombinedToolset.__aenter__ or any(
-            t.has_lifecycle for t in self.toolsets
+        kind = type(self)
+        return (
+            kind.__aenter__ is not CombinedToolset.__aenter__
+            or kind.__aexit__ is not CombinedToolset.__aexit__
+            or any(t.has_lifecycle for t in self.toolsets)
         )
 
     @override

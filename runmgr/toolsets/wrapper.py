@@ -41,7 +41,12 @@ class WrapperToolset(AbstractToolset[AgentDepsT]):
     @property
     @override
     def has_lifecycle(self) -> bool:
-        return type(self).__aenter__ is not WrapperToolset.__aenter__ or self.wrapped.has_lifecycle
+        kind = type(self)
+        return (
+            kind.__aenter__ is not WrapperToolset.__aenter__
+            or kind.__aexit__ is not WrapperToolset.__aexit__
+            or self.wrapped.has_lifecycle
+        )
 
     @override
     async def __aenter__(self) -> Self:

@@ -15,6 +15,7 @@ from runmgr.messages import ModelResponse, TextPart, ToolCallPart
 from runmgr.models.function import FunctionModel
 from runmgr.supervisor import current_supervisor, open_supervisor
 from runmgr.tools import RunContext
+from runmgr.toolsets import FunctionToolset, WrapperToolset
 from runmgr.usage import RequestUsage
 
 
@@ -157,6 +158,33 @@ async def test_a_parent_that_is_done_waits_for_its_children(fakes, autojump_cloc
         outcome = await parent.outcome()
     assert trio.current_time() == 3
     assert [handle.state for handle in outcome.output] == ["succeeded"] * 3
+
+
+@pytest.mark.parametrize(("timeout", "status"), [(None, "cancelled"), (0.5, "failed")])
+async def test_a_parent_that_was_done_and_is_ended_among_its_children_gives_nothing(
+    fakes, autojump_clock, timeout, status
+):
+    async with open_supervisor() as sup:
+        parent = fakes.Agent(parent_of(fakes.Agent(nap), wait=False))
+        handle = await sup.submit(parent, timeout=timeout)
+        await trio.sleep(0.6)
+        handle.cancel("not wanted")
+        outcome = await handle.outcome()
+    assert (outcome.status, outcome.output) == (status, None)
+
+
+async def test_a_run_whose_toolset_cannot_be_closed_gives_nothing(autojump_clock):
+    class Stuck(WrapperToolset):
+        async def __aexit__(self, *_):
+            raise OSError("it cannot be closed")
+
+    async def answer(messages, info):
+        return ModelResponse([TextPart("done")])
+
+    agent = Agent(FunctionModel(answer), toolsets=[Stuck(FunctionToolset([]))])
+    async with open_supervisor() as sup:
+        outcome = await (await sup.submit(agent, "q")).outcome()
+    assert (outcome.status, outcome.output, outcome.error.message) == ("failed", None, "it cannot be closed")
 
 
 async def test_a_failing_child_is_its_parents_to_deal_with(fakes, autojump_clock):
