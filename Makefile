@@ -116,8 +116,9 @@ simulate: $(STAMP) ## faults and crashes in virtual time, SEEDS=1000 of them
 	$(BIN)/python -m runmgr.testing --seeds $(SEEDS)
 
 .PHONY: nightly
-nightly: $(STAMP) ## 5,000 programs against the supervisor instead of 200; 200,000 arrivals through a whole load
+nightly: $(STAMP) ## 5,000 programs against the supervisor instead of 200; 100 times the faults of a cluster; 200,000 arrivals through a whole load
 	RUNMGR_PROGRAMS=5000 $(BIN)/python -m pytest -o faulthandler_timeout=0 tests/supervisor/test_programs.py
+	RUNMGR_FAULTS=100 $(BIN)/python -m pytest -o faulthandler_timeout=0 tests/cluster/test_faults.py tests/cluster/test_quotas.py
 	RUNMGR_ARRIVALS=200000 $(BIN)/python -m pytest -o faulthandler_timeout=0 tests/load/test_truth.py
 
 FUZZ ?= 50

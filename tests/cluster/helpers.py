@@ -1,5 +1,7 @@
 """What the tests of this folder share: a provider that counts, and a network that can be bad."""
 
+import os
+
 import trio
 
 from runmgr import Agent
@@ -8,6 +10,8 @@ from runmgr.models.function import FunctionModel
 from runmgr.usage import RequestUsage
 
 INPUTS, OUTPUTS = 5, 3
+MORE = int(os.environ.get("RUNMGR_FAULTS", "1"))
+"""How many times the examples of `make test`: `make nightly` tests by the thousand."""
 _PROVIDERS = {}
 
 
@@ -60,17 +64,22 @@ class Network:
         self._delay = delay
         self._twice = twice
         self.cut = set()
+        self.to_lose = set()
+        """Workers and directions (True: to it) in which the next envelope does not arrive, though those behind it do."""
 
     async def carry(self, worker, to_worker, data):
         if worker in self.cut:
             await trio.sleep_forever()
+        if (worker, to_worker) in self.to_lose:
+            self.to_lose.remove((worker, to_worker))
+            return []
         if self._delay:
             await trio.sleep(self._rng.random() * self._delay)
         return [data, data] if self._rng.random() < self._twice else [data]
 
 
 async def breaks(engine, network, faults):
-    """Kill workers, or cut them off, at the times given."""
+    """Kill workers, cut them off, or lose an envelope to or from them, at the times given."""
     for wait, kind, which in faults:
         await trio.sleep(wait)
         alive = [
@@ -81,5 +90,7 @@ async def breaks(engine, network, faults):
         link = alive[which % len(alive)]
         if kind == "kill":
             link.scope.cancel()
-        else:
+        elif kind == "cut":
             network.cut.add(link.name)
+        else:
+            network.to_lose.add((link.name, kind == "lose to"))

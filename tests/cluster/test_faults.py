@@ -1,4 +1,4 @@
-"""Workers that vanish, fall silent, come back; envelopes that come late or twice: by the hundred, in virtual time."""
+"""Workers that vanish, fall silent, come back; envelopes that come late, twice or never: by the hundred, in virtual time."""
 
 import random
 import sqlite3
@@ -16,17 +16,18 @@ from runmgr import Budget, RunSpec, open_supervisor
 from runmgr.cluster import LocalCluster, LocalEngine
 from runmgr.settings import ModelSettings
 
-from .helpers import INPUTS, OUTPUTS, Network, Provider, agent_for, breaks
+from .helpers import INPUTS, MORE, OUTPUTS, Network, Provider, agent_for, breaks
 
 PATIENCE = 2.0
 
 
 FAULTS = st.lists(
-    st.tuples(st.floats(0, 1.5), st.sampled_from(["kill", "cut"]), st.integers(0, 7)), max_size=3
+    st.tuples(st.floats(0, 1.5), st.sampled_from(["kill", "cut", "lose to", "lose from"]), st.integers(0, 7)),
+    max_size=3,
 )
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20 * MORE, deadline=None)
 @given(
     seed=st.integers(0, 2**32),
     faults=FAULTS,
@@ -65,7 +66,7 @@ def test_nothing_is_lost_and_nothing_told_twice(seed, faults, runs, workers, del
     trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12 * MORE, deadline=None)
 @given(seed=st.integers(0, 2**32), faults=FAULTS, limit=st.integers(0, 90), workers=st.integers(1, 4))
 def test_a_budget_holds_over_all_workers(seed, faults, limit, workers):
     provider = Provider(0.2)
@@ -100,7 +101,7 @@ def test_a_budget_holds_over_all_workers(seed, faults, limit, workers):
     trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12 * MORE, deadline=None)
 @given(
     seed=st.integers(0, 2**32),
     faults=FAULTS,

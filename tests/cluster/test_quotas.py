@@ -13,7 +13,7 @@ from runmgr.cluster import LocalCluster, LocalEngine
 from runmgr.cluster.quotas import Piece, Quotas, part_of
 from runmgr.cluster.sharing import RateSharing
 
-from .helpers import Network, Provider, agent_for, breaks
+from .helpers import MORE, Network, Provider, agent_for, breaks
 
 STEPS = st.lists(
     st.tuples(st.sampled_from(["join", "leave", "end", "divide", "tell", "take"]), st.integers(0, 5)),
@@ -77,11 +77,14 @@ def test_parts_add_up_to_no_more_than_the_limit(most, workers, a_minute):
     assert sum(sending) + len(sending) <= max(a_minute + 1, 1.000001 if not sending else 0) * 1.000001
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10 * MORE, deadline=None)
 @given(
     seed=st.integers(0, 2**32),
     faults=st.lists(
-        st.tuples(st.floats(0, 4), st.sampled_from(["kill", "cut"]), st.integers(0, 7)), max_size=3
+        st.tuples(
+            st.floats(0, 4), st.sampled_from(["kill", "cut", "lose to", "lose from"]), st.integers(0, 7)
+        ),
+        max_size=3,
     ),
     workers=st.integers(1, 4),
     most=st.integers(1, 9),
@@ -107,7 +110,7 @@ def test_workers_together_keep_to_what_may_be_in_flight(seed, faults, workers, m
     trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
 
 
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=5 * MORE, deadline=None)
 @given(
     seed=st.integers(0, 2**32),
     faults=st.lists(st.tuples(st.floats(0, 20), st.just("kill"), st.integers(0, 7)), max_size=2),
