@@ -19,7 +19,14 @@ import trio
 
 from runmgr.agent import AgentRun
 from runmgr.agent.host import current_host
-from runmgr.exceptions import AgentRunError, BudgetExhausted, JournalError, RunCancelled, UserError
+from runmgr.exceptions import (
+    AgentRunError,
+    BudgetExhausted,
+    JournalError,
+    RunCancelled,
+    SupervisorClosed,
+    UserError,
+)
 from runmgr.graph import End
 from runmgr.records.events import RunNode, RunStarted, RunStream
 from runmgr.records.outcomes import RunError, RunOutcome, RunState
@@ -273,8 +280,8 @@ class Actor(RunHandle):
             output = None  # it had come to its end, perhaps, and could not be closed
             if self._ours and not isinstance(exc, UserError | JournalError):
                 raise  # a bug in runmgr: it ends the program, and is not taken for a failed run
-            if sup.stop_reason is not None and isinstance(exc, RunCancelled):
-                # What it waited for was stopped with everybody else, and it would have been next.
+            if sup.stop_reason is not None and isinstance(exc, RunCancelled | SupervisorClosed):
+                # What it waited for was stopped with everybody else, or what it submitted came too late; it would have been next.
                 self._abandoned, status, error = True, RunState.CANCELLED, sup.shutdown_error(self)
             else:
                 status, error = RunState.FAILED, self._failure(exc)

@@ -17,6 +17,7 @@ from .jobs import new_message_index
 if TYPE_CHECKING:
     from .actor import Actor
     from .elsewhere import Carried
+    from .parking import Wait
     from .runtime import Runtime
     from .states import Trigger
 
@@ -146,12 +147,26 @@ def finish(
         meter = getattr(tally, "meter", None)
         if meter is not None:
             self.gates.run_ended(actor, meter, stays_open=stays_open)
+    if stays_open and self.stop_reason is not None:
+        _take_along(actor)
     if journal is None or stays_open:
         self.tell(actor, outcome, at)
     else:
         journal.ended(actor, outcome, epoch, body)
     if queued:
         self.admission.leave(actor)
+
+
+def _take_along(actor: Actor) -> None:
+    """The run was stopped with everybody else: so are those that wait for its end, before they take that for a result."""
+    extras = actor._extras
+    listener: Any = actor._listener  # a map's, or a fork's, or whosever
+    waits: list[Wait] = [*getattr(getattr(listener, "outcomes", listener), "waits", ())]
+    if extras is not None and extras.awaited is not None:
+        waits += extras.awaited
+    for part in waits:
+        if part.actor._scope is not None:
+            part.actor._leave()
 
 
 def count_tool_calls(self: Runtime, actor: Actor) -> None:

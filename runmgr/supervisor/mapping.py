@@ -71,8 +71,8 @@ class Outcomes:
         "_running",
         "_runtime",
         "_task",
-        "_waits",
         "_window",
+        "waits",
     )
 
     def __init__(
@@ -100,7 +100,7 @@ class Outcomes:
         self._fed = False
         self._error: Exception | None = None
         self._task: trio.lowlevel.Task | None = None
-        self._waits: list[Wait] = []
+        self.waits: list[Wait] = []
         self._room: trio.Event | None = None
         self._hurries = False
         self._feeder = trio.CancelScope()
@@ -205,7 +205,7 @@ class Outcomes:
         if self._task is not None:
             trio.lowlevel.reschedule(self._task)
             self._task = None
-            for part in self._waits:
+            for part in self.waits:
                 part.over()
 
     def __aiter__(self) -> Outcomes:
@@ -231,7 +231,7 @@ class Outcomes:
                 self._runtime.parking.caller(),
                 self._sleep,
                 "it waits for runs of its map",
-                waits=self._waits,
+                waits=self.waits,
             )
         self._open -= 1
         if self._room is not None and self._open < self._window:

@@ -37,11 +37,11 @@ T = TypeVar("T")
 class Wait:
     """A part of a run that waits without the run's place."""
 
-    __slots__ = ("_actor", "_gate", "_is_over", "_parking")
+    __slots__ = ("_gate", "_is_over", "_parking", "actor")
 
     def __init__(self, parking: Parking, actor: Actor) -> None:
         self._parking = parking
-        self._actor = actor
+        self.actor = actor
         self._is_over = False
         self._gate: trio.Event | None = None
 
@@ -49,7 +49,7 @@ class Wait:
         """It has what it waited for; gives what to wait at until the run has its place, if it has to. Once is enough."""
         if not self._is_over:
             self._is_over = True
-            self._gate = self._parking.back(self._actor)
+            self._gate = self._parking.back(self.actor)
         return self._gate
 
 

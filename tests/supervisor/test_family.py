@@ -345,6 +345,52 @@ async def test_cancel_with_grace_lets_families_end_at_a_boundary(fakes, autojump
         assert sup.snapshot().states["failed"] == 0
 
 
+@pytest.mark.parametrize("waits_by", ["outcome", "map"])
+@pytest.mark.parametrize("submits_at", [0.0, 1.0])
+@pytest.mark.parametrize("grace", [0.0, 10.0])
+async def test_a_tool_of_a_run_that_is_stopped_takes_nothing_of_the_stop_for_a_result(
+    tmp_path, autojump_clock, waits_by, submits_at, grace
+):
+    """What it submits in the grace is refused, and its children end there: it is called again when its run is resumed."""
+
+    async def of_child(messages, info):
+        await trio.sleep(1)
+        return ModelResponse([ToolCallPart("rest", {}, "c")] if len(messages) == 1 else [TextPart("yes")])
+
+    child = Agent(FunctionModel(of_child))
+
+    @child.tool_plain(idempotent=True)
+    async def rest() -> str:
+        return "rested"
+
+    async def of_parent(messages, info):
+        if len(messages) == 1:
+            return ModelResponse([ToolCallPart("ask", {}, "c")])
+        return ModelResponse([TextPart(messages[-1].parts[-1].content)])
+
+    parent = Agent(FunctionModel(of_parent))
+
+    @parent.tool(idempotent=True)
+    async def ask(ctx: RunContext) -> str:
+        await trio.sleep(submits_at)
+        if waits_by == "outcome":
+            return (await (await ctx.supervisor.submit(child, "q")).outcome()).output or "nothing"
+        async with ctx.supervisor.map(child, ["q"]) as outcomes:
+            return " ".join([outcome.output or "nothing" async for outcome in outcomes])
+
+    async def run(*, resume):
+        async with open_supervisor(journal=tmp_path / "j", resume=resume) as sup:
+            handle = await sup.submit(parent, "p", run_id="p")
+            if not resume:
+                await trio.sleep(0.5)
+                sup.cancel("stop", grace=grace)
+            return await handle.outcome()
+
+    assert (await run(resume=False)).status == "cancelled"
+    outcome = await run(resume=True)
+    assert (outcome.status, outcome.output) == ("succeeded", "yes")
+
+
 # -------------------------------------------------------------------- real agents and graphs
 
 
