@@ -17,6 +17,7 @@ from runmgr.journal.tables import HashTable
 __all__ = ("Scan", "Selection", "cases_of_file", "cases_of_stdin", "scan")
 
 _ROWS_BETWEEN_CHECKPOINTS = 250
+_LEFT_OUT = "--where, --offset leave out every row"
 
 
 @attrs.frozen
@@ -104,17 +105,21 @@ async def cases_of_stdin(
     """Cases as they arrive.
 
     Raises:
-        InputError: a row is wrong; names the line.
+        InputError: a row is wrong; names the line. Or it ended, and there was no case.
     """
     position = index = 0
+    some = False
     async for row, fields in source.rows():
         if reader.wanted(row, fields):
             if selection.takes(position):
+                some = True
                 yield reader.read(row, fields, index)
             position += 1
             if position >= selection.end:
-                return
+                break
         index += 1
+    if not some:
+        raise source.error(f"there are no cases in it: {_LEFT_OUT if index else 'nothing came'}")
 
 
 async def scan(
@@ -154,10 +159,6 @@ async def scan(
         cases += 1
     progress(cases)
     if not cases:
-        why = (
-            "the file is empty"
-            if next(iter(source.rows()), None) is None
-            else "--where, --offset leave out every row"
-        )
+        why = "the file is empty" if next(iter(source.rows()), None) is None else _LEFT_OUT
         raise InputError(f"there are no cases in it: {why}", source=source.name)
     return Scan(cases, ids)

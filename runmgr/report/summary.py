@@ -194,7 +194,8 @@ class Tally:
         self.errors: Counter[str] = Counter()
         """Failed runs by the kind of their error."""
         self.failures: list[ResultLine] = []
-        """The first failed runs, a hundred at most."""
+        """The first failed run, and others evenly over all that failed: a hundred at most, fifty or more of many."""
+        self._failures_between = 1
         self.first_started: float | None = None
         self.last_finished: float | None = None
 
@@ -225,7 +226,10 @@ class Tally:
             kind = str(line.error.get("type"))
             if kind in self.errors or len(self.errors) < _MOST_ERROR_KINDS:
                 self.errors[kind] += 1
-            if len(self.failures) < _MOST_FAILURES:
+            if (self.failed - 1) % self._failures_between == 0:
+                if len(self.failures) == _MOST_FAILURES:
+                    del self.failures[1::2]
+                    self._failures_between *= 2
                 self.failures.append(line)
 
     def _another_model(self) -> _Part:

@@ -61,6 +61,19 @@ def test_parquet(tmp_path):
     assert [number for number, _ in rows] == list(range(1, 3001))
 
 
+def test_parquet_may_be_gzipped_like_the_others(tmp_path):
+    pa = pytest.importorskip("pyarrow")
+    pq = pytest.importorskip("pyarrow.parquet")
+    many = [{"a": i} for i in range(3000)]
+    pq.write_table(pa.Table.from_pylist(many), tmp_path / "in.parquet")
+    packed = gzip.compress((tmp_path / "in.parquet").read_bytes())
+    (tmp_path / "in.parquet.gz").write_bytes(packed)
+    assert [row for _, row in read(tmp_path / "in.parquet.gz")] == many
+    (tmp_path / "in.parquet.gz").write_bytes(packed[:-500])
+    with pytest.raises(InputError, match=r"in.parquet.gz: the gzip data is damaged or cut short"):
+        read(tmp_path / "in.parquet.gz")
+
+
 def test_parquet_without_pyarrow_says_how_to_get_it(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
     assert "pip install 'runmgr[parquet]'" in complaint(tmp_path / "in.parquet", b"PAR1")

@@ -180,6 +180,19 @@ def test_a_bad_line_on_standard_input_finishes_what_runs(tmp_path):
     assert json.loads((tmp_path / "out" / "summary.json").read_text())["status"] == "failed"
 
 
+@pytest.mark.parametrize(
+    ("words", "rows", "why"),
+    [
+        ([], "", "nothing came"),
+        (["--where", "n > 3"], '{"prompt": "a", "n": 1}\n', "--where, --offset leave out every row"),
+    ],
+)
+def test_nothing_on_standard_input_is_no_success(tmp_path, words, rows, why):
+    done = batch("-", "--model", "sim:", "--quiet", "--out", "out", *words, cwd=tmp_path, input=rows)
+    assert done.returncode == 2
+    assert done.stderr == f"runmgr: error: <stdin>: there are no cases in it: {why}\n"
+
+
 def test_a_module_of_the_current_directory(tmp_path):
     (tmp_path / "local_agents.py").write_text("from runmgr import Agent\nagent = Agent('test')\n")
     (tmp_path / "in.txt").write_text("one\ntwo\n")

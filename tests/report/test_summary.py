@@ -82,7 +82,11 @@ def test_kinds_of_errors_and_failures_are_kept_up_to_a_bound():
     ]
     tally = tally_of(*lines)
     assert tally.errors == {f"E{number}": 3 if number < 30 else 2 for number in range(50)}
-    assert [failure.index for failure in tally.failures] == list(range(100))
+    # the first, and others evenly over all: a plot of them over time shows when runs failed
+    assert [failure.index for failure in tally.failures] == list(range(0, 150, 2))
+    for number in range(150, 1000):
+        tally.add(line(number, "failed", error={"type": "E", "message": "m"}))
+    assert [failure.index for failure in tally.failures] == list(range(0, 1000, 16))
 
 
 def test_each_models_figures_are_those_of_its_own_runs_however_late_another_comes():

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import os
+import shutil
+import tempfile
 import zlib
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from glob import glob
@@ -83,9 +85,20 @@ class FileSource:
             raise InputError(f"cannot read it: {error.strerror or error}", source=self.name) from error
 
     def _open(self) -> IO[bytes]:
-        if self.gzipped:
+        if not self.gzipped:
+            return self.path.open("rb")
+        if self.ending != ".parquet":
             return cast("IO[bytes]", gzip.open(self.path, "rb"))
-        return self.path.open("rb")
+        # read from its end on, it is needed whole: on the disk, not in memory
+        whole = tempfile.TemporaryFile()  # noqa: SIM115  the caller closes it
+        try:
+            with gzip.open(self.path, "rb") as unpacked:
+                shutil.copyfileobj(unpacked, whole)
+            whole.seek(0)
+        except BaseException:
+            whole.close()
+            raise
+        return whole
 
     def error(self, message: str, row: int | None = None) -> InputError:
         """An error that says where: file and line, or file and row number for Parquet."""
@@ -224,10 +237,10 @@ def open_source(name: str | os.PathLike[str]) -> Source:
     suffixes = [suffix.lower() for suffix in path.suffixes[-2:]]
     gzipped = bool(suffixes) and suffixes[-1] == ".gz"
     ending = suffixes[-2] if gzipped and len(suffixes) > 1 else suffixes[-1] if suffixes else ""
-    if ending not in _READERS or (gzipped and ending == ".parquet"):
+    if ending not in _READERS:
         raise InputError(
             f"its ending {path.suffix!r} names no format that is read here: "
-            f"{', '.join(FORMATS)} (each but .parquet also with .gz), or - for JSONL on standard input",
+            f"{', '.join(FORMATS)} (each also with .gz), or - for JSONL on standard input",
             source=text,
         )
     return FileSource(name=text, path=path, ending=ending, gzipped=gzipped)
