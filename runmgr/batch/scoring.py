@@ -86,8 +86,8 @@ class Scoring:
         for judge in self._judges:
             if judge.unpaid:
                 found.append(
-                    f"{judge.name}: {judge.unpaid} runs are not judged: its own budget is spent; `runmgr score DIR` with a larger one "
-                    "asks for those only"
+                    f"{judge.name}: {judge.unpaid} runs are not judged: its own budget has no room for them; `runmgr score DIR` with a "
+                    "larger one asks for those only (a verdict's upper bound must fit: max-tokens=N makes it smaller)"
                 )
             if judge.cached:
                 found.append(f"{judge.name}: {judge.cached} verdicts came from its cache")

@@ -104,6 +104,13 @@ def run(argv: Sequence[str] | None = None) -> int:
 
 def _one_line(error: click.UsageError) -> str:
     text = " ".join(error.format_message().split())
+    if isinstance(error, click.NoSuchOption) and error.ctx is not None:
+        from runmgr.settings import ModelSettings
+
+        setting = error.option_name.lstrip("-").replace("-", "_")
+        takes = any("--set" in parameter.opts for parameter in error.ctx.command.params)
+        if takes and setting in ModelSettings.__annotations__:
+            text = f"no such option {error.option_name!r}; a model setting is --set {setting}=VALUE"
     return text[:1].lower() + text[1:].rstrip(".")
 
 

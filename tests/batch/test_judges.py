@@ -189,8 +189,9 @@ async def test_a_judges_own_budget_leaves_the_batch_going(batch, bench, tmp_path
     judged = result.summary.scores["even"].n
     assert 0 < judged < 6
     assert result.summary.by_judge["even"].usage["requests"] == judged == len(bench.shown)
-    (note,) = [note for note in result.notes if "own budget is spent" in note]
+    (note,) = [note for note in result.notes if "own budget has no room for them" in note]
     assert f"{6 - judged} runs are not judged" in note
+    assert "max-tokens=N" in note  # a judge without a bound may be asked nothing, and nothing is spent then
     # a larger one asks for the others only
     result = await rescore(tmp_path / "out", scorers=[judge(10_000), "includes"])
     assert (result.summary.scores["even"].n, len(bench.shown), bench.asked) == (6, 6, 6)

@@ -77,6 +77,10 @@ MISTAKES = {
     "a setting of another type": ((*BATCH, "--set", "max_tokens=five"), ["--set max_tokens=five", "integer"]),
     "a setting without a value": ((*BATCH, "--set", "max_tokens"), ["write it as KEY=VALUE"]),
     "a misspelt option": ((*BATCH, "--max-runing", "5"), ["no such option", "--max-running"]),
+    "a model setting as an option": (
+        (*BATCH, "--top-p", "0.5"),
+        ["no such option '--top-p'", "a model setting is --set top_p=VALUE"],
+    ),
     "a number that is none": ((*BATCH, "--max-running", "many"), ["'many' is not a valid integer"]),
     "an amount that is none": ((*BATCH, "--budget-usd", "five"), ["--budget-usd five", "2.50"]),
     "a share that is none": ((*BATCH, "--max-failures", "x%"), ["--max-failures x%"]),
