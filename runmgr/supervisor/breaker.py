@@ -163,12 +163,12 @@ class BreakerGate:
         self.breaker.succeeded()
         self._tell()
 
-    def ended(self, error: BaseException, now: float) -> None:
-        """A request ended without an answer, or with an error."""
+    def ended(self, error: BaseException, now: float, *, probe: bool) -> None:
+        """A request ended without an answer, or with an error; whether it was the probe."""
         lives = verdict(error)
         breaker = self.breaker
         if lives is None:
-            if breaker.is_open and breaker.probing:
+            if probe and breaker.is_open and breaker.probing:  # another's end says nothing of the probe's
                 breaker.give_up_probe()
         elif lives:
             if breaker.troubled:

@@ -101,7 +101,7 @@ async def request(
                 response = await _hedged(self, door, entry, model, messages, settings, params)
         except BaseException as exc:
             door.in_flight -= 1
-            _leave_failed(self, door, entry, exc, started)
+            _leave_failed(self, door, entry, exc, started, probe=probe)
             if not isinstance(exc, Exception):
                 raise
             wait = None if once else gates.retry_delay(door, exc, attempt)
@@ -175,7 +175,7 @@ async def request_stream(
                 yield stream
         except BaseException as exc:
             if stream is None:
-                _leave_failed(self, door, entry, exc, started)
+                _leave_failed(self, door, entry, exc, started, probe=probe)
                 if isinstance(exc, Exception) and not once:
                     wait = gates.retry_delay(door, exc, attempt)
                 if isinstance(exc, Exception) and sup.events.listening:
@@ -511,12 +511,18 @@ def _settle(
 
 
 def _leave_failed(
-    actor: Actor, door: ModelDoor, entry: Entry | None, error: BaseException, started: float
+    actor: Actor,
+    door: ModelDoor,
+    entry: Entry | None,
+    error: BaseException,
+    started: float,
+    *,
+    probe: bool,
 ) -> None:
     """Give back what a request held that got no answer, and learn from how it failed."""
     door.failed += 1
     if door.breaker is not None:
-        door.breaker.ended(error, trio.current_time())
+        door.breaker.ended(error, trio.current_time(), probe=probe)
     rate = door.rate
     if isinstance(error, ModelHTTPError):
         status = error.status_code

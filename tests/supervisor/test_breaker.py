@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import trio
+import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -192,3 +193,41 @@ async def test_cancelling_the_probe_lets_another_one_go(fakes, autojump_clock):
         outcomes = [await handle.outcome() for handle in handles]
         assert sum(outcome.succeeded for outcome in outcomes) == 4
     assert trio.current_time() < 8
+
+
+async def test_requests_that_are_cancelled_meanwhile_let_no_second_probe_go(fakes, autojump_clock):
+    at_once = 0
+
+    class Dead(fakes.Model):
+        async def request_once(self, messages, settings, params):
+            nonlocal at_once
+            if messages[0].parts[0].content == "sent before":
+                await trio.sleep_forever()
+            at_once += 1
+            try:
+                await trio.sleep(0.1 if trio.current_time() < 1 else 50)
+            finally:
+                at_once -= 1
+            raise ModelHTTPError(500, "m")
+
+    model = Dead()
+
+    def asking(text):
+        async def ask(run):
+            await run.ask(model, text)
+
+        return fakes.Agent(ask)
+
+    async with open_supervisor(breaker=BreakerPolicy(sample=10, cooldown=1)) as sup:
+        before = [await sup.submit(asking("sent before")) for _ in range(20)]
+        await trio.sleep(0.5)
+        for _ in range(20):
+            await sup.submit(asking("sent now"))
+        await trio.sleep(3)
+        assert at_once == 1  # the probe
+        for handle in before:
+            handle.cancel()
+            await handle.outcome()
+        await trio.testing.wait_all_tasks_blocked()
+        assert at_once == 1
+        sup.cancel()
