@@ -25,7 +25,7 @@ except (
 ):  # no such locks there: two writers are then kept apart by SQLite alone, with a vaguer error
     fcntl = None
 
-__all__ = ("Lock", "connect_reader", "connect_writer", "explain")
+__all__ = ("Lock", "connect_reader", "connect_writer", "explain", "salvage_hint")
 
 
 @contextmanager
@@ -47,12 +47,17 @@ def _reason(path: Path, error: sqlite3.Error) -> str:
     if name.startswith("SQLITE_NOTADB") or "not a database" in text:
         return "it is not a journal of runmgr (not an SQLite file); name another file"
     if name.startswith("SQLITE_CORRUPT"):
-        return f"the file is damaged ({text}); `python -m runmgr.journal salvage {path} NEW` keeps what can be read, and names the rest"
+        return f"the file is damaged ({text}); {salvage_hint(path)}"
     if name.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM")):
         return f"{text}; is {path.parent} writable?"
     if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
         return f"{holder(path) or 'another program'} holds a lock on it; close it and try again"
     return text
+
+
+def salvage_hint(path: Path) -> str:
+    """What to do about a damaged journal."""
+    return f"`python -m runmgr.journal salvage {path} NEW` keeps what can be read, and names the rest"
 
 
 class Lock:

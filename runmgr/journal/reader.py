@@ -16,7 +16,7 @@ from runmgr.exceptions import JournalError
 from runmgr.records.outcomes import RunOutcome
 
 from .codec import Restored, outcome_from, restore
-from .files import connect_reader, explain
+from .files import connect_reader, explain, salvage_hint
 from .schema import SEQUENCE_BITS
 
 __all__ = ("JournalReader", "open_journal")
@@ -71,11 +71,14 @@ class JournalReader:
         """The value kept under ``key``; None where there is none."""
         with explain(self.path, "read the journal"):
             row = self._connection.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
-        return None if row is None else msgspec.json.decode(row[0])
+        if row is None:
+            return None
+        with self.undamaged(f"under {key!r}"):
+            return msgspec.json.decode(row[0])
 
     def all_meta(self) -> dict[str, Any]:
         """All keys and values."""
-        with explain(self.path, "read the journal"):
+        with explain(self.path, "read the journal"), self.undamaged("of the whole"):
             return {
                 key: msgspec.json.decode(value)
                 for key, value in self._connection.execute("SELECT key, value FROM meta")
@@ -150,7 +153,7 @@ class JournalReader:
             ).fetchone()
         if row is None:
             return None
-        with self._undamaged(row[0]):
+        with self.undamaged(f"of run {row[0]}"):
             return outcome_from(row, self._checkpoints(run) if messages else None)
 
     def fingerprint(self, run: int) -> str | None:
@@ -193,7 +196,7 @@ class JournalReader:
             if not rows:
                 return
             for run, *row in rows:
-                with self._undamaged(row[0]):
+                with self.undamaged(f"of run {row[0]}"):
                     outcome = outcome_from(row, self._checkpoints(run) if messages else None)
                 yield outcome
 
@@ -231,16 +234,30 @@ class JournalReader:
             row = self._connection.execute(
                 "SELECT fingerprint, input FROM runs WHERE run = ?", (run,)
             ).fetchone()
-        with self._undamaged(run_id):
+        with self.undamaged(f"of run {run_id}"):
             return restore(run, run_id, row[0], row[1], bodies)
 
     @contextmanager
-    def _undamaged(self, run_id: str) -> Generator[None, None, None]:
+    def undamaged(self, what: str) -> Generator[None, None, None]:
+        """Within the block, what cannot be made sense of is damage, which a `JournalError` tells.
+
+        Args:
+            what: the journal holds, for the message: ``"of run a"``.
+        """
         try:
             yield
-        except (msgspec.MsgspecError, ValueError, TypeError, ArithmeticError) as error:
+        except (
+            msgspec.MsgspecError,
+            ValueError,
+            TypeError,
+            LookupError,
+            AttributeError,
+            ArithmeticError,
+        ) as error:
             # A damaged page may give a row without a body, or with a number in its place.
-            raise JournalError(f"{self.path}: what it holds of run {run_id} is damaged: {error}") from error
+            raise JournalError(
+                f"{self.path}: what it holds {what} is damaged: {error}; {salvage_hint(self.path)}"
+            ) from error
 
 
 def open_journal(path: str | PathLike[str]) -> JournalReader:

@@ -153,9 +153,11 @@ def _salvage(old: sqlite3.Connection, new: sqlite3.Connection) -> Salvaged:
     lost: list[str] = []
     new.execute("BEGIN IMMEDIATE")
     try:
-        new.executemany(
-            "REPLACE INTO meta VALUES (?, ?)", old.execute("SELECT key, value FROM meta").fetchall()
-        )
+        for key, value in old.execute("SELECT key, value FROM meta").fetchall():
+            if _is_json(value):
+                new.execute("REPLACE INTO meta VALUES (?, ?)", (key, value))
+            else:  # long ones have pages of their own, of which SQLite does not notice any damage
+                lost.append(f"meta ({key!r}): it is no JSON any more")
     except sqlite3.Error as error:
         lost.append(f"meta (what batch it is, what was spent): {error}")
     if new.execute("SELECT 1 FROM meta WHERE key = 'spent'").fetchone() is None:

@@ -479,6 +479,11 @@ def _no_form(error: Exception) -> UserError:
     )
 
 
+def _read_spent(runtime: Runtime, reader: JournalReader) -> None:
+    with reader.undamaged("under 'spent'"):
+        read_spent(runtime, reader.meta("spent"))
+
+
 @asynccontextmanager
 async def open_run_journal(
     runtime: Runtime,
@@ -509,12 +514,11 @@ async def open_run_journal(
                 await trio.to_thread.run_sync(reader.index)
             else:
                 reader.index()
-            read_spent(runtime, reader.meta("spent"))
-        elif (
-            kept := writer.connection.execute("SELECT value FROM meta WHERE key = 'spent'").fetchone()
-        ) is not None:
+            _read_spent(runtime, reader)
+        elif writer.connection.execute("SELECT 1 FROM meta WHERE key = 'spent'").fetchone() is not None:
             # Of a damaged journal all runs may be lost, and what was spent be known.
-            read_spent(runtime, msgspec.json.decode(kept[0]))
+            with open_journal(Path(path)) as rest:
+                _read_spent(runtime, rest)
         journal = RunJournal(runtime, writer, reader)
         try:
             yield journal

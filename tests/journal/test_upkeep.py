@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import textwrap
+from contextlib import closing
 
 import pytest
 import trio
@@ -216,6 +217,28 @@ async def test_runs_of_a_damaged_page_of_outcomes_are_open_and_no_others(path, a
     assert 0 < saved.finished < 200
     kept, _ = everything(path.with_name("new.sqlite"))
     assert set(saved.reopened) == {f"q{n}" for n in range(200)} - set(kept)
+
+
+@pytest.mark.parametrize("runs", [20, 0])
+@pytest.mark.parametrize("damaged", [b"\0" * 40, b'{"usage": {}}'])
+async def test_damage_within_what_was_spent_is_said_and_named(path, autojump_clock, runs, damaged):
+    """It may be longer than a page, and SQLite does not notice what is wrong on those that follow."""
+    await fill(path, 20)
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("UPDATE meta SET value = ? WHERE key = 'spent'", (damaged,))
+        if not runs:
+            for table in ("runs", "outcomes", "checkpoints"):
+                connection.execute(f"DELETE FROM {table}")
+        connection.commit()
+    with pytest.raises(JournalError, match=r"'spent' is damaged: .* -m runmgr.journal salvage"):
+        await fill(path, 20)
+    if damaged[:1] == b"{":
+        return  # nothing says that this is damage, but whoever asks what was spent
+    saved = salvage(path, path.with_name("new.sqlite"))
+    assert saved.lost[0] == "meta ('spent'): it is no JSON any more"
+    assert saved.finished == runs
+    await fill(path.with_name("new.sqlite"), 20)
+    assert everything(path.with_name("new.sqlite"))[1] == {"succeeded": 20, "open": 0}
 
 
 async def test_an_undamaged_journal_is_saved_whole(path, autojump_clock, capsys):
