@@ -97,10 +97,13 @@ class Admission:
         "_enter",
         "_held",
         "_in_group",
+        "_kept",
+        "_kept_in",
         "_lanes",
         "_limits",
         "_max_queued",
         "_max_running",
+        "_places",
         "_returning",
         "_roots",
         "_start",
@@ -121,6 +124,10 @@ class Admission:
     ) -> None:
         self._max_running = max_running
         self._max_queued = max_queued
+        self._kept = 0
+        self._kept_in: dict[str, int] = {}
+        self._places = max_running
+        """How many may be taken now."""
         self.running = 0
         """Places taken."""
         self.closed = False
@@ -151,7 +158,25 @@ class Admission:
     @max_running.setter
     def max_running(self, places: int) -> None:
         self._max_running = places
+        self._places = max(places, self._kept + 1)
         self.fill()
+
+    @property
+    def kept(self) -> int:
+        """Places that are kept by runs which wait for other runs."""
+        return self._kept
+
+    def keep(self, more: int, group: str) -> None:
+        """So many more are kept by runs of this group. Where that is all that there are, or all that the group may hold, as limits can be
+        lowered and come late, one stays beside them: what they wait for needs it.
+        """
+        self._kept += more
+        self._places = max(self._max_running, self._kept + 1)
+        self._kept_in[group] = self._kept_in.get(group, 0) + more
+        if not self._kept_in[group]:
+            del self._kept_in[group]
+        if group in self._limits:
+            self.count_group(group, self._in_group.get(group, 0))
 
     @property
     def max_queued(self) -> int:
@@ -180,7 +205,7 @@ class Admission:
     def count_group(self, group: str, places: int) -> None:
         """How many places a group holds whose limit is new or has changed; holds it or lets it go accordingly."""
         self._in_group[group] = places
-        if places >= self._limits[group]:
+        if places >= self._most(group):
             if group not in self._held:
                 self._held.add(group)
                 self._hold(group)
@@ -246,7 +271,7 @@ class Admission:
 
     def offer(self, actor: Actor) -> bool:
         """Give the run a place or a seat in the queue; False when both are full."""
-        if self.running < self._max_running and not self.closed and actor.group not in self._held:
+        if self.running < self._places and not self.closed and actor.group not in self._held:
             self._enter(actor)  # by the invariant nobody is waiting who could go
             self._begin(actor)
             return True
@@ -282,7 +307,7 @@ class Admission:
         if self._limits and actor.group in self._limits:
             group = actor.group
             self._in_group[group] -= 1
-            if group in self._held and self._in_group[group] < self._limits[group]:
+            if group in self._held and self._in_group[group] < self._most(group):
                 self._release(group)
         self.fill()
 
@@ -299,7 +324,7 @@ class Admission:
 
     def fill(self) -> None:
         """Hand out free places."""
-        while self.running < self._max_running and not self.closed:
+        while self.running < self._places and not self.closed:
             actor = self._next()
             if actor is None:
                 return
@@ -344,7 +369,7 @@ class Admission:
         if self._limits and actor.group in self._limits:
             group = actor.group
             count = self._in_group[group] = self._in_group.get(group, 0) + 1
-            if count >= self._limits[group] and group not in self._held:
+            if count >= self._most(group) and group not in self._held:
                 self._held.add(group)
                 self._hold(group)
         self._start(actor)
@@ -366,6 +391,11 @@ class Admission:
                 actor, ticket = lane.line.pop()
             ticket.call()
             self._seat(actor, lane)
+
+    def _most(self, group: str) -> float:
+        """Places that a group with a limit may hold now. None is none."""
+        limit = self._limits[group]
+        return limit if limit < 1 else max(limit, self._kept_in.get(group, 0) + 1)
 
     def _hold(self, group: str) -> None:
         for lane in self._lanes:

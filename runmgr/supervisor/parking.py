@@ -7,7 +7,8 @@ place goes on to anybody (`Wait.over`), so nothing new is begun in its stead. Wh
 were they to hold one, the run that is waited for might never get it.
 
 At most ``max_parked`` runs are parked. Beyond that a run keeps its place while it waits. Were every place kept that way,
-nothing could go on any more; the wait that would bring that about is refused.
+nothing could go on any more; the wait that would bring that about is refused. Where that comes of a lower
+``max_running``, or of a group's limit, one place stays beside those that are kept.
 """
 
 from __future__ import annotations
@@ -64,15 +65,13 @@ def waits_of(actor: Actor) -> list[Wait]:
 class Parking:
     """The parked runs of one supervisor."""
 
-    __slots__ = ("_runtime", "_stuck", "max_parked", "parked")
+    __slots__ = ("_runtime", "max_parked", "parked")
 
     def __init__(self, runtime: Runtime, max_parked: int) -> None:
         self._runtime = runtime
         self.max_parked = max_parked
         self.parked = 0
         """Runs that have a task and no place."""
-        self._stuck = 0
-        """Runs that keep a place while they wait for others."""
 
     def caller(self) -> Actor | None:
         """The run of this supervisor that the calling code is a part of; None where it is of none."""
@@ -144,14 +143,16 @@ class Parking:
         else:
             if for_runs:
                 self._check_deadlock(reason)
-                self._stuck += 1
-                extras.stuck = True
             extras.away = 1
             runtime.move(actor, "pause", reason)
+            if for_runs:
+                extras.stuck = True
+                runtime.admission.keep(1, actor.group)
 
     def _check_deadlock(self, reason: str) -> None:
-        places = self._runtime.admission.max_running
-        if self._stuck + 1 >= places:
+        admission = self._runtime.admission
+        places = admission.max_running
+        if admission.kept + 1 >= places:
             raise UserError(
                 f"this run cannot wait ({reason}): all {places} places would be kept by runs that wait for other runs, and "
                 f"{self.parked} are parked already, as many as may be. Raise open_supervisor(max_parked={self.max_parked}), or "
@@ -169,7 +170,7 @@ class Parking:
         runtime = self._runtime
         runtime.move(actor, "resume", "its wait is over")
         if actor._holds:
-            self._unstick(extras)
+            self._unstick(actor, extras)
             self.seated(actor)
             runtime.goes_on(actor)
             return None
@@ -201,7 +202,7 @@ class Parking:
         if extras.parked:
             extras.parked = False
             self.parked -= 1
-        self._unstick(extras)
+        self._unstick(actor, extras)
         self._runtime.admission.stay_away(actor)
         self._opens(extras)
 
@@ -211,7 +212,7 @@ class Parking:
         if gate is not None:
             gate.set()
 
-    def _unstick(self, extras: Extras) -> None:
+    def _unstick(self, actor: Actor, extras: Extras) -> None:
         if extras.stuck:
             extras.stuck = False
-            self._stuck -= 1
+            self._runtime.admission.keep(-1, actor.group)

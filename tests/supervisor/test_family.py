@@ -105,6 +105,34 @@ async def test_beyond_max_parked_the_wait_that_would_stop_everything_is_refused(
     assert any("max_parked=1" in error for error in errors)
 
 
+@pytest.mark.parametrize("how", ["a limit of the group", "lowered for the group", "lowered"])
+async def test_limits_below_what_waiting_runs_keep_leave_a_place_for_whom_they_wait(
+    fakes, autojump_clock, how
+):
+    together = []
+
+    async def look(run):
+        together.append(sup.snapshot().states["running"])
+        await trio.sleep(1)
+
+    async def submit_late(run):
+        await trio.sleep(1)
+        child = await run.supervisor.submit(fakes.Agent(look), "child", group="g")
+        return (await child.outcome()).status
+
+    limits = {"g": 1} if how == "a limit of the group" else None
+    with trio.fail_after(100):
+        async with open_supervisor(max_running=3, max_parked=0, group_limits=limits) as sup:
+            handles = [await sup.submit(fakes.Agent(submit_late), number, group="g") for number in range(2)]
+            await trio.sleep(1.5)
+            if how == "lowered":
+                sup.max_running = 1
+            elif how == "lowered for the group":
+                sup.set_group("g", max_running=1)
+            assert all([(await handle.outcome()).succeeded for handle in handles])
+    assert together == [1, 1]
+
+
 async def test_children_are_cancelled_with_their_parent_and_end_before_it(fakes, autojump_clock):
     ended = []
 

@@ -149,14 +149,18 @@ def total(usages):
 def check(sup, world, max_parked):
     snapshot = sup.snapshot()
     states = snapshot.states
-    # Lowering the limit interrupts nobody: until enough have ended, those who had a place keep it.
-    world.allowed = max(snapshot.max_running, min(world.allowed, snapshot.places_taken))
+    # Lowering the limit interrupts nobody: until enough have ended, those who had a place keep it, and whom they wait for needs one.
+    kept = sup._runtime.admission.kept
+    world.allowed = max(snapshot.max_running, kept + 1, min(world.allowed, snapshot.places_taken))
     assert states["running"] + states["waiting"] <= world.allowed
     assert snapshot.places_taken <= world.allowed
     assert snapshot.parked <= max_parked
     for group, limit in world.limits.items():
         places = sum(actor._holds and actor.group == group for actor in sup._runtime.live.values())
-        world.of_group[group] = max(limit, min(world.of_group.get(group, 100), places))
+        kept = sum(
+            1 for a in sup._runtime.live.values() if a.group == group and a._extras and a._extras.stuck
+        )
+        world.of_group[group] = max(limit, kept + 1, min(world.of_group.get(group, 100), places))
         assert places <= world.of_group[group]
     by_state = {}
     for actor in sup._runtime.live.values():
