@@ -13,11 +13,11 @@ from .commands import refuse_all
 from .elsewhere import exact_body
 from .family import died
 from .jobs import new_message_index
+from .parking import waits_of_listener
 
 if TYPE_CHECKING:
     from .actor import Actor
     from .elsewhere import Carried
-    from .parking import Wait
     from .runtime import Runtime
     from .states import Trigger
 
@@ -159,11 +159,9 @@ def finish(
 
 def _take_along(actor: Actor) -> None:
     """The run was stopped with everybody else: so are those that wait for its end, before they take that for a result."""
-    extras = actor._extras
-    listener: Any = actor._listener  # a map's, or a fork's, or whosever
-    waits: list[Wait] = [*getattr(getattr(listener, "outcomes", listener), "waits", ())]
-    if extras is not None and extras.awaited is not None:
-        waits += extras.awaited
+    waits = [*waits_of_listener(actor._listener)]
+    if actor._extras is not None and actor._extras.awaited is not None:
+        waits += actor._extras.awaited
     for part in waits:
         if part.actor._scope is not None:
             part.actor._leave()

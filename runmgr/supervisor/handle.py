@@ -12,7 +12,7 @@ from runmgr.records.statistics import RunStatistics
 
 from . import commands, interrupted
 from .family import check_no_circle
-from .parking import waits_of
+from .parking import waits_of, waits_of_listener
 from .run_events import RunEvents, events_of
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from .interrupted import Question
     from .jobs import Job
     from .ledger import Tally
+    from .parking import Wait
 
     class Listener(Protocol):
         """Who wants to be told how a run ended."""
@@ -52,6 +53,10 @@ class _Both:
     def told(self, outcome: RunOutcome) -> None:
         self._first.told(outcome)
         self._second.told(outcome)
+
+    @property
+    def waits(self) -> list[Wait]:
+        return [*waits_of_listener(self._first), *waits_of_listener(self._second)]
 
 
 class RunHandle:

@@ -43,6 +43,10 @@ class _Place:
     def outcomes(self) -> Outcomes:
         return self._map
 
+    @property
+    def waits(self) -> list[Wait]:
+        return self._map.waits
+
     def told(self, outcome: RunOutcome) -> None:
         self._map.place(self._position, outcome)
 

@@ -13,8 +13,8 @@ nothing could go on any more; the wait that would bring that about is refused. W
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import Awaitable, Callable, Iterable
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import trio
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from .extras import Extras
     from .runtime import Runtime
 
-__all__ = ("Parking", "Wait", "waits_of")
+__all__ = ("Parking", "Wait", "waits_of", "waits_of_listener")
 
 T = TypeVar("T")
 
@@ -60,6 +60,11 @@ def waits_of(actor: Actor) -> list[Wait]:
     if extras.awaited is None:
         extras.awaited = []
     return extras.awaited
+
+
+def waits_of_listener(listener: Any) -> Iterable[Wait]:
+    """The parts of runs that wait for what a run's listener is told: those of a map, or a fork. Listeners from elsewhere have none."""
+    return getattr(listener, "waits", ())
 
 
 class Parking:

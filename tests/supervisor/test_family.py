@@ -13,7 +13,7 @@ from runmgr.exceptions import RunCancelled, RunEnded, RunFailed
 from runmgr.graph import BaseNode, End, Graph, GraphRunContext, Join
 from runmgr.messages import ModelResponse, TextPart, ToolCallPart
 from runmgr.models.function import FunctionModel
-from runmgr.supervisor import current_supervisor, open_supervisor
+from runmgr.supervisor import RunSpec, current_supervisor, open_supervisor
 from runmgr.tools import RunContext
 from runmgr.toolsets import FunctionToolset, WrapperToolset
 from runmgr.usage import RequestUsage
@@ -373,7 +373,7 @@ async def test_cancel_with_grace_lets_families_end_at_a_boundary(fakes, autojump
         assert sup.snapshot().states["failed"] == 0
 
 
-@pytest.mark.parametrize("waits_by", ["outcome", "map"])
+@pytest.mark.parametrize("waits_by", ["outcome", "map", "maps of one child"])
 @pytest.mark.parametrize("submits_at", [0.0, 1.0])
 @pytest.mark.parametrize("grace", [0.0, 10.0])
 async def test_a_tool_of_a_run_that_is_stopped_takes_nothing_of_the_stop_for_a_result(
@@ -403,20 +403,22 @@ async def test_a_tool_of_a_run_that_is_stopped_takes_nothing_of_the_stop_for_a_r
         await trio.sleep(submits_at)
         if waits_by == "outcome":
             return (await (await ctx.supervisor.submit(child, "q")).outcome()).output or "nothing"
-        async with ctx.supervisor.map(child, ["q"]) as outcomes:
+        shared = "child" if waits_by == "maps of one child" else None
+        async with ctx.supervisor.map(child, [RunSpec(prompt="q", run_id=shared)]) as outcomes:
             return " ".join([outcome.output or "nothing" async for outcome in outcomes])
 
     async def run(*, resume):
         async with open_supervisor(journal=tmp_path / "j", resume=resume) as sup:
-            handle = await sup.submit(parent, "p", run_id="p")
+            handles = [await sup.submit(parent, "p", run_id=run_id) for run_id in ("p", "another")]
             if not resume:
                 await trio.sleep(0.5)
                 sup.cancel("stop", grace=grace)
-            return await handle.outcome()
+            return [await handle.outcome() for handle in handles]
 
-    assert (await run(resume=False)).status == "cancelled"
-    outcome = await run(resume=True)
-    assert (outcome.status, outcome.output) == ("succeeded", "yes")
+    assert {outcome.status for outcome in await run(resume=False)} == {"cancelled"}
+    assert [(outcome.status, outcome.output) for outcome in await run(resume=True)] == [
+        ("succeeded", "yes")
+    ] * 2
 
 
 # -------------------------------------------------------------------- real agents and graphs
