@@ -142,7 +142,8 @@ class _Batch:
         self.input_error: InputError | None = None
         self.admitting = True
         self._shutting_down = False
-        self._supervisor_stopped: Callable[[], bool] = bool  # by an error of its own, such as a full disk
+        self._supervisor_stopped: Callable[[], bool] = lambda: False
+        """By an error of its own, such as a full disk."""
         self._scoring = trio.CancelScope()
         self._limit = plan.config.failure_limit
         self._pending: dict[str, _Pending] = self.state.unfinished
@@ -275,9 +276,9 @@ class _Batch:
                 journal.earlier.leave_the_rest()
             budget, lost = snapshot.budget, snapshot.lost
             if state.stopped == "budget_exhausted" and lost:
-                tokens = lost.get("input_tokens", 0) + lost.get("output_tokens", 0)
+                tokens, cost = lost.get("input_tokens", 0) + lost.get("output_tokens", 0), lost.get("cost")
                 state.notes.append(
-                    f"of the budget, up to {tokens:,} tokens{f' and ${cost}' if (cost := lost.get('cost')) else ''} are counted for requests "
+                    f"of the budget, up to {tokens:,} tokens{f' and ${cost}' if cost else ''} are counted for requests "
                     "that were cut off, by a kill or an error: providers may have charged for them"
                 )
             if budget is not None and budget.unbounded:

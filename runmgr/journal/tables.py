@@ -57,24 +57,11 @@ class HashTable:
 
     def count(self, key: int) -> int:
         """How often this has been called with the key before."""
-        # As `_find`, without the call: it is asked once a run.
-        keys, slots = self._keys, self._slots
-        key = key or 1
-        at = key % slots
-        while found := keys[at]:
-            if found == key:
-                values = self._values
-                before = values[at]
-                values[at] = before + 1
-                return before
-            at = at + 1 if at + 1 < slots else 0
-        if self.used >= self._room:
-            self._grow()
-            return self.count(key)
-        keys[at] = key
-        self._values[at] = 1
-        self.used += 1
-        return 0
+        at = self._find(key or 1)
+        values = self._values
+        before = values[at]
+        values[at] = before + 1
+        return before
 
     def _find(self, key: int) -> int:
         """The key's slot, taken if it was not there."""

@@ -40,9 +40,7 @@ class Budget(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
                 what = "must be a number" if number is None else "a budget cannot be negative"
                 raise ValueError(f"Budget({name}={limit!r}): {what}; leave it out for no limit")
             if name != "cost":
-                if number != int(number):
-                    raise ValueError(f"Budget({name}={limit!r}): must be a whole number")
-                msgspec.structs.force_setattr(self, name, int(number))  # such as 1e6
+                _make_whole(self, name, number)
 
     @property
     def cost_limit(self) -> Decimal | None:
@@ -57,6 +55,13 @@ def _number(value: Any) -> Decimal | None:
     except InvalidOperation:
         return None
     return number if number.is_finite() else None
+
+
+def _make_whole(limits: msgspec.Struct, name: str, number: Decimal) -> None:
+    """Have a field be an int, such as of 1e6."""
+    if number != int(number):
+        raise ValueError(f"{type(limits).__name__}({name}={getattr(limits, name)!r}): must be a whole number")
+    msgspec.structs.force_setattr(limits, name, int(number))
 
 
 class RateLimit(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -91,9 +96,7 @@ class RateLimit(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
                 what = "a number" if number is None else "positive"
                 raise ValueError(f"RateLimit({name}={limit!r}): must be {what}; leave it out for no limit")
             if name == "max_in_flight":
-                if number != int(number):
-                    raise ValueError(f"RateLimit({name}={limit!r}): must be a whole number")
-                msgspec.structs.force_setattr(self, name, int(number))
+                _make_whole(self, name, number)
             elif not isinstance(limit, int | float):
                 msgspec.structs.force_setattr(self, name, float(number))  # such as "1e3"
 

@@ -50,16 +50,17 @@ OUTPUT = 1 << _OUTPUTS | 1 << _BOTH
 MOST = 1 << _LANE - 2
 """No limit of requests or tokens is above that, nor "no limit"."""
 MOST_DOLLARS = Decimal(10) ** 20
-GUARDS = sum(1 << (lane + 1) * _LANE - 1 for lane in range(_LANES)) | 1 << _COST + 159
+_COST_GUARD = 1 << _COST + 159
+GUARDS = sum(1 << (lane + 1) * _LANE - 1 for lane in range(_LANES)) | _COST_GUARD
 """The highest bit of each lane: of a number that has them added, each is set while its lane is not below 0."""
 GUARD = {
-    "requests": 1 << _LANE - 1,
-    "input_tokens": 1 << 3 * _LANE - 1,
-    "output_tokens": 1 << 4 * _LANE - 1,
-    "tokens": 1 << 5 * _LANE - 1,
-    "cost": 1 << _COST + 159,
+    "requests": REQUEST << _LANE - 1,
+    "input_tokens": 1 << _INPUTS + _LANE - 1,
+    "output_tokens": 1 << _OUTPUTS + _LANE - 1,
+    "tokens": 1 << _BOTH + _LANE - 1,
+    "cost": _COST_GUARD,
 }
-"""The guard of each lane that a budget can limit."""
+"""That of each lane which a budget can limit."""
 
 _HALF = 1 << _LANE - 1
 _HALVES = sum(_HALF << lane * _LANE for lane in range(_LANES))

@@ -32,13 +32,13 @@ class Earlier:
         left: how many of their runs have not ended; 0 where that is not known.
     """
 
-    __slots__ = ("_left", "_path", "_reader", "_said_changed", "none")
+    __slots__ = ("_left", "_path", "_reader", "_said_changed", "empty")
 
     def __init__(self, path: Path, reader: JournalReader | None, left: int) -> None:
         self._path = path
         self._reader = reader
-        self.none = reader is None
-        """Whether there are none: nothing need be looked up."""
+        self.empty = reader is None
+        """Whether nothing need be looked up."""
         self._left = left
         self._said_changed = False
 

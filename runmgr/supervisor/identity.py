@@ -8,14 +8,14 @@ them. The digest of the content comes first, so that the same question to a chan
 
 from __future__ import annotations
 
-from hashlib import blake2b as _blake2b
-from typing import Any, cast
+from hashlib import blake2b
+from typing import Any, NamedTuple, cast
 
 from runmgr.journal.codec import encode_any
 from runmgr.journal.tables import HashTable
 from runmgr.models import Model
 
-__all__ = ("ASKED", "BY_AGENT", "Identities", "asked")
+__all__ = ("ASKED", "BY_AGENT", "Identities", "Who", "asked")
 
 BY_AGENT = "agent:"
 """What fingerprints begin with that we worked out."""
@@ -24,10 +24,22 @@ ASKED = ("message_history", "deferred_tool_results")
 """What of a run's options belongs to what is asked."""
 _ON_TOP = ("model", "model_settings", "instructions", "output_type", "toolsets")
 _AGENTS = 1_000
-_Asked = tuple[str, int, str]
-"""Who is asked, as far as it is the same for all runs: the fingerprint that the journal keeps, what tells its contents from others'
-in the table, and the end of the runs' ids.
-"""
+
+
+class Who(NamedTuple):
+    """Who is asked, as far as it is the same for all runs."""
+
+    fingerprint: str
+    """As the journal keeps it."""
+    salt: int
+    """What tells its contents from others' in the table."""
+    suffix: str
+    """Of its runs' ids."""
+
+    @classmethod
+    def of(cls, name: str) -> Who:
+        """By a name or digest."""
+        return cls(BY_AGENT + name, int(_digest(name), 16), f"-{name[:8]}")
 
 
 class Identities:
@@ -41,10 +53,10 @@ class Identities:
 
     def __init__(self, expected: int = 1_000) -> None:
         self._seen = HashTable(expected)
-        self._agents: dict[int, tuple[Any, str, _Asked]] = {}
-        self._others: dict[str, _Asked] = {}
+        self._agents: dict[int, tuple[Any, str, Who]] = {}
+        self._others: dict[str, Who] = {}
 
-    def who(self, agent: Any, options: dict[str, Any]) -> _Asked:
+    def who(self, agent: Any, options: dict[str, Any]) -> Who:
         """Who is asked: the agent, and what this run is given on top of it."""
         known = self._agents.get(id(agent))
         if known is None:
@@ -52,7 +64,7 @@ class Identities:
                 self._agents.clear()
             text = _agent(agent)
             # Holding the agent keeps its identity from coming again for another one.
-            known = self._agents[id(agent)] = (agent, text, _asked_one(_digest(text)))
+            known = self._agents[id(agent)] = (agent, text, Who.of(_digest(text)))
         if not options or options.keys().isdisjoint(_ON_TOP):
             return known[2]
         text = known[1]
@@ -62,28 +74,28 @@ class Identities:
                 text += f" {name}={_shown(value)}"
         return self.named(_digest(text))
 
-    def named(self, name: str) -> _Asked:
+    def named(self, name: str) -> Who:
         """Who is asked, by a name or digest."""
         known = self._others.get(name)
         if known is None:
             if len(self._others) >= _AGENTS:
                 self._others.clear()
-            known = self._others[name] = _asked_one(name)
+            known = self._others[name] = Who.of(name)
         return known
 
-    def next_run(self, content: bytes, who: _Asked) -> tuple[str, tuple[int, int]]:
+    def next_run(self, content: bytes, who: Who) -> tuple[str, tuple[int, int]]:
         """The id of the next run of this content: ``CONTENT-FINGERPRINT``; and what `give_back` takes.
 
         Args:
             content: what is asked, as bytes.
             who: of `who` or `named`.
         """
-        digest = _blake2b(content, digest_size=8).digest()
-        key = int.from_bytes(digest, "little") ^ who[1]
+        digest = blake2b(content, digest_size=8).digest()
+        key = int.from_bytes(digest, "little") ^ who.salt
         before = self._seen.count(key)
         if before:
-            digest = _blake2b(digest + before.to_bytes(4, "little"), digest_size=8).digest()
-        return digest.hex() + who[2], (key, before)
+            digest = blake2b(digest + before.to_bytes(4, "little"), digest_size=8).digest()
+        return digest.hex() + who.suffix, (key, before)
 
     def give_back(self, given: tuple[int, int]) -> None:
         """A run that was given an id is not to be: the next of its content gets it, unless others came since."""
@@ -94,10 +106,6 @@ class Identities:
     def close(self) -> None:
         """Give the memory back."""
         self._seen.close()
-
-
-def _asked_one(name: str) -> _Asked:
-    return BY_AGENT + name, int(_digest(name), 16), f"-{name[:8]}"
 
 
 def asked(prompt: Any, input: Any, options: dict[str, Any]) -> bytes:
@@ -117,7 +125,7 @@ def asked(prompt: Any, input: Any, options: dict[str, Any]) -> bytes:
 
 
 def _digest(text: str) -> str:
-    return _blake2b(text.encode(errors="surrogatepass"), digest_size=8).hexdigest()
+    return blake2b(text.encode(errors="surrogatepass"), digest_size=8).hexdigest()
 
 
 def _agent(agent: Any) -> str:

@@ -137,10 +137,10 @@ class RunJournal:
             else:
                 content = asked(prompt, given, options)
         except (ValueError, TypeError):
-            return None, who[0]  # it is refused further on, with the name of the field
+            return None, who.fingerprint  # it is refused further on, with the name of the field
         run_id, key = self._ids.next_run(content, who)
         self._fresh[run_id] = key
-        return run_id, who[0]
+        return run_id, who.fingerprint
 
     def identify_graph(self, graph: Any, node: Any, state: Any) -> str:
         """The same for a graph: by its name, its state and the node that it begins with.
@@ -165,7 +165,7 @@ class RunJournal:
 
     def fingerprint(self, agent: Any, options: dict[str, Any] | None) -> str:
         """Who is asked, for runs that say nothing of it themselves."""
-        return self._ids.who(agent, options or {})[0]
+        return self._ids.who(agent, options or {}).fingerprint
 
     def prepare(self, actor: Actor) -> None:
         """Encode what the row of an admitted run holds, so that what has no JSON form is refused at once.

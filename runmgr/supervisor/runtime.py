@@ -189,7 +189,7 @@ class Runtime:
         journal = self.journal
         assert journal is not None
         earlier = journal.earlier
-        if earlier.none:
+        if earlier.empty:
             journal.prepare(actor)
             return
         known = earlier.look_up(actor.run_id)

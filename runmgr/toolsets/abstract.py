@@ -22,7 +22,14 @@ if TYPE_CHECKING:
     from runmgr.toolsets.prepared import PreparedToolset
     from runmgr.toolsets.renamed import RenamedToolset
 
-__all__ = ("AbstractToolset", "ArgsValidator", "ToolsetFunc", "ToolsetTool", "always")
+__all__ = (
+    "AbstractToolset",
+    "ArgsValidator",
+    "ToolsetFunc",
+    "ToolsetTool",
+    "always",
+    "overrides_lifecycle",
+)
 
 
 class ArgsValidator(Protocol):
@@ -52,6 +59,12 @@ class ToolsetTool(Generic[AgentDepsT]):
     direct: Callable[..., Awaitable[Any]] | None = field(default=None, repr=False, compare=False)
 
 
+def overrides_lifecycle(toolset: AbstractToolset[Any], base: type[AbstractToolset[Any]]) -> bool:
+    """Whether a toolset of a class below ``base`` is entered or left in another way than that."""
+    kind = type(toolset)
+    return kind.__aenter__ is not base.__aenter__ or kind.__aexit__ is not base.__aexit__
+
+
 class AbstractToolset(ABC, Generic[AgentDepsT]):
     """A collection of tools.
 
@@ -79,11 +92,7 @@ class AbstractToolset(ABC, Generic[AgentDepsT]):
     @property
     def has_lifecycle(self) -> bool:
         """Whether entering and leaving the toolset does anything: runs skip it where it does not."""
-        kind = type(self)
-        return (
-            kind.__aenter__ is not AbstractToolset.__aenter__
-            or kind.__aexit__ is not AbstractToolset.__aexit__
-        )
+        return overrides_lifecycle(self, AbstractToolset)
 
     async def __aenter__(self) -> Self:
         """Open what the tools need. Does nothing by default."""

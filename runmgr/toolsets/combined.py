@@ -12,7 +12,7 @@ from typing_extensions import override
 from runmgr.exceptions import UserError
 from runmgr.tools.context import RunContext
 from runmgr.tools.types import AgentDepsT
-from runmgr.toolsets.abstract import AbstractToolset, ToolsetTool
+from runmgr.toolsets.abstract import AbstractToolset, ToolsetTool, overrides_lifecycle
 from runmgr.toolsets.entered import EnteredByTask
 from runmgr.toolsets.function import FunctionToolset
 
@@ -59,12 +59,7 @@ class CombinedToolset(AbstractToolset[AgentDepsT]):
     @property
     @override
     def has_lifecycle(self) -> bool:
-        kind = type(self)
-        return (
-            kind.__aenter__ is not CombinedToolset.__aenter__
-            or kind.__aexit__ is not CombinedToolset.__aexit__
-            or any(t.has_lifecycle for t in self.toolsets)
-        )
+        return overrides_lifecycle(self, CombinedToolset) or any(t.has_lifecycle for t in self.toolsets)
 
     @override
     async def __aenter__(self) -> Self:

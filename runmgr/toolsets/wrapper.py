@@ -10,7 +10,7 @@ from typing_extensions import override
 
 from runmgr.tools.context import RunContext
 from runmgr.tools.types import AgentDepsT
-from runmgr.toolsets.abstract import AbstractToolset, ToolsetTool
+from runmgr.toolsets.abstract import AbstractToolset, ToolsetTool, overrides_lifecycle
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -41,12 +41,7 @@ class WrapperToolset(AbstractToolset[AgentDepsT]):
     @property
     @override
     def has_lifecycle(self) -> bool:
-        kind = type(self)
-        return (
-            kind.__aenter__ is not WrapperToolset.__aenter__
-            or kind.__aexit__ is not WrapperToolset.__aexit__
-            or self.wrapped.has_lifecycle
-        )
+        return overrides_lifecycle(self, WrapperToolset) or self.wrapped.has_lifecycle
 
     @override
     async def __aenter__(self) -> Self:
