@@ -20,8 +20,8 @@ CEILINGS: dict[str, float] = {
     "plain_3": 9_250,
     "events_1": 6_250,
     "events_3": 10_550,
-    "journal_1": 6_800,
-    "journal_3": 12_450,
+    "journal_1": 6_550,
+    "journal_3": 12_000,
 }
 """Instructions a run: single-turn and three-turn; with one subscriber; with a journal (the writer's thread is not counted, but how
 often it is waited for is, and that is oftener where the machine is busy: up to 180 instructions)."""

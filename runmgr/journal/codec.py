@@ -13,7 +13,7 @@ from typing import Any, cast
 import msgspec
 
 from runmgr.messages import decode_message, decode_messages, encode_message, encode_messages
-from runmgr.messages.codec import dump_any, encode_value, wire_form, wire_hook
+from runmgr.messages.codec import dump_any, encode_value, wire_form, wire_forms, wire_hook
 from runmgr.records.outcomes import RunError, RunOutcome, RunState
 from runmgr.records.snapshots import (
     PendingCallTools,
@@ -33,6 +33,7 @@ __all__ = (
     "encode_any",
     "encode_checkpoint",
     "encode_outcome",
+    "encode_plain",
     "encode_record",
     "outcome_from",
     "restore",
@@ -128,7 +129,8 @@ class _ReadOutcome(OutcomeRecord):
     messages: msgspec.Raw = _NO_MESSAGES  # pyright: ignore[reportIncompatibleVariableOverride]
 
 
-_encode = msgspec.json.Encoder().encode
+_encode = encode_plain = msgspec.json.Encoder().encode
+"""Plain data."""
 encode_record = msgspec.json.Encoder(enc_hook=wire_hook).encode
 """With messages in it as they are, in their wire form: one pass, where one a message and their copies would be six."""
 _decode_checkpoint = msgspec.json.Decoder(_ReadCheckpoint).decode
@@ -209,7 +211,7 @@ def encode_checkpoint(
         CheckpointRecord(
             name,
             counts(snapshot.usage),
-            list(map(wire_form, new)) if new else None,
+            wire_forms(new) if new else None,
             reset,
             request,
             response,
@@ -284,7 +286,7 @@ def encode_outcome(outcome: RunOutcome, known: int, *, reset: bool, asked: bool 
     )
     try:
         if new:
-            record.messages = list(map(wire_form, new))
+            record.messages = wire_forms(new)
         return encode_record(record)
     except (ValueError, TypeError):
         record.messages = msgspec.Raw(_encode_what_goes(new))

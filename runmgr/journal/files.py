@@ -148,7 +148,7 @@ def connect_writer(path: Path, durability: Literal["process", "power"]) -> sqlit
             # process whatever kills it, but not the machine. FULL syncs the log at every commit.
             connection.execute(f"PRAGMA synchronous = {'FULL' if durability == 'power' else 'NORMAL'}")
             connection.execute("PRAGMA wal_autocheckpoint = 4000")  # pages: 32 MB, 16 in older files
-            connection.execute("PRAGMA cache_size = -16000")  # KiB
+            connection.execute("PRAGMA cache_size = -4000")  # KiB
             if version == 0:
                 connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             if version < VERSION:

@@ -57,7 +57,17 @@ class HashTable:
 
     def count(self, key: int) -> int:
         """How often this has been called with the key before."""
-        at = self._find(key or 1)
+        key = key or 1
+        keys = self._keys
+        at = key % self._slots
+        found = keys[at]
+        if not found and self.used < self._room:  # as `_find` does, without the call: mostly it is new
+            keys[at] = key
+            self.used += 1
+            self._values[at] = 1
+            return 0
+        if found != key:
+            at = self._find(key)
         values = self._values
         before = values[at]
         values[at] = before + 1

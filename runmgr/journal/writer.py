@@ -10,7 +10,8 @@ from __future__ import annotations
 import queue
 import sqlite3
 import threading
-from collections.abc import AsyncGenerator, Awaitable, Callable
+import types
+from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import asynccontextmanager
 from os import PathLike
 from pathlib import Path
@@ -32,6 +33,9 @@ from .schema import SEQUENCE_BITS
 __all__ = ("JournalWriter", "open_journal_writer")
 
 BACKLOG_BYTES = 64 * 2**20
+_MANY = 16
+_ROUNDS = 3
+"""Of the loop, for which a commit waits that could begin, where `_MANY` waited for the last one."""
 _ROW_BYTES = 1_300
 """Counted for a row beside its body, so that 50,000 of the smallest are as many."""
 
@@ -52,6 +56,7 @@ class JournalWriter:
         "_error",
         "_on_error",
         "_room",
+        "_told",
         "_under_way",
         "backlogged",
         "commits",
@@ -80,6 +85,8 @@ class JournalWriter:
         self.sleeping: trio.lowlevel.Task | None = None
         """The pump, while it has nothing to do: see `wake`."""
         self._room: trio.Event | None = None
+        self._told = 0
+        """How many waited for the last commit."""
         self._closing = False
 
     # ---------------------------------------------------------------- appending
@@ -95,10 +102,11 @@ class JournalWriter:
         metadata: bytes | None,
     ) -> int:
         """A run was admitted. Gives its number, which its other records are filed under."""
-        self.runs += 1
-        self._batch.runs += (self.runs, run_id, position, group, fingerprint, queued_at, input, metadata)
-        self._wake()
-        return self.runs
+        run = self.runs = self.runs + 1
+        self._batch.runs += (run, run_id, position, group, fingerprint, queued_at, input, metadata)
+        if self.sleeping is not None:
+            self._wake()
+        return run
 
     def checkpoint(self, run: int, sequence: int, body: bytes) -> None:
         """A run reached a node boundary; ``sequence`` counts its checkpoints from 0."""
@@ -190,19 +198,24 @@ class JournalWriter:
         if self._error is not None:
             raise self._error
 
-    def next_commit(self) -> Awaitable[None]:
-        """As `committed`, for those who await it at once and look themselves whether they were cancelled: a cancellation does not
-        end this wait, and no object is made for it.
+    @types.coroutine
+    def next_commit(self) -> Generator[Any, Any, None]:
+        """As `committed`, but a cancellation is raised only once that is there; and for less, as each run waits here each turn.
 
         Raises:
-            JournalError: when awaited: it cannot be.
+            JournalError: it cannot be.
         """
+        batch = self._batch
         if self._error is not None:
-            return self.committed()
-        self._batch.tasks.append(trio.lowlevel.current_task())
+            yield from self.committed().__await__()
+        batch.tasks.append(trio.lowlevel.current_task())
         if self.sleeping is not None:
             self._wake()
-        return trio.lowlevel.wait_task_rescheduled(_stay)  # noqa: ASYNC105  the caller does
+        sent = yield _trap(batch) if batch.trap is None else batch.trap
+        if sent is not _GO:
+            sent.unwrap()
+        if batch.cancelled:
+            yield from trio.lowlevel.checkpoint_if_cancelled().__await__()  # noqa: ASYNC105  it is
 
     async def room(self) -> None:
         """Wait while `backlogged`."""
@@ -238,6 +251,11 @@ class JournalWriter:
 
     async def _commit_all(self, thread: _Thread | None) -> None:
         while True:
+            if self._told >= _MANY:
+                # Those that were just told may come to wait again, by a step or two, and fewer and larger commits are less work, for
+                # the thread and for the loop.
+                for _ in range(_ROUNDS):
+                    await trio.lowlevel.cancel_shielded_checkpoint()
             spent = None if self._before_commit is None else self._before_commit()
             if not self._batch:
                 if self._closing:
@@ -249,6 +267,7 @@ class JournalWriter:
                     await trio.lowlevel.cancel_shielded_checkpoint()
                 continue
             batch, self._batch = self._batch, Batch()
+            self._told = len(batch.tasks) + len(batch.told) // 3
             self._under_way = batch
             self.backlogged = False
             if spent is not None:
@@ -298,6 +317,21 @@ class JournalWriter:
 
 def _stay(_: trio.lowlevel.RaiseCancelT) -> trio.lowlevel.Abort:
     return trio.lowlevel.Abort.FAILED
+
+
+def _trap(batch: Batch) -> Any:
+    """What a task gives trio to be put to sleep until the batch is committed: for all the same, where `wait_task_rescheduled` makes four
+    objects for each. Its own is taken by beginning to wait in the place of somebody.
+    """
+
+    def stay(_: trio.lowlevel.RaiseCancelT) -> trio.lowlevel.Abort:
+        batch.cancelled = True
+        return trio.lowlevel.Abort.FAILED
+
+    waiting: Any = trio.lowlevel.wait_task_rescheduled(stay)  # noqa: ASYNC105  those do that it is for
+    trap = batch.trap = waiting.send(None)
+    waiting.close()
+    return trap
 
 
 class _Go(outcome.Outcome[None]):

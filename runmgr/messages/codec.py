@@ -48,6 +48,7 @@ __all__ = (
     "from_plain",
     "to_plain",
     "wire_form",
+    "wire_forms",
     "wire_hook",
 )
 
@@ -206,6 +207,21 @@ def wire_form(message: ModelMessage) -> Any:
         ):
             return _wire_copy(message)
     return message if message.metadata is None else replace(message, metadata=_raw(message.metadata))
+
+
+def wire_forms(messages: list[ModelMessage]) -> list[Any]:
+    """`wire_form` of each: the list itself where none of them needs another, as is the rule."""
+    part: Any
+    for message in messages:
+        if message.metadata is not None:
+            return list(map(wire_form, messages))
+        for part in message.parts:
+            kind = type(part)  # pyright: ignore[reportUnknownVariableType]
+            if kind in _WIRE_PARTS and (
+                type(part.content) not in _PLAIN_TYPES or (kind in _RETURNS and part.metadata is not None)
+            ):
+                return list(map(wire_form, messages))
+    return messages
 
 
 def _wire_copy(message: ModelMessage) -> Any:

@@ -254,10 +254,10 @@ class Actor(RunHandle):
                             self._steps += 1
                             if journal is not None and not isinstance(node, End):
                                 self._ours = True
-                                if journal.checkpoint(self, stepper, node) or journal.writer.backlogged:
+                                if journal.checkpoint(self, stepper, node):
                                     await journal.writer.next_commit()
-                                    await trio.lowlevel.checkpoint_if_cancelled()
-                                self._ours = False
+                                    if self._cancel_reason is not None:  # since it was committed
+                                        await trio.lowlevel.checkpoint_if_cancelled()
                         self._result = stepper.result
                         output = self._result.output
                     except BaseException as exc:

@@ -9,6 +9,7 @@ them. The digest of the content comes first, so that the same question to a chan
 from __future__ import annotations
 
 from hashlib import blake2b
+from struct import Struct
 from typing import Any, NamedTuple, cast
 
 from runmgr.journal.codec import encode_any
@@ -24,6 +25,7 @@ ASKED = ("message_history", "deferred_tool_results")
 """What of a run's options belongs to what is asked."""
 _ON_TOP = ("model", "model_settings", "instructions", "output_type", "toolsets")
 _AGENTS = 1_000
+_number = Struct("<Q").unpack
 
 
 class Who(NamedTuple):
@@ -91,7 +93,7 @@ class Identities:
             who: of `who` or `named`.
         """
         digest = blake2b(content, digest_size=8).digest()
-        key = int.from_bytes(digest, "little") ^ who.salt
+        key = _number(digest)[0] ^ who.salt
         before = self._seen.count(key)
         if before:
             digest = blake2b(digest + before.to_bytes(4, "little"), digest_size=8).digest()

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import msgspec
 import trio
 
+from runmgr.agent import AgentRun
 from runmgr.agent.nodes import CallToolsNode, ModelRequestNode
 from runmgr.exceptions import JournalError, UserError
 from runmgr.journal import JournalReader, JournalWriter, open_journal, open_journal_writer
@@ -25,10 +26,11 @@ from runmgr.journal.codec import (
     encode_any,
     encode_checkpoint,
     encode_outcome,
+    encode_plain,
     encode_record,
 )
 from runmgr.messages import ToolCallPart, ToolReturnPart
-from runmgr.messages.codec import wire_form
+from runmgr.messages.codec import wire_form, wire_forms
 from runmgr.records.outcomes import RunError, RunOutcome, RunState
 from runmgr.records.snapshots import PendingGraph, RunSnapshot
 from runmgr.usage import RunUsage
@@ -132,14 +134,13 @@ class RunJournal:
         who = self._ids.who(agent, options)
         try:
             if type(prompt) is str and given is None and (not options or options.keys().isdisjoint(ASKED)):
-                content = encode_any(prompt)
+                content = encode_plain(prompt)
                 self._prompt, self._encoded = prompt, content  # it is wanted again for the run's row
             else:
                 content = asked(prompt, given, options)
         except (ValueError, TypeError):
             return None, who.fingerprint  # it is refused further on, with the name of the field
-        run_id, key = self._ids.next_run(content, who)
-        self._fresh[run_id] = key
+        run_id, self._fresh[run_id] = self._ids.next_run(content, who)
         return run_id, who.fingerprint
 
     def identify_graph(self, graph: Any, node: Any, state: Any) -> str:
@@ -149,8 +150,7 @@ class RunJournal:
             UserError: names the field that has no JSON form.
         """
         who = self._ids.named(getattr(graph, "name", None) or "graph")
-        run_id, key = self._ids.next_run(graph_form.content(graph, node, state), who)
-        self._fresh[run_id] = key
+        run_id, self._fresh[run_id] = self._ids.next_run(graph_form.content(graph, node, state), who)
         return run_id
 
     def not_admitted(self, actor: Actor) -> None:
@@ -173,13 +173,16 @@ class RunJournal:
         Raises:
             UserError: names the field.
         """
+        data = actor._input
+        given: bytes | None = None
+        metadata: bytes | None = None
         field = "input"
         try:
-            given: bytes | None = None
-            if actor._input is not None:
-                given = self._encoded if actor._input is self._prompt else encode_any(actor._input)
-            field = "metadata"
-            metadata = None if actor._metadata is None else encode_any(actor._metadata)
+            if data is not None:
+                given = self._encoded if data is self._prompt else encode_any(data)
+            if actor._metadata is not None:
+                field = "metadata"
+                metadata = encode_any(actor._metadata)
         except (ValueError, TypeError) as error:
             raise UserError(
                 f"run {actor.run_id}: its {field} cannot be kept in the journal: {error}. Give plain data, or no journal"
@@ -229,49 +232,56 @@ class RunJournal:
         if type(node) is ModelRequestNode:
             if actor._steps == 1 and not actor._checkpoints:
                 return False  # its prompt has become a request: nothing is paid or done yet
-            deps = stepper.ctx.deps
-            if (
-                _is_plain(node.request)
-                and not deps.plan.history_processors
-                and (deps.manager is None or not deps.manager.pending_retries())
-            ):
-                # Results of tools. The response with their calls is committed already, and nobody waits for what they gave: it is
-                # kept with the next commit, unless the next response comes before that, whose checkpoint holds it too.
-                self._put_off(actor, stepper)
-                return False
-            return self._keep_all(actor, stepper)  # it might be another by then, or have no JSON form
-        response = getattr(node, "model_response", None)
-        if actor._steps == 1 and not actor._checkpoints:
-            if response is None or not _has_calls(response):
-                return False
-            # It was begun with calls that wait, approved perhaps: their tools are next.
-            self._keep(actor, stepper.snapshot())
-            return True
-        if response is None or node.tool_call_results is not None:
-            return self._keep_all(actor, stepper)
-        if actor._epoch >= 0 and stepper.ctx.deps.plan.plain_text and not _has_calls(response):
+            deps = stepper._deps if type(stepper) is AgentRun else stepper.ctx.deps
+            manager = deps.manager
+            if deps.plan.history_processors or (manager is not None and manager.pending_retries()):
+                return self._keep_all(actor, stepper)  # the request might be another by the time it is kept
+            for part in node.request.parts:
+                if (
+                    type(part) is not ToolReturnPart
+                    or type(part.content) not in _PLAIN
+                    or part.metadata is not None
+                ):
+                    return self._keep_all(actor, stepper)  # it might have no JSON form
+            # Results of tools. The response with their calls is committed already, and nobody waits for what they gave: it is
+            # kept with the next commit, unless the next response comes before that, whose checkpoint holds it too.
+        else:
+            begun = actor._steps == 1 and not actor._checkpoints
+            response = getattr(node, "model_response", None)
+            if response is None:
+                return not begun and self._keep_all(actor, stepper)
+            calls = False
+            for part in response.parts:
+                if type(part) is ToolCallPart:
+                    calls = True
+                    break
+            if begun:
+                if calls:  # It was begun with calls that wait, approved perhaps: their tools are next.
+                    self._keep(actor, stepper.snapshot())
+                return calls
+            if node.tool_call_results is not None:
+                return self._keep_all(actor, stepper)
+            deps = stepper._deps if type(stepper) is AgentRun else stepper.ctx.deps
+            if calls or actor._epoch < 0 or not deps.plan.plain_text:
+                if self._late:
+                    self._late.pop(actor, None)  # this one says more
+                self._write(actor, stepper, response)
+                return True
             # No tool, validator or output function will see it; mostly the run ends within this very step. It is kept
             # with the next commit, if the run has not got further by then.
-            self._put_off(actor, stepper)
-            return False
-        if self._late:
-            self._late.pop(actor, None)  # this one says more
-        self._keep_response(actor, stepper.ctx, response)
-        return True
+        self._late[actor] = stepper  # nothing is made up of it until then
+        writer = self.writer
+        if writer.sleeping is not None:
+            writer.wake()
+        return writer.backlogged
 
     def _keep_all(self, actor: Actor, stepper: Any) -> bool:
         """As `checkpoint`, for what is seldom."""
         snapshot = stepper.snapshot()
         self._keep(actor, snapshot)
         # A last response with calls is committed already. One without was put off, perhaps, and what comes next acts on it.
-        return bool(snapshot.messages) and not _has_calls(snapshot.messages[-1])
-
-    def _put_off(self, actor: Actor, stepper: Any) -> None:
-        """Keep with the next commit where the run stands then: nothing is made up of it until then."""
-        self._late[actor] = stepper
-        writer = self.writer
-        if writer.sleeping is not None:
-            writer.wake()
+        waits = bool(snapshot.messages) and not _has_calls(snapshot.messages[-1])
+        return waits or self.writer.backlogged
 
     def _keep_late(self, actor: Actor, stepper: Any) -> None:
         """Keep where a run stands whose checkpoint was put off."""
@@ -284,58 +294,60 @@ class RunJournal:
         """Keep where a run stands that acts on a response, or whose request is on its way."""
         node = stepper.next_node
         if type(node) is CallToolsNode:
-            self._keep_response(actor, stepper.ctx, node.model_response)
+            self._write(actor, stepper, node.model_response)
         elif type(node) is ModelRequestNode:
             request = node.request
-            state = stepper.ctx.state
-            history = state.message_history
+            history = stepper.ctx.state.message_history
             if node._partial is not None or not history or history[-1] is not request:
                 self._keep(actor, stepper.snapshot())
                 return
             # It was sent: it is in the history already, and comes there from this row when the next one says so.
-            self._write(actor, stepper.ctx, len(history) - 1, wire_form(request), None)
+            self._write(actor, stepper, None, request)
             self._asked[actor] = (request.timestamp, len(request.parts))
 
-    def _keep_response(self, actor: Actor, ctx: Any, response: Any) -> None:
-        history = ctx.state.message_history
-        pending = None if history[-1] is response else wire_form(response)
-        self._write(actor, ctx, len(history), None, pending)
-
-    def _write(self, actor: Actor, ctx: Any, upto: int, request: Any, response: Any) -> None:
+    def _write(self, actor: Actor, stepper: Any, response: Any, request: Any = None) -> None:
         """A checkpoint of an agent's run straight from what it holds: as `_keep`, without a snapshot.
 
         Args:
             actor: the run.
-            ctx: its state, and what it depends on.
-            upto: how many messages of its history are to be kept by now.
-            request: what is sent next; None: the response is acted on.
-            response: that, where it is not simply the last message.
+            stepper: its agent's run.
+            response: what is acted on next; None where a request is on its way.
+            request: that: the last message of its history.
         """
-        state, deps = ctx.state, ctx.deps
+        if type(stepper) is AgentRun:
+            state, deps = stepper._state, stepper._deps
+        else:  # somebody's own, around one
+            state, deps = stepper.ctx.state, stepper.ctx.deps
         history, usage, epoch = state.message_history, state.usage, state.history_epoch
         known = actor._known
-        reset = epoch != actor._epoch
-        asked = bool(self._asked) and self._was_asked(actor, history) and not reset
-        if reset:
-            known = 0
-        elif asked:
-            known += 1
+        reset = asked = False
+        if epoch != actor._epoch:
+            known, reset = 0, True
+            self._asked.pop(actor, None)
+        elif self._asked and self._was_asked(actor, history):
+            known, asked = known + 1, True
+        upto = len(history)
+        pending, step, retries, wire = "call_tools", state.run_step, _NO_RETRIES, None
         paid, cost, unpriced = _money(actor, usage)
-        manager = deps.manager
         try:
+            if request is not None:
+                pending, step, upto, wire = "model_request", step - 1, upto - 1, wire_form(request)
+            else:
+                response = None if history[-1] is response else wire_form(response)
+                if deps.manager is not None:  # a request is put off only where no tool failed
+                    retries = deps.manager.retries
             body = encode_record(
                 CheckpointRecord(
-                    "call_tools" if request is None else "model_request",
+                    pending,
                     counts(usage),
-                    list(map(wire_form, history[known:upto])) if known < upto else None,
+                    wire_forms(history[known:upto]) if known < upto else None,
                     reset,
-                    request,
+                    wire,
                     response,
                     deps.new_message_index,
-                    state.run_step if request is None else state.run_step - 1,
+                    step,
                     state.retries,
-                    # A request is put off only where no tool failed.
-                    _NO_RETRIES if manager is None or request is not None else manager.retries,
+                    retries,
                     state.metadata,
                     None if paid is None else counts(paid),
                     str(cost) if cost else "0",
@@ -405,21 +417,22 @@ class RunJournal:
             epoch: of its history.
             body: the outcome as it is kept, where somebody has encoded it already, with all messages.
         """
-        if not actor._journal_run:
+        run = actor._journal_run
+        if not run:
             self._runtime.tell(actor, outcome)
             return
         if self._late:
             self._late.pop(actor, None)
-        asked = bool(self._asked) and self._was_asked(actor, outcome.messages)
+        reset = epoch != actor._epoch
+        asked = False
+        if self._asked:
+            asked = self._was_asked(actor, outcome.messages) and not reset
         if self._ended is not None:
             self._ended += 1
         if body is None:
-            reset = epoch != actor._epoch
-            asked = asked and not reset
             body = encode_outcome(outcome, actor._known + asked, reset=reset, asked=asked)
-        self.writer.ended_with(
-            actor._journal_run, outcome.status._value_, outcome.finished_at, body, self._told, actor, outcome
-        )
+        at = outcome.finished_at
+        self.writer.ended_with(run, outcome.status._value_, at, body, self._told, actor, outcome)
 
     def _tell(self, ok: bool, actor: Actor, outcome: RunOutcome) -> None:
         """An outcome is committed, or cannot be."""
@@ -448,14 +461,6 @@ def _has_calls(response: Any) -> bool:
         if type(part) is ToolCallPart:
             return True
     return False
-
-
-def _is_plain(request: Any) -> bool:
-    """Whether this is nothing but results of tools that have a JSON form for sure."""
-    for part in request.parts:
-        if type(part) is not ToolReturnPart or type(part.content) not in _PLAIN or part.metadata is not None:
-            return False
-    return True
 
 
 def _money(actor: Actor, usage: RunUsage) -> tuple[RunUsage | None, Decimal, int]:

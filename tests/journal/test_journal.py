@@ -514,6 +514,29 @@ async def test_waiting_for_a_commit_can_be_cancelled(path, threaded):
         assert reader.finished("a")
 
 
+async def test_next_commit_ends_by_a_cancellation_when_it_is_there_and_only_for_whom_it_is(path, threaded):
+    ended = []
+
+    async def wait(name, scope):
+        with scope:
+            await writer.next_commit()
+            with open_journal(path) as reader:
+                ended.append((name, reader.finished("a") is not None))
+
+    scopes = {name: trio.CancelScope() for name in ("before", "while", "stays")}
+    async with open_journal_writer(path, threaded=threaded) as writer:
+        write(writer, outcome_of("a"))
+        async with trio.open_nursery() as nursery:
+            scopes["before"].cancel()
+            for name, scope in scopes.items():
+                nursery.start_soon(wait, name, scope)
+            await trio.lowlevel.checkpoint()
+            scopes["while"].cancel()
+    assert ended == [("stays", True)]
+    assert scopes["before"].cancelled_caught
+    assert scopes["while"].cancelled_caught
+
+
 async def test_the_log_is_moved_beside_the_commits(tmp_path):
     """Long before the writer would do it within a commit; and what it leaves behind is whole."""
     path = tmp_path / "j.sqlite"
