@@ -45,7 +45,9 @@ def set_collector(args: argparse.Namespace) -> None:
     if args.collector == "commands":
         gc.collect()
         gc.freeze()
-        gc.set_threshold(50_000, 20, 100)  # runmgr/cli/collector.py, which the peers have not
+        in_flight = args.in_flight if args.mode in {"rate", "tail"} else args.runs
+        # As runmgr/cli/collector.py, which the peers have not, has it.
+        gc.set_threshold(5_000, max(1_000_000, 150 * in_flight) // 5_000, 100)
 
 
 def rss_kib() -> float:

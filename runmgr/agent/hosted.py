@@ -73,18 +73,9 @@ def start_hosted(
     )
     return _AGENT_RUN(
         state,
+        # Without names: a class that is called with them makes a dict of them first.
         _DEPS(
-            user_deps=deps,
-            prompt=prompt,
-            new_message_index=0,
-            model=model,
-            model_settings=settings,
-            usage_limits=limits or NO_LIMITS_GIVEN,
-            plan=plan,
-            toolset=plan.toolset,
-            run_state=state,
-            host=host,
-            hosted=True,
+            deps, prompt, 0, model, settings, limits or NO_LIMITS_GIVEN, plan, plan.toolset, state, host, True
         ),
         first_node(plan, prompt, None),
     )

@@ -67,17 +67,17 @@ class UserPromptNode(AgentNode[DepsT, NodeRunEndT]):
     """
 
     user_prompt: str | Sequence[UserContent] | None
-    deferred_tool_results: DeferredToolResults | None = field(default=None, kw_only=True)
-    instructions: str | None = field(default=None, kw_only=True)
+    deferred_tool_results: DeferredToolResults | None = None
+    instructions: str | None = None
     instructions_functions: list[SystemPromptRunner[DepsT]] = field(
-        default_factory=list["SystemPromptRunner[DepsT]"], kw_only=True
+        default_factory=list["SystemPromptRunner[DepsT]"]
     )
-    system_prompts: tuple[str, ...] = field(default_factory=tuple, kw_only=True)
+    system_prompts: tuple[str, ...] = field(default_factory=tuple)
     system_prompt_functions: list[SystemPromptRunner[DepsT]] = field(
-        default_factory=list["SystemPromptRunner[DepsT]"], kw_only=True
+        default_factory=list["SystemPromptRunner[DepsT]"]
     )
     system_prompt_dynamic_functions: dict[str, SystemPromptRunner[DepsT]] = field(
-        default_factory=dict[str, "SystemPromptRunner[DepsT]"], kw_only=True
+        default_factory=dict[str, "SystemPromptRunner[DepsT]"]
     )
 
     async def run(

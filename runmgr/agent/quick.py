@@ -28,6 +28,8 @@ _CALL_TOOLS: Any = CallToolsNode
 _REQUEST: Any = ModelRequestNode
 _FINAL: Any = FinalResult
 """Without parameters: filling them in costs more than the call."""
+_new: Any = object.__new__
+"""Nodes are made without their ``__init__``: all that is not given is a default, which the class has."""
 
 
 def go(run: AgentRun[Any, Any], node: Any) -> Any:
@@ -58,7 +60,8 @@ def go(run: AgentRun[Any, Any], node: Any) -> Any:
         if not (run._state.message_history or node.system_prompt_functions or plan.instructions_functions):
             run._started = True
             request = first_request(node.user_prompt, node.system_prompts, plan.instructions)
-            following = run._next_node = _REQUEST(request)
+            following = run._next_node = _new(_REQUEST)
+            following.request = request
             return following
     return run._step(node)
 
@@ -102,9 +105,11 @@ def took(run: AgentRun[Any, Any], node: Any, result: Any) -> Any:
         run._end(ended)
         return ended
     if type(result) is ModelRequest:
-        following = node._next_node = _REQUEST(result)
+        following = node._next_node = _new(_REQUEST)
+        following.request = result
     else:
         receive_response(result, run._state, run._deps)
-        following = node._result = _CALL_TOOLS(result)
+        following = node._result = _new(_CALL_TOOLS)
+        following.model_response = result
     run._next_node = following
     return following

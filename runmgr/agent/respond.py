@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
 from runmgr.agent.begin import user_prompt_part
@@ -92,11 +92,15 @@ async def respond(
 
 def glance(response: ModelResponse) -> str | list[ToolCallPart] | None:
     """What most responses come to: their text, or their calls; None where there is anything else in one."""
+    parts: Any = response.parts
+    if len(parts) == 1:
+        part: Any = parts[0]
+        kind: Any = type(part)  # pyright: ignore[reportUnknownVariableType]
+        return [part] if kind is ToolCallPart else part.content if kind is TextPart else None
     text = ""
     calls: list[ToolCallPart] | None = None
-    part: Any
-    for part in response.parts:
-        kind = cast("Any", type(part))
+    for part in parts:
+        kind = type(part)  # pyright: ignore[reportUnknownVariableType]
         if kind is ToolCallPart:
             if calls is None:
                 calls = []
@@ -174,7 +178,7 @@ async def call_directly(
     """
     call = calls[0]
     plan = deps.plan
-    direct = cast("Callable[..., Awaitable[Any]]", tool.direct)
+    direct: Any = tool.direct
     try:
         value = await direct(**validated(call, tool, plan.validation_context))
     except FAILURES as error:

@@ -31,7 +31,7 @@ def tool_return_parts(call: ToolCallPart, value: Any) -> tuple[ToolReturnPart, U
     Raises:
         UserError: a ``ToolReturn`` is nested, or holds files in ``return_value``.
     """
-    kind = cast("type[Any]", type(value))
+    kind: Any = type(value)  # pyright: ignore[reportUnknownVariableType]
     if kind in _PLAIN:  # what nearly every tool returns
         return ToolReturnPart(call.tool_name, value, call.tool_call_id), None
     if kind is ToolReturn:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from runmgr.agent.history import run_history_processors
 from runmgr.agent.prompts import call_with_context
@@ -44,8 +44,7 @@ async def prepare_request(
     deps.tools = None
     plan = deps.plan
     history = state.message_history
-    if not ends_with(history, request, deps.kept):
-        _put(request, state, deps)
+    _put(request, state, deps)
     manager = deps.tool_manager
     if not manager.prepare_static(state.run_step):
         await manager.prepare(build_run_context(ctx))
@@ -90,24 +89,30 @@ def prepare_now(
     if tools is None:
         return None
     history = state.message_history
-    if not ends_with(history, request, deps.kept):
-        _put(request, state, deps)
+    _put(request, state, deps)
     deps.tools = tools
     if deps.manager is not None:
         deps.manager.prepare_static(state.run_step)
     limits.check_before_request(state.usage)
     messages = merge_consecutive(history) if deps.has_neighbours else history
-    return messages, deps.model_settings, cast("ModelRequestParameters", plan.parameters(tools))
+    params: Any = plan.parameters(tools)
+    return messages, deps.model_settings, params
 
 
 def _put(request: ModelRequest, state: GraphAgentState, deps: GraphAgentDeps[Any, Any]) -> None:
-    """Put a request into the history: a step begins."""
+    """Put a request into the history, but where it ends with it: a step begins."""
     history = state.message_history
+    if history:
+        last = history[-1]
+        if (type(last) is not ModelResponse or deps.kept is not None) and ends_with(
+            history, request, deps.kept
+        ):
+            return
+        if type(last) is ModelRequest:
+            deps.has_neighbours = True
     request.timestamp = now_utc()
     if request.run_id is None:
         request.run_id = state.run_id
-    if history and type(history[-1]) is ModelRequest:
-        deps.has_neighbours = True
     history.append(request)
     state.run_step += 1
 

@@ -257,14 +257,14 @@ class RunBlock(Generic[AgentDepsT, OutputDataT]):
 
 def first_node(plan: Plan, prompt: Any, results: DeferredToolResults | None) -> UserPromptNode[Any, Any]:
     """What a run begins with that goes on from no snapshot."""
-    return _USER_PROMPT(
+    return _USER_PROMPT(  # without names: a class that is called with them makes a dict of them first
         prompt,
-        deferred_tool_results=results,
-        instructions=plan.instructions,
-        instructions_functions=plan.instructions_functions,
-        system_prompts=plan.system_prompts,
-        system_prompt_functions=plan.system_prompt_functions,
-        system_prompt_dynamic_functions=plan.system_prompt_dynamic_functions,
+        results,
+        plan.instructions,
+        plan.instructions_functions,
+        plan.system_prompts,
+        plan.system_prompt_functions,
+        plan.system_prompt_dynamic_functions,
     )
 
 

@@ -110,7 +110,7 @@ def token_limit(settings: ModelSettings | None) -> Any:
     return (settings or {}).get("max_tokens") or "provider default"
 
 
-@dataclass(kw_only=True, slots=True, eq=False, repr=False)
+@dataclass(slots=True, eq=False, repr=False)
 class GraphAgentDeps(Generic[DepsT, OutputDataT]):
     """What a run needs and does not change: the plan of its agent, its model, its limits."""
 
@@ -127,6 +127,10 @@ class GraphAgentDeps(Generic[DepsT, OutputDataT]):
     """All tools, output tools included: the plan's, or a copy where parts of it remember what they did in a run."""
     run_state: GraphAgentState
     """The run's state, for its context."""
+    host: RunHost | None = None
+    """Whose doors model requests pass: of the run itself, or of the run that it is a part of."""
+    hosted: bool = False
+    """Whether the host is the run's own: it drives and cancels the run, and gets its events."""
     manager: ToolManager[DepsT] | None = None
     """See `tool_manager`, which makes it."""
     tools: Mapping[str, ToolsetTool[DepsT]] | None = None
@@ -138,12 +142,8 @@ class GraphAgentDeps(Generic[DepsT, OutputDataT]):
     """What the run itself was given as ``model_settings``."""
     has_neighbours: bool = False
     """Whether the history may hold two requests in a row, which are sent as one."""
-    host: RunHost | None = None
-    """Whose doors model requests pass: of the run itself, or of the run that it is a part of."""
     kept: tuple[ModelRequest, ModelMessage] | None = None
     """The request that came into the history last, and what history processors left of it there."""
-    hosted: bool = False
-    """Whether the host is the run's own: it drives and cancels the run, and gets its events."""
     cancellation: Cancellation | None = None
     """None where only a host, or nobody, can cancel this run alone."""
     instrumentation_settings: InstrumentationSettings | None = None

@@ -187,7 +187,7 @@ def command(
         config = _with(config, out=new_directory())
     config = _with(config, command=_resume_command(invocation.words, config))
     if invocation.own_process:
-        settle()
+        settle(config.max_running)
     result = trio.run(_watched, config, quiet)
     if as_json:
         sys.stdout.write(result.summary.to_json().decode())

@@ -146,7 +146,7 @@ def command(
 
     config = _config(**options)
     if invocation.own_process:
-        _make_room()
+        _make_room(config.concurrency or 0)
     agent, model = _agent(config)
     result = trio.run(_watched, config, quiet, agent, model)
     if as_json:
@@ -247,7 +247,7 @@ def _fields(assignments: tuple[str, ...]) -> dict[str, Any]:
     return fields
 
 
-def _make_room() -> None:
+def _make_room(in_flight: int) -> None:
     """A process that only measures: as many connections as it may have, and fewer collections of garbage."""
     try:
         import resource
@@ -258,7 +258,7 @@ def _make_room() -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
     except (ImportError, ValueError, OSError):  # no such limit here, or not ours to raise
         pass
-    settle()
+    settle(in_flight)
 
 
 async def _watched(config: LoadConfig, quiet: bool, agent: Any, model: Any) -> LoadResult:

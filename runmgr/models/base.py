@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 from runmgr.messages import ModelMessage, ModelResponse, request_instructions
 from runmgr.models.prepare import Prepared, prepare_parameters
@@ -20,7 +20,13 @@ if TYPE_CHECKING:
     from runmgr.builtin_tools import AbstractBuiltinTool
     from runmgr.tools import RunContext
 
-__all__ = ("Model", "ModelRequestParameters", "StreamedResponse", "get_instructions")
+__all__ = ("Halves", "Model", "ModelRequestParameters", "StreamedResponse", "get_instructions")
+
+Halves: TypeAlias = tuple[
+    Callable[[list[ModelMessage], ModelSettings | None, ModelRequestParameters], Awaitable[Any]],
+    Callable[[list[ModelMessage], Any], ModelResponse],
+]
+"""See `Model.in_halves`."""
 
 
 class Model(ABC):
@@ -84,6 +90,15 @@ class Model(ABC):
         off. Models that never resend have only one form.
         """
         return self.request(messages, model_settings, model_request_parameters)
+
+    def in_halves(self) -> Halves | None:
+        """`request_once` as two plain functions, for whoever awaits what is between them in a coroutine of its own; None where a model
+        has no such form, as most.
+
+        The first takes the arguments of `request_once` and gives what is to be awaited, the second takes the messages and what that gave
+        and gives the response. Asked for once, and the same as `request_once` in all that they do.
+        """
+        return None
 
     async def count_tokens(
         self,

@@ -73,6 +73,11 @@ _PLAIN = _ONE_WORD | {str}
 def _call(part: ToolCallPart | BuiltinToolCallPart) -> int:
     args = part.args
     if type(args) is dict and args:
+        for name, value in args.items():
+            if type(value) not in _ONE_WORD or type(name) is not str or not name.isidentifier():
+                break
+        else:
+            return 2 + 2 * len(args)  # of its JSON the brace, and each name and value
         for value in args.values():
             if type(value) not in _PLAIN:
                 break

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 from types import CoroutineType
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import trio
 
@@ -22,7 +22,7 @@ from runmgr.messages import (
     ModelResponseStreamEvent,
     now_utc,
 )
-from runmgr.models.base import Model, get_instructions
+from runmgr.models.base import Halves, Model, get_instructions
 from runmgr.models.estimate import count_words, estimate_usage
 from runmgr.models.stream import StreamedResponse
 from runmgr.profiles import ModelProfile, ModelProfileSpec
@@ -180,21 +180,32 @@ class FunctionModel(Model):
             AssertionError: there is only a stream function, or the function returned something else than a response.
             Exception: whatever the function raises.
         """
+        return self._complete(messages, await self._begin(messages, model_settings, model_request_parameters))
+
+    def in_halves(self) -> Halves | None:
+        """What `request` does before and after it waits for the function; None where that is not what is asked, as in a subclass."""
+        ours = [getattr(ask, "__func__", None) for ask in (self.request_once, self.request)]
+        return (self._begin, self._complete) if ours == _OURS else None
+
+    def _begin(
+        self,
+        messages: list[ModelMessage],
+        model_settings: ModelSettings | None,
+        model_request_parameters: ModelRequestParameters,
+    ) -> Awaitable[Any]:
         settings, params = self.prepare_request(model_settings, model_request_parameters)
         function = self.function
         if function is None:
             raise AssertionError("FunctionModel must receive a `function` to support non-streamed requests")
         # A list of its own: it may keep it, and the run goes on with the other one.
-        answer = function(messages[:], _agent_info(messages, settings, params))
-        response: Any
+        answer: Any = function(messages[:], _agent_info(messages, settings, params))
         if type(answer) is CoroutineType or (
             not isinstance(answer, ModelResponse) and isinstance(answer, Awaitable)
         ):
-            response = await cast("Awaitable[Any]", answer)
-        else:
-            response = answer
-            # An async function brings its own checkpoints; a sync one must not make a run that can't be cancelled.
-            await trio.lowlevel.checkpoint_if_cancelled()
+            return answer  # pyright: ignore[reportUnknownVariableType]
+        return _given(answer)
+
+    def _complete(self, messages: list[ModelMessage], response: Any) -> ModelResponse:
         if not isinstance(response, ModelResponse):
             raise AssertionError(  # noqa: TRY004 (as Pydantic AI has it)
                 f"{self._model_name} must return a ModelResponse, it returned {response!r}"
@@ -242,7 +253,16 @@ class FunctionModel(Model):
                 await pieces.aclose()
 
 
+_OURS = [FunctionModel.request_once, FunctionModel.request]
+"""As they are here, whatever a test puts in their place."""
+
 _NO_USAGE = RequestUsage()
+
+
+async def _given(answer: Any) -> Any:
+    """The answer of a sync function. An async one brings its own checkpoints; this must not make a run that can't be cancelled."""
+    await trio.lowlevel.checkpoint_if_cancelled()
+    return answer
 
 
 def _name(function: Callable[..., Any] | None) -> str:

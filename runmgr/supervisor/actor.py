@@ -56,7 +56,6 @@ class Actor(RunHandle):
         self,
         sup: Runtime,
         job: Job,
-        *,
         run_id: str,
         index: int,
         group: str,

@@ -276,7 +276,7 @@ class Admission:
             self._begin(actor)
             return True
         lane = self._lane(actor)
-        if len(lane.queue) < self._max_queued and not lane.line:
+        if len(lane.queue.where) < self._max_queued and not lane.line.where:
             actor._context = copy_context()
             self._seat(actor, lane)
             return True
@@ -349,14 +349,14 @@ class Admission:
                     del self._returning[actor]
                     return actor
         for lane in () if self.finishing else self._lanes:
-            if lane.queue:
+            if lane.queue.where:
                 with suppress(IndexError):  # all of them are held
                     _, actor = lane.queue.pop()
                     actor._seated = False
-                    if lane.line:
+                    if lane.line.where:
                         self._fill_seats(lane)
                     return actor
-            if lane.line:
+            if lane.line.where:
                 with suppress(IndexError):
                     actor, ticket = lane.line.pop()
                     ticket.call()

@@ -65,7 +65,17 @@ def verdict(error: BaseException | None) -> bool | None:
 class Breaker:
     """The state of one model's breaker."""
 
-    __slots__ = ("_cooldown", "_failed", "_policy", "_seen", "is_open", "probing", "tripped", "until")
+    __slots__ = (
+        "_cooldown",
+        "_failed",
+        "_policy",
+        "_seen",
+        "is_open",
+        "probing",
+        "tripped",
+        "troubled",
+        "until",
+    )
 
     def __init__(self, policy: BreakerPolicy) -> None:
         self._policy = policy
@@ -73,6 +83,8 @@ class Breaker:
         self._failed = 0
         self._cooldown = policy.cooldown
         self.is_open = False
+        self.troubled = False
+        """Whether anything failed lately: only then does a success have to be told."""
         self.probing = False
         """While it is open: a probe is under way."""
         self.until = math.inf
@@ -80,16 +92,11 @@ class Breaker:
         self.tripped = 0
         """How often it opened."""
 
-    @property
-    def troubled(self) -> bool:
-        """Whether anything failed lately: only then does a success have to be told."""
-        return self._failed > 0 or self.is_open
-
     def succeeded(self) -> None:
         """A request was answered: an open breaker closes."""
         if self.is_open:
             self._reset()
-            self.is_open = False
+            self.is_open = self.troubled = False
         else:
             self._count(0)
 
@@ -118,7 +125,7 @@ class Breaker:
         self.probing = False
 
     def _open(self, now: float) -> None:
-        self.is_open = True
+        self.is_open = self.troubled = True
         self.probing = False
         self.until = now + self._cooldown
         self._cooldown = min(2 * self._cooldown, self._policy.max_cooldown)
@@ -129,6 +136,7 @@ class Breaker:
         if self._seen >= 2 * self._policy.sample:  # the older half counts for less and less
             self._seen //= 2
             self._failed //= 2
+        self.troubled = self._failed > 0
 
     def _reset(self) -> None:
         self._seen = self._failed = 0

@@ -70,13 +70,13 @@ async def request(
     if door.has_parts:
         return await parts.request(self, door, messages, settings, params)
     events, journal = sup.events, sup.journal
-    rate = door.rate
+    halves, rate = door.halves, door.rate
     attempt = 1
     door.retries.sent()
     breaker = door.breaker
     while True:
         probe = False
-        if breaker is not None and breaker.is_open:
+        if breaker is not None and breaker.breaker.is_open:
             attempt = await _wait_at_breaker(self, door, breaker, attempt)
             probe = breaker.is_open
         entry: Entry | None = None
@@ -93,9 +93,14 @@ async def request(
                 started = sup._time()
         if events.listening:
             _sent(self, door, attempt, started)
-        door.count_in()
+        door.sent += 1
+        door.in_flight = count = door.in_flight + 1
+        if count > door.room:
+            door.make_room(2 * count)
         try:
-            if door.hedging is None:
+            if halves is not None:
+                response = halves[1](messages, await halves[0](messages, settings, params))
+            elif door.hedging is None:
                 response = await model.request_once(messages, settings, params)
             else:
                 response = await _hedged(self, door, entry, model, messages, settings, params)

@@ -83,12 +83,12 @@ class ModelDoor:
     """
 
     __slots__ = (
-        "_room",
         "breaker",
         "cached",
         "counts",
         "expected",
         "failed",
+        "halves",
         "has_parts",
         "hedging",
         "in_flight",
@@ -102,6 +102,7 @@ class ModelDoor:
         "refused",
         "resent",
         "retries",
+        "room",
         "sent",
         "system",
         "tally",
@@ -126,6 +127,8 @@ class ModelDoor:
         self.tally = tally
         self.rate = rate
         self.retries = retries
+        self.halves = model.in_halves() if hedging is None else None
+        """Of its requests, where they have any and one is sent at a time."""
         self.hedging = hedging
         self.breaker = breaker
         self.has_parts = has_parts
@@ -146,7 +149,8 @@ class ModelDoor:
         """Of what answered last, which is ``priced``."""
         self.priced: tuple[str | None, str | None] = (None, None)
         """Provider and name of what answered last."""
-        self._room = math.inf
+        self.room = math.inf
+        """Requests at once that its client has connections for."""
 
     def make_room(self, connections: int) -> None:
         """Let the model's client have at least so many connections open."""
@@ -157,13 +161,13 @@ class ModelDoor:
                 found: Any = pool()
                 if found.limit < connections:
                     client.resize(connections)
-                self._room = max(found.limit, connections)
+                self.room = max(found.limit, connections)
 
     def count_in(self) -> None:
         """One more is sent."""
         self.in_flight = count = self.in_flight + 1
         self.sent += 1
-        if count > self._room:
+        if count > self.room:
             self.make_room(2 * count)
 
     def listen(self) -> Callable[[], None]:

@@ -35,7 +35,8 @@ class RetryBudget:
     def sent(self) -> None:
         """A first send."""
         if self.share is not None:
-            self._balance = min(_MOST, self._balance + self.share)
+            balance = self._balance + self.share
+            self._balance = balance if balance < _MOST else _MOST
 
     def resend(self, now: float) -> float:
         """Spend a resend: gives the seconds until it may be sent, 0.0 where there is one left."""

@@ -156,20 +156,20 @@ class Runtime:
         number = self.submitted
         self.submitted = number + 1
         time = trio.current_time()
-        actor = Actor(
+        actor = Actor(  # without names: a class that is called with them makes a dict of them first
             self,
             job,
-            run_id=run_id or f"{self._id_prefix}-{number:06d}",
-            index=number if index is None else index,
-            group=group,
-            priority=priority,
-            timeout=timeout,
-            deadline=None if deadline is None else time + deadline,
-            metadata=metadata,
-            input=job.prompt if input is None else input,
-            fingerprint=fingerprint,
-            queued_at=self._wall_offset + time,
-            listener=listener,
+            run_id or f"{self._id_prefix}-{number:06d}",
+            number if index is None else index,
+            group,
+            priority,
+            timeout,
+            None if deadline is None else time + deadline,
+            metadata,
+            job.prompt if input is None else input,
+            fingerprint,
+            self._wall_offset + time,
+            listener,
         )
         if parent is not None:
             self.family.adopt(parent, actor)

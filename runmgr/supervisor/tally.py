@@ -197,7 +197,14 @@ def settled(tally: Tally, account: Tally, served: Tally, usage: Any, packed: int
         tally.unpriced += 1
         account.unpriced += 1
         served.unpriced += 1
-    if usage.details or usage.cache_read_tokens or usage.cache_write_tokens or has_audio(usage):
+    if (
+        usage.details
+        or usage.cache_read_tokens
+        or usage.cache_write_tokens
+        or usage.input_audio_tokens
+        or usage.output_audio_tokens
+        or usage.cache_audio_read_tokens
+    ):
         tally.add_rare(usage)
         account.add_rare(usage)
         served.add_rare(usage)

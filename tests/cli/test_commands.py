@@ -10,6 +10,7 @@ import pytest
 
 from runmgr import __version__
 from runmgr.cli import main
+from runmgr.cli.collector import thresholds
 
 
 @pytest.fixture
@@ -129,6 +130,12 @@ def batch(*words, cwd, **options):
         check=False,
         **options,
     )
+
+
+@pytest.mark.parametrize(("in_flight", "objects"), [(0, 1_000_000), (100, 1_000_000), (100_000, 15_000_000)])
+def test_what_cycles_may_hold_is_in_proportion_to_what_is_in_flight(in_flight, objects):
+    young, middle, _ = thresholds(in_flight)
+    assert young * middle == objects
 
 
 def test_a_program_that_calls_a_command_keeps_its_collector_as_it_is(run):

@@ -13,6 +13,7 @@ from runmgr.exceptions import UnexpectedModelBehavior
 from runmgr.messages import ModelRequest, ModelResponse, TextPart, ToolCallPart, UserPromptPart
 from runmgr.models import ModelRequestParameters
 from runmgr.models.function import AgentInfo, FunctionModel
+from runmgr.models.wrapper import WrapperModel
 from runmgr.usage import RequestUsage
 
 HELLO = [ModelRequest([UserPromptPart("hello world")])]
@@ -115,6 +116,49 @@ def test_words_are_counted_as_a_split_counts_them(text):
 
     expected = len(re.split(r'[\s",.:]+', text.strip())) if text else 0
     assert trio.run(count) == expected
+
+
+NAMES = st.text(st.sampled_from('ab_1 ",.:\n\xa0é'), max_size=4)
+PLAIN_VALUES = (
+    st.integers() | st.booleans() | st.none() | st.text(st.sampled_from('a ",.:\n'), max_size=4) | st.floats()
+)
+
+
+@given(st.dictionaries(NAMES, PLAIN_VALUES, max_size=4))
+def test_arguments_of_calls_are_counted_as_their_json_is(args):
+    call = ToolCallPart("f", args)
+
+    async def count():
+        model = FunctionModel(lambda m, i: ModelResponse([call]))
+        return (await model.request(HELLO, None, PLAIN)).usage.output_tokens
+
+    assert trio.run(count) == 1 + len(re.split(r'[\s",.:]+', call.args_as_json_str().strip()))
+
+
+def test_halves_are_of_the_class_itself_only(monkeypatch):
+    """Whoever puts something of his own in the place of `request` or `request_once` is asked there, by everybody."""
+
+    class Counting(FunctionModel):
+        async def request(self, messages, model_settings, model_request_parameters):
+            return await super().request(messages, model_settings, model_request_parameters)
+
+    class Once(FunctionModel):
+        async def request_once(self, messages, model_settings, model_request_parameters):
+            return await super().request_once(messages, model_settings, model_request_parameters)
+
+    class Named(FunctionModel):
+        @property
+        def system(self):
+            return "mine"
+
+    patched = FunctionModel(answer)
+    patched.request = Counting(answer).request
+    assert [
+        m.in_halves() for m in (Counting(answer), Once(answer), patched, WrapperModel(Named(answer)))
+    ] == [None] * 4
+    assert Named(answer).in_halves() is not None
+    monkeypatch.setattr(FunctionModel, "request", Counting.request)
+    assert FunctionModel(answer).in_halves() is None
 
 
 def conversation(lib):
