@@ -232,17 +232,19 @@ class Actor(RunHandle):
                         node = stepper.next_node
                         quick = type(stepper) is AgentRun
                         while not isinstance(node, End):
-                            self._ours = True  # what is raised from here on is a bug of ours
                             if self._interrupts:
+                                self._ours = True  # what is raised from here on is a bug of ours
                                 node = await self._heed(node)
+                                self._ours = False
                             if events.listening:
+                                self._ours = True
                                 # Not called as methods are: that is slow for attributes.
                                 tell, ticks, what = events.tell, sup._ticks, node.get_node_id()
                                 at = sup._ticks_offset + ticks()
                                 tell(RunNode(self.run_id, self.group, what, self._steps, at))
                                 if events.behind:
                                     await self._wait_for(events.caught_up, "events")
-                            self._ours = False
+                                self._ours = False
                             if quick:
                                 step = stepper._go(node)
                                 if type(step) is CoroutineType:
@@ -257,6 +259,7 @@ class Actor(RunHandle):
                                     await journal.writer.next_commit()
                                     if self._cancel_reason is not None:  # since it was committed
                                         await trio.lowlevel.checkpoint_if_cancelled()
+                                self._ours = False
                         self._result = stepper.result
                         output = self._result.output
                     except BaseException as exc:

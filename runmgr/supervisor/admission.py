@@ -272,7 +272,8 @@ class Admission:
     def offer(self, actor: Actor) -> bool:
         """Give the run a place or a seat in the queue; False when both are full."""
         if self.running < self._places and not self.closed and actor.group not in self._held:
-            self._enter(actor)  # by the invariant nobody is waiting who could go
+            enter = self._enter  # not called as a method would be, which is slow for attributes
+            enter(actor)  # by the invariant nobody is waiting who could go
             self._begin(actor)
             return True
         lane = self._lane(actor)
@@ -372,7 +373,8 @@ class Admission:
             if count >= self._most(group) and group not in self._held:
                 self._held.add(group)
                 self._hold(group)
-        self._start(actor)
+        start = self._start
+        start(actor)
 
     def _seat(self, actor: Actor, lane: _Lane) -> None:
         self._enter(actor)

@@ -71,6 +71,7 @@ async def request(
         return await parts.request(self, door, messages, settings, params)
     events, journal = sup.events, sup.journal
     halves, rate = door.halves, door.rate
+    time = sup._time  # not called as a method would be, which is slow for attributes
     attempt = 1
     door.retries.sent()
     breaker = door.breaker
@@ -80,7 +81,7 @@ async def request(
             attempt = await _wait_at_breaker(self, door, breaker, attempt)
             probe = breaker.is_open
         entry: Entry | None = None
-        started = sup._time()
+        started = time()
         if rate is not None or gates.purse is not None or gates.group_rates:
             entry = _prepare(self, door, messages, settings, params, probe=probe)
             through = _enter_nowait(door, entry, started)
@@ -90,7 +91,7 @@ async def request(
                 if breaker is not None and breaker.is_open and not probe:  # since it stood there
                     _turn_back(self, door, entry)
                     continue
-                started = sup._time()
+                started = time()
         if events.listening:
             _sent(self, door, attempt, started)
         door.sent += 1

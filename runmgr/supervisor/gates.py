@@ -48,6 +48,36 @@ _UNTOLD = RateLimit()
 class Gates:
     """The shared half of `runmgr.supervisor.doors`. See `open_supervisor` for the arguments."""
 
+    __slots__ = (
+        "_breaker",
+        "_breakers",
+        "_by_name",
+        "_hedge",
+        "_ledger",
+        "_max_running",
+        "_models",
+        "_named",
+        "_rate_limits",
+        "_rates",
+        "_retry_policy",
+        "_rng",
+        "_tokenizers",
+        "behalf",
+        "cache",
+        "doors",
+        "group_rates",
+        "lost",
+        "metered",
+        "parts",
+        "prices",
+        "purse",
+        "restart",
+        "services",
+        "spent_by_group_before",
+        "spent_by_run_before",
+        "timers",
+    )
+
     def __init__(
         self,
         ledger: Ledger,
@@ -78,6 +108,8 @@ class Gates:
         self.prices = Prices(prices)
         self.doors: dict[int, ModelDoor] = {}
         """By the id of the model."""
+        self._by_name: dict[str, ModelDoor] = {}
+        """The first of each name."""
         self.group_rates: dict[str, GroupRate] = {}
         """Of groups that have a rate of their own, over all models."""
         self.purse: Purse | None = None
@@ -153,6 +185,7 @@ class Gates:
             has_parts=has_parts,
             tokenizer=self._tokenizers.get(f"{system}:{name}") or self._tokenizers.get(name),
         )
+        self._by_name.setdefault(door.name, door)
         door.make_room(self._max_running)
         with trio.CancelScope(shield=True):  # quick: nothing is connected here
             await self._models.enter_async_context(model)
@@ -278,12 +311,10 @@ class Gates:
         """A run's tools were called so often; they are the model's that asked for them."""
         tally = self.tally(actor)
         name = actor._model or ""
-        served = next((door.tally for door in self.doors.values() if door.name == name), None)
-        if served is None:
-            served = self._ledger.served("", name)
+        door = self._by_name.get(name)
+        served = self._ledger.served("", name) if door is None else door.tally
         self._ledger.count_tool_calls(tally, tally.account, served, count)
         if self.behalf is not None:
-            door = next((door for door in self.doors.values() if door.name == name), None)
             self.behalf.called_tools(actor, "" if door is None else door.system or "", name, count)
 
     def served(self, provider: str, model: str) -> Tally:

@@ -83,7 +83,7 @@ class Ledger:
         """The run has ended: remember its tally for a while, then only its share of the sum."""
         if tally.is_empty:
             return
-        self._status(status).merge(tally.last_attempt())
+        (self._by_status.get(status) or self._status(status)).merge(tally.last_attempt())
         finished = self._finished
         earlier = finished.pop(run_id, None)
         if earlier is not None:  # the same id, run again

@@ -120,13 +120,20 @@ class Outcomes:
                 if isinstance(self._items, AsyncIterable):
                     index = 0
                     async for item in self._items:
-                        await self._submit(item, index)
+                        actor = self._submit(item, index)
+                        if actor is not None:
+                            await self._stand(actor, index)
                         index += 1
                         await self._wait_for_room(index)
                 else:
+                    window = self._window
                     for index, item in enumerate(self._items):
-                        await self._submit(item, index)
-                        await self._wait_for_room(index)
+                        actor = self._submit(item, index)
+                        if actor is not None:
+                            await self._stand(actor, index)
+                        # Not awaited where there is nothing to wait for: a coroutine is much of what a submission costs.
+                        if index % FED_AT_ONCE == FED_AT_ONCE - 1 or self._open >= window:
+                            await self._wait_for_room(index)
         except Exception as error:  # noqa: BLE001  the iterable's own error belongs to whoever iterates the outcomes
             self._error = error
         finally:
@@ -134,17 +141,26 @@ class Outcomes:
             self._wake()
             self._done.set()
 
-    async def _submit(self, item: Any, index: int) -> None:
-        listener = _Place(self, index) if self._ordered else self
+    def _submit(self, item: Any, index: int) -> Actor | None:
+        """Submit the item's run, or give it back where there is neither a place nor a seat for it."""
         actor = self._make(item, index)
         if actor._outcome is not None:  # its outcome is known already
+            listener = _Place(self, index) if self._ordered else self
             self._open += 1
             self._running += 1
             listener.told(msgspec.structs.replace(actor._outcome, index=index))
-            await trio.lowlevel.checkpoint_if_cancelled()
-            return
-        if actor.run_id not in self._runtime.live:
-            await self._runtime.admit(actor)
+        elif actor.run_id in self._runtime.live or self._runtime.offer(actor):
+            self._listen(actor, index)
+        else:
+            return actor
+        return None
+
+    async def _stand(self, actor: Actor, index: int) -> None:
+        await self._runtime.admit(actor)
+        self._listen(actor, index)
+
+    def _listen(self, actor: Actor, index: int) -> None:
+        listener = _Place(self, index) if self._ordered else self
         # Nothing ran since it was admitted but other tasks' bookkeeping: a run that has ended by now was told to nobody.
         self._open += 1
         self._running += 1

@@ -52,6 +52,47 @@ __all__ = ("Runtime",)
 class Runtime:
     """The inside of one supervisor. See `open_supervisor` for the arguments."""
 
+    __slots__ = (
+        "_ahead",
+        "_id_prefix",
+        "_idle",
+        "_remember",
+        "_ticks",
+        "_ticks_offset",
+        "_time",
+        "_wall_offset",
+        "actors",
+        "admission",
+        "broken",
+        "carrier",
+        "channels",
+        "closed",
+        "counts",
+        "deadlines",
+        "escalation",
+        "events",
+        "facade",
+        "failures",
+        "family",
+        "gates",
+        "interrupted_tools",
+        "journal",
+        "leaving",
+        "ledger",
+        "limits",
+        "live",
+        "maps",
+        "parking",
+        "pausing",
+        "remembered",
+        "retry_failed",
+        "services",
+        "stop_reason",
+        "submitted",
+        "tenants",
+        "told",
+    )
+
     def __init__(
         self,
         *,
@@ -155,7 +196,8 @@ class Runtime:
         """A run that is not admitted yet. See `Family.adopt` for what is raised for child runs."""
         number = self.submitted
         self.submitted = number + 1
-        time = trio.current_time()
+        now = self._time  # not called as a method would be, which is slow for attributes
+        time = now()
         actor = Actor(  # without names: a class that is called with them makes a dict of them first
             self,
             job,
@@ -227,10 +269,14 @@ class Runtime:
         """What those are told who come too late."""
         return SupervisorClosed(f"this supervisor admits no more runs: {reason or self.closed}")
 
+    def offer(self, actor: Actor) -> bool:
+        """Admit the run where there is room for it now; whether there is."""
+        self.check_open(None if actor._extras is None else actor._extras.parent)
+        return self.admission.offer(actor)
+
     def admit_nowait(self, actor: Actor) -> None:
         """Admit the run, or raise `trio.WouldBlock`."""
-        self.check_open(None if actor._extras is None else actor._extras.parent)
-        if not self.admission.offer(actor):
+        if not self.offer(actor):
             raise trio.WouldBlock
 
     async def admit(self, actor: Actor, waiter: Actor | None = None) -> None:
@@ -240,8 +286,7 @@ class Runtime:
             actor: the run.
             waiter: the run that waits for that, without its place.
         """
-        self.check_open(None if actor._extras is None else actor._extras.parent)
-        if self.admission.offer(actor):
+        if self.offer(actor):
             await trio.lowlevel.checkpoint_if_cancelled()
         else:
             # In line before its parent's place goes on to somebody: to the child, if to anybody.

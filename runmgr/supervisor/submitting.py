@@ -295,7 +295,7 @@ class Submitting:
         options: dict[str, Any],
     ) -> Actor:
         runtime = self._runtime
-        if not options.keys() <= _AGENT_OPTIONS:
+        if options and not options.keys() <= _AGENT_OPTIONS:
             raise TypeError(
                 f"unknown options {sorted(options.keys() - _AGENT_OPTIONS)}: a run of an agent takes, besides those of the "
                 f"supervisor, {', '.join(AGENT_OPTIONS)}"

@@ -34,6 +34,7 @@ class Tally:
         "input_audio_tokens",
         "output_audio_tokens",
         "packed",
+        "rare",
         "tool_calls",
         "unpriced",
     )
@@ -42,6 +43,8 @@ class Tally:
         self.packed = 0
         """Requests, input and output tokens and the cost, as one number (see `amounts`): `settled` adds to it for every request."""
         self.tool_calls = 0
+        self.rare = False
+        """Whether `add_rare` was called: else there is none of what it adds."""
         self.cache_write_tokens = 0
         self.cache_read_tokens = 0
         self.input_audio_tokens = 0
@@ -82,6 +85,7 @@ class Tally:
 
     def add_rare(self, usage: Any) -> None:
         """Add what few requests use, of any usage or tally: caches, audio, details."""
+        self.rare = True
         self.cache_read_tokens += usage.cache_read_tokens
         self.cache_write_tokens += usage.cache_write_tokens
         self.input_audio_tokens += usage.input_audio_tokens
@@ -95,7 +99,8 @@ class Tally:
         self.packed += other.packed
         self.tool_calls += other.tool_calls
         self.unpriced += other.unpriced
-        self.add_rare(other)
+        if other.rare:
+            self.add_rare(other)
 
     def without(self, others: Iterable[Tally]) -> Tally:
         """What is left when parts of it are taken away."""
