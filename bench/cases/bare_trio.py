@@ -65,7 +65,7 @@ async def growth() -> None:
     report(clock.figures(args.runs))
 
 
-DEPTH = 2
+DEPTH = 1
 """Coroutines of `nested`, so that a task is as many awaits deep as one of runmgr's: the bench compares the two."""
 
 

@@ -297,6 +297,9 @@ class JournalWriter:
 
     def _wake_tasks(self, batch: Batch) -> None:
         tasks, batch.tasks = batch.tasks, []
+        batch.trap = (
+            None  # it knows the batch: left to the collector, the two would keep all outcomes of it meanwhile
+        )
         error = self._error
         for task in tasks:
             trio.lowlevel.reschedule(task, _GO if error is None else outcome.Error(error))

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
-from runmgr.agent import AgentRun
+from runmgr.agent import AgentRun, CallToolsNode, ModelRequestNode, UserPromptNode
 from runmgr.agent.host import current_host
 from runmgr.exceptions import (
     AgentRunError,
@@ -45,6 +45,11 @@ if TYPE_CHECKING:
     from .runtime import Runtime
 
 __all__ = ("Actor",)
+
+_STEPS: dict[Any, str] = {
+    kind: kind.get_node_id() for kind in (UserPromptNode, ModelRequestNode, CallToolsNode)
+}
+"""Names of an agent's steps, without a call."""
 
 
 class Actor(RunHandle):
@@ -231,7 +236,8 @@ class Actor(RunHandle):
                             await interrupted.look(sup, self, stepper)
                         node = stepper.next_node
                         quick = type(stepper) is AgentRun
-                        while not isinstance(node, End):
+                        over = isinstance(node, End)
+                        while not over:
                             if self._interrupts:
                                 self._ours = True  # what is raised from here on is a bug of ours
                                 node = await self._heed(node)
@@ -239,7 +245,8 @@ class Actor(RunHandle):
                             if events.listening:
                                 self._ours = True
                                 # Not called as methods are: that is slow for attributes.
-                                tell, ticks, what = events.tell, sup._ticks, node.get_node_id()
+                                tell, ticks = events.tell, sup._ticks
+                                what = _STEPS.get(type(node)) or node.get_node_id()
                                 at = sup._ticks_offset + ticks()
                                 tell(RunNode(self.run_id, self.group, what, self._steps, at))
                                 if events.behind:
@@ -253,7 +260,8 @@ class Actor(RunHandle):
                             else:
                                 node = await stepper.next(node)
                             self._steps += 1
-                            if journal is not None and not isinstance(node, End):
+                            over = isinstance(node, End)
+                            if journal is not None and not over:
                                 self._ours = True
                                 if journal.checkpoint(self, stepper, node):
                                     await journal.writer.next_commit()
