@@ -225,14 +225,15 @@ class RunJournal:
         """
         if not actor._journal_run:
             return False  # a branch of a graph's node: kept with the step of that node, of which it is a part
-        if not actor._job.is_agent:
+        plain = type(stepper) is AgentRun
+        if not plain and not actor._job.is_agent:
             data = cast("GraphJob", actor._job).snapshot(stepper)
             self._keep(actor, RunSnapshot(run_id=actor.run_id, pending=PendingGraph(data), usage=RunUsage()))
             return True
         if type(node) is ModelRequestNode:
             if actor._steps == 1 and not actor._checkpoints:
                 return False  # its prompt has become a request: nothing is paid or done yet
-            deps = stepper._deps if type(stepper) is AgentRun else stepper.ctx.deps
+            deps = stepper._deps if plain else stepper.ctx.deps
             manager = deps.manager
             if deps.plan.history_processors or (manager is not None and manager.pending_retries()):
                 return self._keep_all(actor, stepper)  # the request might be another by the time it is kept
@@ -261,7 +262,7 @@ class RunJournal:
                 return calls
             if node.tool_call_results is not None:
                 return self._keep_all(actor, stepper)
-            deps = stepper._deps if type(stepper) is AgentRun else stepper.ctx.deps
+            deps = stepper._deps if plain else stepper.ctx.deps
             if calls or actor._epoch < 0 or not deps.plan.plain_text:
                 if self._late:
                     self._late.pop(actor, None)  # this one says more
