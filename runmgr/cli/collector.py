@@ -7,7 +7,7 @@ import gc
 __all__ = ("calm", "settle", "thresholds")
 
 YOUNG = 5_000
-"""New objects until they are looked through. That many are still in the processor's caches: ten times as many took three times as long each."""
+"""New objects until they are looked through. That many are still in the processor's caches: ten times as many took twice as long each."""
 MIDDLE = 1_000_000
 """Objects more, until all that came since the last such round are looked through; they are in no cache by then."""
 A_RUN = 150
